@@ -1,0 +1,1 @@
+"""Performance and decision-quality benchmarks: `python -m bench.NAME --json`."""

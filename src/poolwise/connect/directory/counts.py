@@ -1,0 +1,227 @@
+"""Read a stock file in chunks, as columns: a million rows pass without an object for each of them.
+
+A row of the usual form is taken to pieces here; any other is read by the specification of the file, so that both ways
+accept the same and say the same about what is wrong (law 12).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import compress, islice, repeat
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from poolwise.connect.directory.columns import RowError, read_values, row_of
+from poolwise.connect.directory.messages import STOCK
+from poolwise.connect.directory.reading import ROWS_IN_A_BLOCK, Bad, Block, Record, Reject, blocks, decoded, records
+from poolwise.core.counting import COUNTED
+from poolwise.core.ledger import PositionKey
+from poolwise.core.messages import CountBasis, StockCount
+from poolwise.core.values import Fault
+from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns
+from poolwise.flows.stock import compared, position_key, quantity_of
+from poolwise.flows.tallying import CLOCK_SKEW, Clerk
+
+ROWS_IN_A_CHUNK: Final = 50_000
+ACCOUNTS_OF: Final = {basis: len(accounts) for basis, accounts in COUNTED.items()}
+LONGEST_WHOLE: Final = 12
+"""Digits of a whole quantity that is surely below the limit."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Counts of consecutive rows, each position once; `last_row` is the line on which the chunk ends.
+
+    `rows` is how many the file had there, `repeated` how many were about a position that a newer one is about.
+    """
+
+    header: list[str]
+    columns: CountColumns = field(default_factory=CountColumns)
+    fields: list[list[str]] = field(default_factory=list)
+    last_row: int = 0
+    rows: int = 0
+    repeated: int = 0
+
+    def message(self, place: int) -> StockCount:
+        """The count at a place of the columns."""
+        count = row_of(STOCK, read_values(STOCK, dict(zip(self.header, self.fields[place], strict=True))))
+        assert isinstance(count, StockCount)
+        return count
+
+
+def chunks(
+    path: Path, clerk: Clerk, now: datetime, reject: Callable[[Reject], object], size: int = ROWS_IN_A_CHUNK
+) -> Iterator[Chunk]:
+    """The counts of a stock file, about `size` rows at a time. Rows that make no sense go to `reject`.
+
+    Raises FileError when the file is refused as a whole.
+    """
+    reader: _Reader | None = None
+    for block in blocks(STOCK, path) if path.suffix == ".csv" else _blocks_of_records(path):
+        reader = reader or _Reader(block.header, clerk, now, reject)
+        reader.take(block)
+        if reader.chunk.rows >= size:
+            yield reader.finished()
+    if reader and reader.chunk.rows:
+        yield reader.finished()
+
+
+def _blocks_of_records(path: Path) -> Iterator[Block]:
+    """A JSONL file in the form of a CSV file with all columns."""
+    header = list(STOCK.names)
+    entries = records(STOCK, path)
+    while taken := list(islice(entries, ROWS_IN_A_BLOCK)):
+        good = [entry for entry in taken if isinstance(entry, Record)]
+        yield Block(
+            header,
+            [entry.row for entry in good],
+            [[entry.texts.get(name, "") for name in header] for entry in good],
+            [entry for entry in taken if isinstance(entry, Bad)],
+            taken[-1].row,
+        )
+
+
+class _Reader:
+    """Reads blocks of rows into the current chunk."""
+
+    def __init__(self, header: list[str], clerk: Clerk, now: datetime, reject: Callable[[Reject], object]) -> None:
+        network, catalog = clerk.edition.network, clerk.edition.catalog
+        self._header, self._clerk, self._reject = header, clerk, reject
+        self._latest = now + CLOCK_SKEW
+        self._whole = frozenset(code for code, item in catalog.items.items() if item.scale == 0)
+        self._cells = {code: node.cell for code, node in network.nodes.items()}
+        self._pools = frozenset(network.pools)
+        self._instants: dict[str, int] = {}
+        self._at = {name: place for place, name in enumerate(header)}
+        self.chunk = Chunk(header)
+
+    def finished(self) -> Chunk:
+        """The chunk, each position once, and begin the next one."""
+        done, self.chunk = self.chunk, Chunk(self._header)
+        self._instants = {}
+        _keep_newest(done)
+        return done
+
+    def take(self, block: Block) -> None:
+        """Read the rows of a block."""
+        chunk = self.chunk
+        chunk.rows += len(block.rows) + len(block.bad)
+        chunk.last_row = block.last_line
+        for bad in block.bad:
+            self._refuse(bad.row, bad.faults)
+        usual = self._usual(block)
+        if not all(usual):
+            for number, fields, plain in zip(block.numbers, block.rows, usual, strict=True):
+                if not plain:
+                    self._take_any(number, fields)
+            block.numbers, block.rows = list(compress(block.numbers, usual)), list(compress(block.rows, usual))
+        if block.rows:
+            self._take_usual(block)
+
+    def _column(self, block: Block, name: str) -> Iterator[str]:
+        """The texts of a column, empty if the file has none of that name."""
+        place = self._at.get(name)
+        return repeat("", len(block.rows)) if place is None else map(itemgetter(place), block.rows)
+
+    def _usual(self, block: Block) -> list[bool]:
+        """Which rows are of the usual form: known codes, a whole number, an instant met before, no lot, on hand."""
+        names = ("item", "node", "pool", "quantity", "as_of", "lot", "basis", "expires_on", "sequence")
+        whole, cells, pools, instants = self._whole, self._cells, self._pools, self._instants
+        return [
+            item in whole
+            and node in cells
+            and pool in pools
+            and as_of in instants
+            and quantity.isdecimal()
+            and len(quantity) <= LONGEST_WHOLE
+            and not lot
+            and basis in ("", "on_hand")
+            and not expires_on
+            and (not sequence or (sequence.isdecimal() and len(sequence) <= LONGEST_WHOLE))
+            for item, node, pool, quantity, as_of, lot, basis, expires_on, sequence in zip(
+                *(self._column(block, name) for name in names), strict=True
+            )
+        ]
+
+    def _take_usual(self, block: Block) -> None:
+        """Rows of the usual form, column by column."""
+        columns, count = self.chunk.columns, len(block.rows)
+        items, nodes, pools = (list(self._column(block, name)) for name in ("item", "node", "pool"))
+        numbers = [PositionKey(*key).id() for key in zip(items, nodes, pools, strict=True)]
+        columns.rows.extend(block.numbers)
+        columns.cells.extend(map(self._cells.__getitem__, nodes))
+        columns.positions.extend(numbers)
+        columns.quantities.extend(map(int, self._column(block, "quantity")))
+        columns.as_of.extend(map(self._instants.__getitem__, self._column(block, "as_of")))
+        columns.sequences.extend(int(text) if text else NO_SEQUENCE for text in self._column(block, "sequence"))
+        columns.accounts.extend(repeat(ACCOUNTS_OF[CountBasis.ON_HAND], count))
+        self.chunk.fields += block.rows
+
+    def _take_any(self, row: int, fields: list[str]) -> None:
+        """A row of any form, read as its specification says."""
+        entry = decoded(row, dict(zip(self._header, fields, strict=True)))
+        if isinstance(entry, Bad):
+            self._refuse(row, entry.faults)
+            return
+        try:
+            count = row_of(STOCK, read_values(STOCK, entry.texts))
+        except RowError as error:
+            self._refuse(row, error.faults)
+            return
+        faults: list[Fault] = []
+        key = position_key(self._clerk, count.item, count.node, count.pool, count.lot, faults)
+        quantity = quantity_of(self._clerk, key, "quantity", count.quantity, faults)
+        if count.as_of > self._latest:
+            faults.append(Fault("as_of", "is in the future"))
+        if faults or key is None or quantity is None:
+            self._refuse(row, tuple(faults))
+            return
+        columns = self.chunk.columns
+        columns.rows.append(row)
+        columns.cells.append(self._cells[key.node])
+        columns.positions.append(key.id())
+        columns.quantities.append(quantity)
+        columns.as_of.append(self._instant(entry.texts["as_of"], count.as_of))
+        columns.sequences.append(NO_SEQUENCE if count.sequence is None else count.sequence)
+        columns.accounts.append(ACCOUNTS_OF[count.basis])
+        self.chunk.fields.append(fields)
+
+    def _instant(self, text: str, as_of: datetime) -> int:
+        """The place of an instant among those of the chunk."""
+        place = self._instants.get(text)
+        if place is None:
+            place = self._instants[text] = len(self.chunk.columns.instants)
+            self.chunk.columns.instants.append(as_of)
+        return place
+
+    def _refuse(self, row: int, faults: tuple[Fault, ...]) -> None:
+        for fault in faults:
+            self._reject(Reject(STOCK.name, row, fault.field, fault.reason))
+
+
+def _keep_newest(chunk: Chunk) -> None:
+    """Of several counts of a position in a chunk keep the newest, of equal ones the first."""
+    columns = chunk.columns
+    places: dict[int, int] = {}
+    if len(set(columns.positions)) == len(columns):
+        return
+    keep = [True] * len(columns)
+    for place in sorted(range(len(columns)), key=columns.rows.__getitem__):
+        rival = places.setdefault(columns.positions[place], place)
+        if rival != place:
+            newer = compared(*_said(columns, place), *_said(columns, rival)) is None
+            keep[rival if newer else place] = False
+            places[columns.positions[place]] = place if newer else rival
+            chunk.repeated += 1
+    for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts"):
+        setattr(columns, name, array("q", compress(getattr(columns, name), keep)))
+    chunk.fields = list(compress(chunk.fields, keep))
+
+
+def _said(columns: CountColumns, place: int) -> tuple[datetime, int | None]:
+    sequence = columns.sequences[place]
+    return columns.instants[columns.as_of[place]], None if sequence == NO_SEQUENCE else sequence

@@ -1,0 +1,428 @@
+"""What may be promised: usable stock by position, node, pool and echelon, now and by date, for one channel.
+
+A *group* is all positions of one item at one node in one pool (docs/sourcing.md, "Stock"). What protection and buffers
+keep back of it is taken from its stock on hand first, of the lots that expire last, then from its receipts, the one
+due first first. Everything else here adds groups up, so that positions, nodes, pools and echelons agree (law 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple, Protocol
+
+from poolwise.core.catalog import Bill
+from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
+from poolwise.core.policy.evaluate import NOTHING_WITHHELD, BuffersAt, CompiledPolicy, Withheld
+from poolwise.core.values import Quantity
+
+Profile = tuple[tuple[date, Quantity], ...]
+"""Quantities by date: each holds from its day until the next one. The first day is the day that was asked on."""
+
+
+# --- one group ----------------------------------------------------------------------------------------------------
+
+
+def has_expired(expires_on: date | None, day: date) -> bool:
+    """Whether a lot does not count on a day: it expires on that day or before."""
+    return expires_on is not None and expires_on <= day
+
+
+def usable(on_hand: Quantity, protection: Quantity, withheld: Withheld = NOTHING_WITHHELD) -> Quantity:
+    """What may be sold of a group: stock that has not expired, less protection and buffer, never below zero."""
+    if withheld.closed:
+        return 0
+    left = on_hand - protection - withheld.quantity
+    if left < 0:
+        return 0
+    return left
+
+
+def shared_out(lots: Sequence[Quantity], usable_quantity: Quantity) -> tuple[Quantity, ...]:
+    """How much of each lot is usable, in the order in which they are taken: what is kept back is of the last ones."""
+    shares = []
+    for lot in lots:
+        share = min(usable_quantity, lot)
+        shares.append(share)
+        usable_quantity -= share
+    return tuple(shares)
+
+
+def left_of_receipts(
+    on_hand: Quantity, receipts: Sequence[Quantity], protection: Quantity, withheld: Withheld = NOTHING_WITHHELD
+) -> tuple[Quantity, ...]:
+    """What may be promised of each receipt of a group, earliest first: they first fill what stock leaves missing."""
+    if withheld.closed:
+        return (0,) * len(receipts)
+    missing = max(0, protection + withheld.quantity - on_hand)
+    left = []
+    for receipt in receipts:
+        covered = min(missing, receipt)
+        missing -= covered
+        left.append(receipt - covered)
+    return tuple(left)
+
+
+# --- all groups of some items -------------------------------------------------------------------------------------
+
+
+class PlaceFact(Protocol):
+    """What is read of a position: `sourcing.problem.Place` is one."""
+
+    @property
+    def position(self) -> int:
+        """Number of the position."""
+        ...
+
+    @property
+    def item(self) -> str:
+        """Code of the item."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Code of the node."""
+        ...
+
+    @property
+    def pool(self) -> str:
+        """Code of the pool."""
+        ...
+
+    @property
+    def lot(self) -> str:
+        """Code of the lot, '' where there is none."""
+        ...
+
+    @property
+    def expires_on(self) -> date | None:
+        """Day on which the lot no longer counts."""
+        ...
+
+
+class StockFact(Protocol):
+    """Available units of a position: `sourcing.problem.StockFact` is one."""
+
+    @property
+    def place(self) -> PlaceFact:
+        """The position."""
+        ...
+
+    @property
+    def available(self) -> Quantity:
+        """Base units of its account `available`."""
+        ...
+
+
+class ReceiptFact(Protocol):
+    """Open units of a receipt: `sourcing.problem.ReceiptFact` is one."""
+
+    @property
+    def place(self) -> PlaceFact:
+        """The position it is for."""
+        ...
+
+    @property
+    def due_on(self) -> date:
+        """Day from which it counts."""
+        ...
+
+    @property
+    def open(self) -> Quantity:
+        """Base units nobody has pledged yet."""
+        ...
+
+
+class PositionOffer(NamedTuple):
+    """Usable units of a position (a lot of a group) now."""
+
+    position: int
+    lot: str
+    now: Quantity
+
+
+class Offer(NamedTuple):
+    """What one group offers a channel: now, by date with receipts, by position, and what is kept back and by what."""
+
+    item: str
+    node: str
+    pool: str
+    echelon: Echelon
+    on_hand: Quantity
+    now: Quantity
+    by_date: Profile
+    positions: tuple[PositionOffer, ...]
+    protection: Quantity
+    withheld: Withheld
+
+
+class _Gate(NamedTuple):
+    """An open pool at an active node, seen from one channel."""
+
+    node: Node
+    protection: Quantity
+    buffers: BuffersAt
+
+
+_GroupKey = tuple[str, str, str]
+
+
+def offers(
+    network: Network,
+    policy: CompiledPolicy,
+    channel: str,
+    day: date,
+    stock: Iterable[StockFact],
+    receipts: Iterable[ReceiptFact] = (),
+) -> list[Offer]:
+    """What every group among the facts offers `channel`, asked on `day` (UTC), sorted by item, node and pool.
+
+    Left out are nodes that are not active, pools not open to the channel, and pools for named customers only.
+    Receipts count from their due date, an overdue one from today, unless the policy is `on_hand_only`.
+    """
+    on_shelf: dict[_GroupKey, list[StockFact]] = {}
+    for fact in stock:
+        place = fact.place
+        on_shelf.setdefault((place.item, place.node, place.pool), []).append(fact)
+    coming: dict[_GroupKey, list[ReceiptFact]] = {}
+    for receipt in () if policy.policy.on_hand_only else receipts:
+        place = receipt.place
+        key = (place.item, place.node, place.pool)
+        coming.setdefault(key, []).append(receipt)
+        on_shelf.setdefault(key, [])
+    gates: dict[tuple[str, str], _Gate | None] = {}
+    found = []
+    for key in sorted(on_shelf):
+        where = key[1:]
+        if where not in gates:
+            gates[where] = _gate(network, policy, channel, *where)
+        gate = gates[where]
+        if gate is not None:
+            found.append(_offer(key, gate, day, on_shelf[key], coming.get(key, ())))
+    return found
+
+
+def _gate(network: Network, policy: CompiledPolicy, channel: str, node_code: str, pool_code: str) -> _Gate | None:
+    node, pool = network.nodes.get(node_code), network.pools.get(pool_code)
+    if node is None or pool is None or node.status is not NodeStatus.ACTIVE or node.customers or pool.customers:
+        return None
+    if not _is_open(pool, policy, channel):
+        return None
+    return _Gate(node, pool.protection, policy.buffers_at(node, pool_code, channel))
+
+
+def _is_open(pool: Pool, policy: CompiledPolicy, channel: str) -> bool:
+    if pool.channels and channel not in pool.channels:
+        return False
+    said = policy.policy
+    return not said.only_listed_pools or pool.code in said.pool_order.get(channel, ())
+
+
+def _offer(
+    key: _GroupKey, gate: _Gate, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
+) -> Offer:
+    """One group; the usual one has a single position without expiry and no receipt."""
+    item, node, pool = key
+    withheld = gate.buffers.of(item)
+    if len(stock) == 1 and not receipts and stock[0].place.expires_on is None:
+        place, on_hand = stock[0].place, stock[0].available
+        now = usable(on_hand, gate.protection, withheld)
+        positions: tuple[PositionOffer, ...] = (PositionOffer(place.position, place.lot, now),)
+        by_date: Profile = ((day, now),)
+    else:
+        lots = sorted(stock, key=_taken_first)
+        counted = [0 if has_expired(fact.place.expires_on, day) else fact.available for fact in lots]
+        on_hand = sum(counted)
+        now = usable(on_hand, gate.protection, withheld)
+        shares = zip(lots, shared_out(counted, now), strict=True)
+        positions = tuple(PositionOffer(fact.place.position, fact.place.lot, share) for fact, share in shares)
+        by_date = _by_date(gate, withheld, day, stock, receipts)
+    return Offer(item, node, pool, gate.node.echelon, on_hand, now, by_date, positions, gate.protection, withheld)
+
+
+def _taken_first(fact: StockFact) -> tuple[date, str]:
+    return fact.place.expires_on or date.max, fact.place.lot
+
+
+def _by_date(
+    gate: _Gate, withheld: Withheld, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
+) -> Profile:
+    """The group's usable units on each day on which they change: receipts come in, lots expire."""
+    places = [fact.place for fact in stock] + [fact.place for fact in receipts]
+    changes = [place.expires_on for place in places if place.expires_on is not None]
+    changes += [fact.due_on for fact in receipts]
+    steps: list[tuple[date, Quantity]] = []
+    for when in sorted({day, *(change for change in changes if change > day)}):
+        there = sum(fact.available for fact in stock if not has_expired(fact.place.expires_on, when))
+        due = sum(
+            fact.open
+            for fact in receipts
+            if fact.due_on <= when and not has_expired(fact.place.expires_on, when)
+        )  # fmt: skip
+        quantity = usable(there + due, gate.protection, withheld)
+        if not steps or quantity != steps[-1][1]:
+            steps.append((when, quantity))
+    return tuple(steps)
+
+
+# --- adding up ----------------------------------------------------------------------------------------------------
+
+
+class Available(NamedTuple):
+    """Usable units under one heading: now, and by date."""
+
+    now: Quantity
+    by_date: Profile
+
+    def on(self, day: date) -> Quantity:
+        """Units that may be promised for a day."""
+        quantity = 0
+        for since, held in self.by_date:
+            if since > day:
+                break
+            quantity = held
+        return quantity
+
+
+NONE_AVAILABLE = Available(0, ())
+
+
+def added_up(offered: Sequence[Offer]) -> Available:
+    """All these groups together."""
+    if len(offered) == 1:
+        return Available(offered[0].now, offered[0].by_date)
+    now = sum([offer.now for offer in offered])
+    changes: dict[date, Quantity] = {}
+    for offer in offered:
+        before = 0
+        for since, quantity in offer.by_date:
+            changes[since] = changes.get(since, 0) + quantity - before
+            before = quantity
+    steps: list[tuple[date, Quantity]] = []
+    total = 0
+    for since in sorted(changes):
+        total += changes[since]
+        if not steps or total != steps[-1][1]:
+            steps.append((since, total))
+    return Available(now, tuple(steps))
+
+
+def by_item(offered: Iterable[Offer]) -> dict[str, Available]:
+    """Available units of each item, over everything."""
+    return _by(offered, lambda offer: offer.item)
+
+
+def by_node(offered: Iterable[Offer]) -> dict[str, Available]:
+    """Available units at each node; the offers are of one item."""
+    return _by(offered, lambda offer: offer.node)
+
+
+def by_pool(offered: Iterable[Offer]) -> dict[str, Available]:
+    """Available units in each pool; the offers are of one item."""
+    return _by(offered, lambda offer: offer.pool)
+
+
+def by_echelon(offered: Iterable[Offer]) -> dict[str, Available]:
+    """Available units on each level of the network; the offers are of one item."""
+    return _by(offered, lambda offer: offer.echelon.value)
+
+
+def _by(offered: Iterable[Offer], heading: Callable[[Offer], str]) -> dict[str, Available]:
+    groups: dict[str, list[Offer]] = {}
+    for offer in offered:
+        groups.setdefault(heading(offer), []).append(offer)
+    return {name: added_up(groups[name]) for name in sorted(groups)}
+
+
+# --- baskets and kits ---------------------------------------------------------------------------------------------
+
+
+class BasketLine(NamedTuple):
+    """One item of a basket: how much is wanted and there, and the first day on which all of it can be promised."""
+
+    item: str
+    wanted: Quantity
+    now: Quantity
+    ready_on: date | None
+
+
+class Basket(NamedTuple):
+    """When a basket can be promised: line by line, over all nodes, and from one node alone.
+
+    `ready_on` is None where the facts never suffice; `from_one_node` names only nodes that can do it alone.
+    """
+
+    lines: tuple[BasketLine, ...]
+    ready_on: date | None
+    from_one_node: Mapping[str, date]
+
+
+def basket(offered: Iterable[Offer], wanted: Mapping[str, Quantity]) -> Basket:
+    """When all of `wanted` (item to base units, each more than zero) can be promised out of these offers."""
+    at_nodes: dict[str, dict[str, list[Offer]]] = {}
+    of_item: dict[str, list[Offer]] = {item: [] for item in wanted}
+    for offer in offered:
+        if offer.item in of_item:
+            of_item[offer.item].append(offer)
+            at_nodes.setdefault(offer.node, {}).setdefault(offer.item, []).append(offer)
+    needs = [(item, added_up(of_item[item]), quantity) for item, quantity in wanted.items()]
+    lines = [BasketLine(item, quantity, there.now, _ready([(there, quantity)])) for item, there, quantity in needs]
+    alone = {}
+    for node in sorted(at_nodes):
+        here = at_nodes[node]
+        day = _ready_at(here, wanted) if len(here) == len(wanted) else None
+        if day is not None:
+            alone[node] = day
+    return Basket(tuple(lines), _ready([(there, quantity) for _, there, quantity in needs]), alone)
+
+
+def _ready_at(here: Mapping[str, Sequence[Offer]], wanted: Mapping[str, Quantity]) -> date | None:
+    # Most nodes that can serve a basket at all can do it now: that is seen without adding dates up.
+    if all(sum([offer.now for offer in here[item]]) >= quantity for item, quantity in wanted.items()):
+        return min(offered[0].by_date[0][0] for offered in here.values())
+    return _ready([(added_up(here[item]), quantity) for item, quantity in wanted.items()])
+
+
+def _ready(needs: Sequence[tuple[Available, Quantity]]) -> date | None:
+    """First day on which every need is covered at once; stock may run out again when lots expire."""
+    days = sorted({since for there, _ in needs for since, _ in there.by_date})
+    return next((day for day in days if all(there.on(day) >= quantity for there, quantity in needs)), None)
+
+
+class Assembly(NamedTuple):
+    """How many whole kits can be made, and the part that allows no more."""
+
+    kits: int
+    limited_by: str
+
+
+class KitCount(NamedTuple):
+    """Kits that can be made at each node, and in all: across nodes where the bill allows it, else node by node.
+
+    Where kits are not made across nodes, the limiting part of `together` is that of the network as a whole.
+    """
+
+    by_node: Mapping[str, Assembly]
+    together: Assembly
+
+
+def kits(bill: Bill, parts: Mapping[str, Mapping[str, Quantity]]) -> KitCount:
+    """Kits from `parts`: usable base units by node and item."""
+    needs: dict[str, Quantity] = {}
+    for component in bill.components:
+        needs[component.item] = needs.get(component.item, 0) + component.quantity
+    at_nodes = {node: _assembled(needs, parts[node]) for node in sorted(parts)}
+    total: dict[str, Quantity] = {}
+    for there in parts.values():
+        for item, quantity in there.items():
+            total[item] = total.get(item, 0) + quantity
+    across = _assembled(needs, total)
+    if not bill.across_nodes:
+        across = across._replace(kits=sum(assembly.kits for assembly in at_nodes.values()))
+    return KitCount(at_nodes, across)
+
+
+def _assembled(needs: Mapping[str, Quantity], there: Mapping[str, Quantity]) -> Assembly:
+    counts = [(there.get(item, 0) // quantity, item) for item, quantity in needs.items()]
+    count, part = min(counts)
+    return Assembly(count, part)

@@ -1,0 +1,1 @@
+"""Editions: master rows, checked against each other, compiled into network and catalogue, kept as hashed chunks."""

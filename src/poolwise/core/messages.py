@@ -1,0 +1,150 @@
+"""Canonical messages: the published language that connectors and the API speak and flows accept.
+
+Every message is checked for form when it is decoded and for meaning by its flow, which refuses with all reasons at
+once (law 12). Quantities are decimal texts in the named pack or unit until a flow has the item's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from poolwise.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a shipment goes, and whom to call. The personal part goes to the `contact` table only (law 17).
+
+    Latitude and longitude, decimal degrees as text, find the zone where no postcode does.
+    """
+
+    country: str = ""
+    postcode: str = ""
+    latitude: str = ""
+    longitude: str = ""
+    name: str = ""
+    street: str = ""
+    city: str = ""
+    email: str = ""
+    phone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLine:
+    """A line as the sender writes it: `item` is our code or a cross-reference of the sender's or of a scheme.
+
+    `quantity` is decimal text in `pack` ('' = the item's unit); `weight_kg` a declared weight of the whole line.
+    """
+
+    item: str
+    quantity: str
+    pack: str = ""
+    unit_price: str | None = None
+    weight_kg: str | None = None
+    substitutes: bool = True
+    together: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderMessage:
+    """A new order. Either `ship_to` or `zone` says where it goes. `number` '' lets us give one."""
+
+    channel: str
+    lines: tuple[OrderLine, ...]
+    number: str = ""
+    ship_to: Address | None = None
+    zone: str = ""
+    service_level: str = "standard"
+    customer: str = ""
+    currency: str = ""
+    priority: int = 0
+    requested_date: date | None = None
+    ship_complete: bool = False
+    max_shipments: int | None = None
+    reservation: UUID | None = None
+    facts: dict[str, Json] | None = None
+    received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRequest:
+    """A basket to set aside for a while: an order that is not one yet."""
+
+    channel: str
+    lines: tuple[OrderLine, ...]
+    expires_in_seconds: int
+    zone: str = ""
+    ship_to: Address | None = None
+    service_level: str = "standard"
+    customer: str = ""
+    ship_complete: bool = True
+
+
+class CountBasis(StrEnum):
+    """What a counted figure includes besides free stock."""
+
+    AVAILABLE = "available"
+    WITH_RESERVED = "with_reserved"
+    ON_HAND = "on_hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockCount:
+    """A node's absolute statement about a position as of an instant; booked as an adjusting movement (law 9).
+
+    `sequence` orders the statements of one source about one position; an older one is ignored.
+    """
+
+    item: str
+    node: str
+    pool: str
+    quantity: str
+    as_of: datetime
+    lot: str = ""
+    basis: CountBasis = CountBasis.ON_HAND
+    expires_on: date | None = None
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockMovement:
+    """A change a node reports, by its own id: always applied once, in any order.
+
+    `source` and `target` are accounts (outside, in_transit, available, blocked); with `to_node` or `to_pool` the
+    movement ends at another position.
+    """
+
+    id: str
+    item: str
+    node: str
+    pool: str
+    quantity: str
+    source: str
+    target: str
+    at: datetime
+    lot: str = ""
+    to_node: str = ""
+    to_pool: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptNotice:
+    """Expected inbound stock, by the supplier's reference; a later sequence replaces an earlier one.
+
+    `arrived` is what has come so far, in all.
+    """
+
+    reference: str
+    item: str
+    node: str
+    pool: str
+    quantity: str
+    due_on: date
+    lot: str = ""
+    arrived: str = "0"
+    cancelled: bool = False
+    announced: bool = False
+    sequence: int = 0

@@ -1,0 +1,129 @@
+"""A customer's demand: orders, lines, where each line stands, and the life cycle as one transition table.
+
+Keeps law 13: ordered = open + reserved + pledged + backordered + released + shipped + cancelled, for every line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from poolwise.core.values import LARGEST_QUANTITY, Json, Money, Quantity
+
+MOST_LINES: Final = 2_000
+
+
+class OrderState(StrEnum):
+    """Where an order stands. `SOURCED` may still be re-planned by a wave; nothing is released yet.
+
+    A `BASKET` is no order yet: stock set aside by itself for a while, until an order names it or it expires.
+    """
+
+    BASKET = "basket"
+    RECEIVED = "received"
+    WAITING = "waiting"
+    SOURCED = "sourced"
+    PARTIAL = "partly_backordered"
+    BACKORDERED = "backordered"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Final[dict[OrderState, frozenset[OrderState]]] = {
+    OrderState.BASKET: frozenset({OrderState.CANCELLED}),
+    OrderState.RECEIVED: frozenset(
+        {OrderState.WAITING, OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
+    ),
+    OrderState.WAITING: frozenset(
+        {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
+    ),
+    OrderState.SOURCED: frozenset({OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED}),
+    OrderState.PARTIAL: frozenset({OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED}),
+    OrderState.BACKORDERED: frozenset(
+        {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
+    ),
+    OrderState.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item of an order. `quantity` is in base units; `weight_ug` is a declared gross weight of the whole line.
+
+    Lines that name the same `together` group are served from one node. `unit_price` is per whole unit.
+    """
+
+    no: int
+    item: str
+    quantity: Quantity
+    unit_price: Money | None = None
+    weight_ug: int | None = None
+    substitutes: bool = True
+    together: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a customer asked for, as accepted: immutable. `facts` are customer preferences that rules may read.
+
+    `contact` is the id of the row with personal data (law 17); nothing else of the person is kept here.
+    """
+
+    id: UUID
+    number: str
+    cell: int
+    received_at: datetime
+    channel: str
+    zone: str
+    lines: tuple[Line, ...]
+    service_level: str = "standard"
+    customer: str = ""
+    contact: UUID | None = None
+    priority: int = 0
+    requested_date: date | None = None
+    ship_complete: bool = False
+    max_shipments: int | None = None
+    reservation: UUID | None = None
+    facts: tuple[tuple[str, Json], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Assert what intake has already refused politely."""
+        assert 0 < len(self.lines) <= MOST_LINES
+        assert all(0 < line.quantity <= LARGEST_QUANTITY for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the units of a line stand, in the ordered item's base units."""
+
+    ordered: Quantity
+    open: Quantity = 0
+    reserved: Quantity = 0
+    pledged: Quantity = 0
+    backordered: Quantity = 0
+    released: Quantity = 0
+    shipped: Quantity = 0
+    cancelled: Quantity = 0
+
+    def __post_init__(self) -> None:
+        """Assert law 13."""
+        parts = (
+            self.open, self.reserved, self.pledged, self.backordered, self.released, self.shipped, self.cancelled
+        )  # fmt: skip
+        assert min(parts) >= 0, f"negative part in {self}"
+        assert sum(parts) == self.ordered, f"law 13 broken: {self}"
+
+
+def state_of(lines: tuple[Progress, ...]) -> OrderState:
+    """The state of an order, derived from where its units stand."""
+    if any(line.open for line in lines):
+        return OrderState.RECEIVED
+    waiting = sum(line.backordered for line in lines)
+    served = sum(line.reserved + line.pledged + line.released + line.shipped for line in lines)
+    if waiting and served:
+        return OrderState.PARTIAL
+    if waiting:
+        return OrderState.BACKORDERED
+    return OrderState.SOURCED if served else OrderState.CANCELLED

@@ -1,0 +1,1 @@
+"""Rules people write: parsed, type-checked, compiled once per version, evaluated on facts."""

@@ -1,0 +1,158 @@
+"""What a sourcing policy says, as data: limits, weights, buffers and rules; and the terms it grants one order.
+
+`SourcingPolicy` is one immutable version of the family `sourcing` (law 10). `Terms` is what remains of it once the
+rules about orders have been applied to one order; engines and verifier read nothing else of a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from poolwise.core.values import MILLION, ZERO_RATE, Quantity, Rate, ServiceLevel
+
+
+class CostKind(StrEnum):
+    """The parts a cost is made of; each has a weight in the policy."""
+
+    FREIGHT = "freight"
+    HANDLING = "handling"
+    TRANSFER = "transfer"
+    SPLIT = "split"
+    POOL = "pool"
+    STOCKOUT = "stockout_avoidance"
+    CAPACITY = "capacity_penalty"
+    NODE = "node_performance"
+    TRANSIT = "transit_time"
+    LATE = "late"
+    CARBON = "carbon"
+    SUBSTITUTION = "substitution"
+    DELAY = "delay"
+    BACKORDER = "backorder"
+
+
+class LineSplit(StrEnum):
+    """When the quantity of one line may come from several nodes."""
+
+    NEVER = "never"
+    WHEN_SHORT = "when_short"
+    ALWAYS = "always"
+
+
+class SubstitutionMode(StrEnum):
+    """When a substitute is considered."""
+
+    NEVER = "never"
+    WHEN_SHORT = "when_short"
+    ALWAYS = "always"
+
+
+class RuleScope(StrEnum):
+    """What a rule looks at: an order (once), or each candidate."""
+
+    ORDER = "order"
+    CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition with an effect. `when` and `penalty` are ZEN expressions over the facts of `policy.expressions`.
+
+    Scope candidate: `exclude` removes the candidate, `penalty` (in currency units per shipment) is added to its cost.
+    Scope order: `then` replaces terms, for example {"max_shipments": 5, "split_cost": "1.5"}; rates are decimal text.
+    """
+
+    id: str
+    scope: RuleScope
+    when: str
+    exclude: bool = False
+    penalty: str = ""
+    then: Mapping[str, int | str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Stock withheld from promise. Empty selectors mean all; the most specific buffer wins and is named.
+
+    Precedence: number of selectors named, then item, node, pool, channel, kind of node, echelon, then the id.
+    `closed` offers nothing at all.
+    """
+
+    id: str
+    quantity: Quantity = 0
+    item: str = ""
+    node: str = ""
+    pool: str = ""
+    channel: str = ""
+    node_kind: str = ""
+    echelon: str = ""
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcingPolicy:
+    """One version of a sourcing policy. Rates are in the costing currency; weights in parts per million.
+
+    `pool_order` gives for a channel the pools it prefers, first first; pools it does not name come last. With
+    `only_listed_pools` they are closed to the channel. `stackable_buffers` adds matching buffers up.
+    """
+
+    code: str
+    version: int
+    name: str = ""
+    weights_ppm: Mapping[CostKind, int] = field(default_factory=dict)
+    service_levels: Mapping[str, ServiceLevel] = field(default_factory=dict)
+    max_shipments: int | None = None
+    split_cost: Rate = ZERO_RATE
+    line_split: LineSplit = LineSplit.WHEN_SHORT
+    min_shipment_value: Rate = ZERO_RATE
+    ship_complete: bool = False
+    on_hand_only: bool = False
+    horizon_days: int = 14
+    max_transfer_hops: int = 0
+    max_distance_km: int | None = None
+    late_cost_per_day: Rate = ZERO_RATE
+    delay_cost_per_day: Rate = ZERO_RATE
+    transit_cost_per_day: Rate = ZERO_RATE
+    carbon_price_per_kg: Rate = ZERO_RATE
+    backorder_cost_per_line: Rate = Rate(1_000)
+    backorder_cost_per_unit: Rate = Rate(100)
+    stockout_target: Quantity = 0
+    stockout_cost_per_unit: Rate = ZERO_RATE
+    capacity_is_hard: bool = True
+    capacity_penalty: Rate = ZERO_RATE
+    substitution: SubstitutionMode = SubstitutionMode.WHEN_SHORT
+    kits_from_parts: bool = True
+    pool_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only_listed_pools: bool = False
+    pool_rank_cost: Rate = ZERO_RATE
+    stackable_buffers: bool = False
+    buffers: tuple[Buffer, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one order is granted: the policy with the order's own constraints and the rules about orders applied.
+
+    `fired` are the ids of the order rules that applied, in order. `failed` names what could not be settled (a rule that
+    gave no answer, an unknown service level) and why: then every candidate of the order is excluded (law 19).
+    """
+
+    policy: SourcingPolicy
+    service_level: ServiceLevel
+    max_shipments: int | None
+    split_cost: Rate
+    min_shipment_value: Rate
+    ship_complete: bool
+    line_split: LineSplit
+    substitution: SubstitutionMode
+    on_hand_only: bool
+    max_distance_km: int | None
+    fired: tuple[str, ...] = ()
+    failed: str = ""
+
+    def weight_ppm(self, kind: CostKind) -> int:
+        """Weight of a cost part in parts per million; 1,000,000 unless the policy says otherwise."""
+        return self.policy.weights_ppm.get(kind, MILLION)

@@ -1,0 +1,220 @@
+"""How a zone is reached: routes over lanes, the days they leave and arrive, and the capacity they find.
+
+A route starts at an origin node and takes zero or more transfer lanes and one lane to the zone. Everything here is
+derived from an edition and an instant, so that equal inputs give equal routes in equal order (law 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from poolwise.core.network import Calendar, CapacityUnit, Lane, Network, Node
+from poolwise.core.sourcing.plan import Booking
+
+MOST_ROUTES_TO_A_ZONE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From an origin node over `lanes` to a zone; `via` are the nodes that transfers pass, in order.
+
+    `key` sorts routes: the code of the origin, then those of the lanes.
+    """
+
+    node: Node
+    via: tuple[Node, ...]
+    lanes: tuple[Lane, ...]
+    key: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out the key once."""
+        object.__setattr__(self, "key", (self.node.code, *(lane.code for lane in self.lanes)))
+
+    @property
+    def distance_km(self) -> int:
+        """Length of all lanes together."""
+        return sum(lane.distance_km for lane in self.lanes)
+
+
+def routes_to(network: Network, zone: str, hops: int) -> tuple[Route, ...]:
+    """All routes to a zone with at most `hops` transfers, no node twice, sorted by their key."""
+    into: dict[str, list[Lane]] = {}
+    for lane in network.lanes.values():
+        if lane.to_node and hops:
+            into.setdefault(lane.destination, []).append(lane)
+    reached = [
+        Route(network.nodes[lane.origin], (), (lane,))
+        for lane in network.lanes.values()
+        if not lane.to_node and lane.destination == zone
+    ]
+    routes = list(reached)
+    for _ in range(hops):
+        reached = [
+            Route(network.nodes[lane.origin], (route.node, *route.via), (lane, *route.lanes))
+            for route in reached
+            for lane in into.get(route.node.code, ())
+            if lane.origin != route.node.code and all(lane.origin != node.code for node in route.via)
+        ]
+        routes.extend(reached)
+        assert len(routes) <= MOST_ROUTES_TO_A_ZONE, f"more than {MOST_ROUTES_TO_A_ZONE} routes to zone {zone}"
+    return tuple(sorted(routes, key=lambda route: route.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A day a route can leave on, and the day it then arrives, as proleptic ordinals."""
+
+    ships: int
+    arrives: int
+
+
+class Departures:
+    """The ship days of a route for orders that arrive at one instant, found one after another as they are needed."""
+
+    def __init__(self, network: Network, route: Route, at: datetime, horizon_days: int, confidence_ppm: int) -> None:
+        """`confidence_ppm` is the transit quantile that arrivals are counted at."""
+        self._network = network
+        self._route = route
+        self._confidence_ppm = confidence_ppm
+        self._origin = network.calendar(route.node.calendar)
+        self._lane = network.calendar(route.lanes[0].calendar or route.node.calendar)
+        self.local = at.astimezone(ZoneInfo(route.node.time_zone))
+        self._last = self.local.date() + timedelta(days=horizon_days)
+        self._found: list[Departure] = []
+        self._next = self._first_day()
+
+    def __iter__(self) -> Iterator[Departure]:
+        """Departures within the horizon, earliest first."""
+        place = 0
+        while place < len(self._found) or self._find():
+            yield self._found[place]
+            place += 1
+
+    def first(self) -> Departure | None:
+        """The earliest departure, or None when there is none within the horizon."""
+        return self._found[0] if self._found or self._find() else None
+
+    def _first_day(self) -> date | None:
+        node, lane = self._route.node, self._route.lanes[0]
+        day = self._origin.on_or_after(self.local.date())
+        if day == self.local.date() and self.local.time() > min(node.cut_off, lane.cut_off):
+            day = self._origin.on_or_after(day + timedelta(days=1))
+        return None if day is None else self._origin.plus_working_days(day, node.handling_days)
+
+    def _find(self) -> bool:
+        day = self._next
+        while day is not None and day <= self._last:
+            if self._origin.is_open(day) and self._lane.is_open(day):
+                arrives = self._arrival(day)
+                self._next = day + timedelta(days=1)
+                if arrives is None:
+                    return False
+                self._found.append(Departure(day.toordinal(), arrives.toordinal()))
+                return True
+            day += timedelta(days=1)
+        self._next = day
+        return False
+
+    def _arrival(self, day: date) -> date | None:
+        current: date | None = day
+        for place, lane in enumerate(self._route.lanes):
+            assert current is not None
+            if place:
+                current = self._open_for(self._route.via[place - 1], lane, current)
+                if current is None:
+                    return None
+            current = self._network.arrival(lane, current, self._confidence_ppm)
+            if current is None:
+                return None
+        return current
+
+    def _open_for(self, node: Node, lane: Lane, day: date) -> date | None:
+        origin = self._network.calendar(node.calendar)
+        carrier = self._network.calendar(lane.calendar or node.calendar)
+        return _both_open(origin, carrier, day)
+
+
+def _both_open(first: Calendar, second: Calendar, day: date) -> date | None:
+    current: date | None = day
+    for _ in range(366):
+        assert current is not None
+        current = first.on_or_after(current)
+        if current is None or second.is_open(current):
+            return current
+        current += timedelta(days=1)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The capacity a shipment takes of its origin node: order lines, whole units, and grams, both rounded up."""
+
+    lines: int
+    units: int
+    grams: int
+
+    def of(self, unit: CapacityUnit) -> int:
+        """The need in the unit of a slot."""
+        match unit:
+            case CapacityUnit.ORDERS:
+                return 1
+            case CapacityUnit.LINES:
+                return self.lines
+            case CapacityUnit.UNITS:
+                return self.units
+            case CapacityUnit.WEIGHT:
+                return self.grams
+
+
+Taken = Mapping[tuple[str, int, int], int]
+"""Capacity taken by (node, day as ordinal, slot)."""
+
+
+def windows(node: Node, day: int, local: datetime) -> list[tuple[int, ...]]:
+    """The time windows of a node on a day, earliest first, each as the numbers of the slots that limit it.
+
+    A window whose end has passed at the local instant is left out. A node without slots has no window, and no limit.
+    """
+    on = date.fromordinal(day)
+    special = [n for n, slot in enumerate(node.slots) if slot.only_on == on]
+    numbers = special or [
+        n for n, slot in enumerate(node.slots) if slot.only_on is None and on.weekday() in slot.weekdays
+    ]
+    by_hours: dict[tuple[time, time], list[int]] = {}
+    for number in numbers:
+        slot = node.slots[number]
+        if day > local.toordinal() or slot.until > local.time():
+            by_hours.setdefault((slot.since, slot.until), []).append(number)
+    return [tuple(by_hours[hours]) for hours in sorted(by_hours)]
+
+
+def book(node: Node, day: int, local: datetime, need: Need, taken: Taken, hard: bool) -> tuple[Booking, ...] | None:
+    """The bookings of a shipment in the first window of the day with room; None when there is none.
+
+    Where capacity is not `hard` and no window has room, the first one takes it all the same.
+    """
+    if not node.slots:
+        return ()
+    first: tuple[Booking, ...] | None = None
+    for window in windows(node, day, local):
+        bookings = tuple(
+            Booking(node.code, date.fromordinal(day), number, need.of(node.slots[number].unit)) for number in window
+        )
+        if all(taken.get((node.code, day, b.slot), 0) + b.quantity <= node.slots[b.slot].limit for b in bookings):
+            return bookings
+        first = first or bookings
+    return None if hard else first
+
+
+def excess(node: Node, bookings: tuple[Booking, ...], taken: Taken) -> list[tuple[CapacityUnit, int]]:
+    """By how much bookings take slots further above their limits, with the units of the slots."""
+    over: list[tuple[CapacityUnit, int]] = []
+    for booking in bookings:
+        slot = node.slots[booking.slot]
+        before = taken.get((node.code, booking.day.toordinal(), booking.slot), 0)
+        further = max(0, before + booking.quantity - slot.limit) - max(0, before - slot.limit)
+        over.append((slot.unit, further))
+    return over

@@ -1,0 +1,71 @@
+"""Explaining a decision on record: its problem is put together again from what was stored, and worked out (law 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from poolwise.core.orders import Order
+from poolwise.core.policy.evaluate import OrderFacts
+from poolwise.core.sourcing.exact import solve
+from poolwise.core.sourcing.explain import Explanation, explain
+from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.problem import Demand, Place, Problem
+from poolwise.core.sourcing.record import decode_facts, digest, positions_in
+from poolwise.core.values import Fault, Refused
+from poolwise.flows.ports import Books, Decision
+
+
+class Library(Protocol):
+    """Editions and policy versions by name: all that were ever decided under stay readable."""
+
+    def atlas(self, edition: str, policy: str, version: int) -> Atlas:
+        """The atlas of an edition and a policy version. Raises Refused when one of them is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A decision put together again: what was decided, on what, and what comes out now.
+
+    `same` tells whether the plan has the bytes of the one that was carried out; it must, within a release.
+    """
+
+    decision: Decision
+    order: Order
+    problem: Problem
+    plan: Plan
+    same: bool
+
+
+def recall(books: Books, library: Library, owner: UUID, attempt: int | None = None) -> tuple[Recalled, Atlas]:
+    """Recompute a decision, the newest one unless an attempt is named. Raises Refused when there is none."""
+    with books.transaction() as transaction:
+        record = transaction.orders([owner]).get(owner)
+        if record is None:
+            raise Refused("order_unknown", (Fault("order", f"there is no order {owner}"),))
+        number = attempt if attempt is not None else record.attempt
+        decision = transaction.decision(owner, number) if number else None
+        if decision is None:
+            reason = "it still waits to be decided" if not number else f"it has no decision {number}"
+            raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))
+        positions = transaction.positions(positions_in(decision.facts))
+    places = {
+        p.id: Place(p.id, p.key.item, p.key.node, p.key.pool, p.key.lot, p.expires_on) for p in positions.values()
+    }
+    atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
+    kept = decode_facts(decision.facts, places)
+    edition = atlas.edition
+    terms = atlas.policy.terms(OrderFacts(record.order, edition.network, edition.catalog))
+    problem = Problem(Demand(record.order, kept.open), edition, terms, kept.facts)
+    plan = solve(problem, atlas)
+    return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
+
+
+def explain_order(
+    books: Books, library: Library, owner: UUID, attempt: int | None = None
+) -> tuple[Recalled, Explanation]:
+    """A decision with every candidate, reason, cost part and the smallest flip."""
+    recalled, atlas = recall(books, library, owner, attempt)
+    return recalled, explain(recalled.problem, atlas)

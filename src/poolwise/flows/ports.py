@@ -1,0 +1,404 @@
+"""The only interfaces of the flows: `Books`, the write side, and `Views`, the read side.
+
+A flow loads by key, decides with core, and hands ONE `Effects` value to `record`, all inside one transaction
+(law 4). PostgreSQL (`store.books`) and memory (`store.memory`) implement the same contract and pass the same suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from poolwise.core.edition.chunks import Part
+from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
+from poolwise.core.orders import Order, OrderState, Progress
+from poolwise.core.sourcing.plan import PlannedShipment
+from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
+from poolwise.core.values import Json, Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """An order with where it stands. `attempt` counts the decisions made for it."""
+
+    order: Order
+    state: OrderState
+    lines: tuple[Progress, ...]
+    attempt: int = 0
+
+
+class Queue(StrEnum):
+    """What a waiting demand waits for."""
+
+    ONCE = "at_once"
+    WAVE = "next_wave"
+    STOCK = "stock"
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """Demand to be sourced, with everything the worker needs to do it (ADR 0008).
+
+    Claimed by (queue, rank, since, order): HTTP orders before files, urgent before others, oldest first.
+    `returns` counts how often the order came back because somebody took its stock first.
+    """
+
+    cell: int
+    queue: Queue
+    rank: int
+    since: datetime
+    order: Order
+    open: tuple[tuple[int, Quantity], ...]
+    attempt: int = 1
+    returns: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Large orders are claimed alone, so that they hold up no batch."""
+        return len(self.order.lines) > 8
+
+
+class TimerKind(StrEnum):
+    """What happens when a timer is due."""
+
+    EXPIRE = "expire_reservation"
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Something that happens to `subject` at an instant."""
+
+    cell: int
+    kind: TimerKind
+    subject: UUID
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is stored of a decision so that it recomputes (law 8): names of what is immutable, and volatile facts.
+
+    `facts` and `digest` are made by core.sourcing.record. `owner` is the order, the reservation or the wave.
+    """
+
+    cell: int
+    owner: UUID
+    attempt: int
+    at: datetime
+    edition: str
+    policy: str
+    policy_version: int
+    release: str
+    batch: UUID
+    place: int
+    facts: bytes
+    digest: bytes
+    wave: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for the feed. `data` names ids and quantities only, never a person (law 17).
+
+    `cell` is its subject's: the feed is numbered per cell, so the events of one order or position keep their order.
+    """
+
+    type: str
+    subject: str
+    data: Mapping[str, Json]
+    cell: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Who did what to what; `actor` is a token's party or a process."""
+
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A business exception: its kind, what caused it, and the order it concerns, if one."""
+
+    id: UUID
+    cell: int
+    kind: str
+    cause: str
+    order: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer on record for a message (law 5): a hash of its body and a reference to what it made."""
+
+    sender: str
+    key: str
+    body_hash: bytes
+    status: int
+    reference: str
+
+
+class Ending(StrEnum):
+    """How units of a reservation end."""
+
+    CONSUMED = "consumed"
+    FREED = "freed"
+    EXPIRED = "expired"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnd:
+    """Units of one reservation that end now, and how."""
+
+    cell: int
+    owner: UUID
+    no: int
+    ending: Ending
+    quantity: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptChange:
+    """Differences to be added to a receipt; `due_on` and `sequence` replace when given."""
+
+    cell: int
+    receipt: UUID
+    quantity: int = 0
+    pledged: int = 0
+    arrived: int = 0
+    cancelled: int = 0
+    due_on: date | None = None
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityChange:
+    """Units to add to (or, negative, give back of) a node's slot; refused above `limit` unless that is None."""
+
+    cell: int
+    node: str
+    day: date
+    slot: int
+    quantity: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentRecord:
+    """A planned shipment of an owner, with the capacity it has booked."""
+
+    cell: int
+    owner: UUID
+    shipment: PlannedShipment
+
+
+@dataclass(frozen=True, slots=True)
+class CountMark:
+    """The newest statement a source made about a position; older ones are ignored."""
+
+    cell: int
+    position: int
+    as_of: datetime
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Personal data, the only place it is kept (law 17)."""
+
+    id: UUID
+    data: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Everything one flow writes, recorded in one go. Every part is keyed by cell through its own values.
+
+    `moved` movements of other cells than the orders' are allowed on one PostgreSQL.
+    """
+
+    at: datetime
+    positions: Sequence[Position] = ()
+    movements: Sequence[Movement] = ()
+    reservations: Sequence[Reservation] = ()
+    reservation_ends: Sequence[ReservationEnd] = ()
+    receipts: Sequence[Receipt] = ()
+    receipt_changes: Sequence[ReceiptChange] = ()
+    capacity: Sequence[CapacityChange] = ()
+    shipments: Sequence[ShipmentRecord] = ()
+    shipments_dropped: Sequence[tuple[int, UUID, int]] = ()
+    orders: Sequence[OrderRecord] = ()
+    orders_changed: Sequence[OrderRecord] = ()
+    contacts: Sequence[Contact] = ()
+    todo: Sequence[Todo] = ()
+    timers: Sequence[Timer] = ()
+    timers_dropped: Sequence[tuple[int, UUID]] = ()
+    decisions: Sequence[Decision] = ()
+    counts: Sequence[CountMark] = ()
+    messages_seen: Sequence[tuple[str, str]] = ()
+    answers: Sequence[Answer] = ()
+    incidents: Sequence[Incident] = ()
+    events: Sequence[Event] = ()
+    audit: Sequence[Audit] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the sourcing flow reads without locks: facts by item, and capacity taken by node."""
+
+    by_item: Mapping[str, tuple[StockFact, ...]]
+    receipts: Mapping[str, tuple[ReceiptFact, ...]]
+    capacity: Mapping[str, tuple[CapacityFact, ...]]
+
+
+class Transaction(Protocol):
+    """One transaction on the books: everything read and recorded in it commits together or not at all.
+
+    `record` raises `values.Conflict` when a condition of the effects no longer holds (a balance, a receipt, a
+    capacity, a key that exists); the transaction is then rolled back as a whole.
+    """
+
+    def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
+        """Take up to `limit` demands out of the queue; one that is `alone` comes by itself."""
+
+    def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
+        """Take demands that wait for stock of any of the items, oldest first."""
+
+    def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
+        """Take timers that are due."""
+
+    def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
+        """Stock, receipts and capacity from day `since` on, read without locks, each in key order."""
+
+    def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
+        """Positions by id; with `lock` they are locked first, in id order."""
+
+    def positions_of(self, items: Iterable[str], lock: bool = False) -> dict[int, Position]:
+        """All positions of the items, in id order; with `lock` locked."""
+
+    def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:
+        """Positions as they were after every movement up to an instant each (included), from the journal.
+
+        A position without a movement by then is empty, with version 0; one that does not exist is not in the answer.
+        """
+
+    def receipts(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, Receipt]:
+        """Receipts by id; with `lock` locked in id order."""
+
+    def receipts_named(self, references: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Receipt]:
+        """Receipts by (position, reference), locked."""
+
+    def orders(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, OrderRecord]:
+        """Orders by id; with `lock` locked in id order."""
+
+    def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
+        """Ids of orders by the sender's number."""
+
+    def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
+        """All reservations of an owner, by number."""
+
+    def shipments(self, owner: UUID) -> tuple[ShipmentRecord, ...]:
+        """Planned shipments of an owner, by number."""
+
+    def reservations_at(self, position: int) -> tuple[Reservation, ...]:
+        """Reservations with open units at a position, newest first."""
+
+    def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
+        """Newest count mark by position."""
+
+    def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Which of the messages (sender, id) have had their effect already."""
+
+    def answer(self, sender: str, key: str) -> Answer | None:
+        """The answer on record for a message."""
+
+    def decision(self, owner: UUID, attempt: int) -> Decision | None:
+        """A stored decision."""
+
+    def record(self, effects: Effects) -> None:
+        """Write all of it, or raise Conflict."""
+
+
+class Books(Protocol):
+    """The write side. `transaction` commits when its block ends and rolls back when it raises."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a transaction."""
+
+
+def place_of(key: PositionKey, expires_on: date | None = None) -> Place:
+    """The shared identity of a position in facts."""
+    return Place(key.id(), key.item, key.node, key.pool, key.lot, expires_on)
+
+
+@dataclass(frozen=True, slots=True)
+class MasterRow:
+    """The newest accepted statement about one key of master data. `body` is its row as text; None once it is removed.
+
+    An older statement, by sequence or else by time, is ignored; that holds for removed keys too.
+    """
+
+    section: str
+    key: str
+    body: bytes | None
+    changed_at: datetime
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A new state of master data: the edition it makes, in place of the edition `before` ('' where there was none)."""
+
+    at: datetime
+    actor: str
+    before: str
+    edition: str
+    parts: Sequence[Part]
+    rows: Sequence[MasterRow]
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """One immutable version of a policy, as plain data."""
+
+    code: str
+    version: int
+    family: str
+    body: Mapping[str, Json]
+    made_by: str
+    made_at: datetime
+
+
+class Editions(Protocol):
+    """Where master data, editions and policy versions are kept. Every method is a transaction of its own."""
+
+    def in_force(self) -> str:
+        """The hash of the edition in force; '' while there is none."""
+
+    def parts(self, edition: str) -> tuple[Part, ...]:
+        """The parts of an edition, in their order. Raises KeyError when there is no such edition."""
+
+    def rows(self) -> tuple[MasterRow, ...]:
+        """All rows of master data, by section and key, with those that were removed."""
+
+    def publish(self, publication: Publication) -> None:
+        """Keep rows and edition and put it in force. Raises Conflict when `before` is no longer in force."""
+
+    def policies(self) -> tuple[PolicyVersion, ...]:
+        """The active version of every policy, by code."""
+
+    def policy(self, code: str, version: int) -> PolicyVersion | None:
+        """One version of a policy."""
+
+    def adopt(self, policy: PolicyVersion) -> None:
+        """Make this the active version of its code. Raises Conflict unless it follows the newest one."""

@@ -1,0 +1,251 @@
+"""Reservations: a basket is set aside for a while, freed, expired, or becomes part of an order.
+
+Keeps laws 2, 4, 6, 8. A basket is decided by the very engine that sources orders, so that what is set aside is what
+an order would get. It is refused only under the locks of every position that could have served it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from poolwise.core.ledger import Account, Cause, Movement, Reservation
+from poolwise.core.messages import ReservationRequest
+from poolwise.core.orders import Order, OrderState, Progress
+from poolwise.core.sourcing.plan import Plan
+from poolwise.core.values import Conflict, Fault, Quantity, Refused
+from poolwise.flows.intake import Counter, Reader, Rejected
+from poolwise.flows.ports import (
+    Answer,
+    Audit,
+    Books,
+    Effects,
+    Ending,
+    Event,
+    OrderRecord,
+    Queue,
+    ReceiptChange,
+    ReservationEnd,
+    ShipmentRecord,
+    Timer,
+    TimerKind,
+    Todo,
+    Transaction,
+)
+from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, bookings_of, choose, items_wanted
+
+LONGEST_RESERVATION: Final = timedelta(days=7)
+MOST_WOKEN: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A basket that was set aside: its id, when it expires, and the plan it stands for."""
+
+    reservation: UUID
+    expires_at: datetime
+    plan: Plan
+
+
+def reserve(
+    books: Books, desk: Desk, counter: Counter, request: ReservationRequest, now: datetime, answer: Answer | None = None
+) -> Reserved | Rejected:
+    """Set a basket aside, or refuse it with all reasons. A ship-complete basket is set aside whole or not at all."""
+    basket = _basket(counter, request, now)
+    if isinstance(basket, Rejected):
+        return basket
+    expires_at = now + timedelta(seconds=request.expires_in_seconds)
+    todo = Todo(basket.cell, Queue.ONCE, 0, now, basket, tuple((line.no, line.quantity) for line in basket.lines))
+    for conflicts in range(MOST_CONFLICTS):
+        try:
+            with books.transaction() as transaction:
+                choice, locked = _decide(transaction, desk, todo, now, under_lock=conflicts > 0)
+                lacking = choice.plan.unserved
+                if lacking and (basket.ship_complete or not choice.plan.assignments):
+                    if not locked:
+                        raise Conflict("a refusal is decided under the lock")
+                    return _not_available(choice)
+                transaction.record(_effects(desk, choice, now, expires_at, answer))
+                return Reserved(basket.id, expires_at, choice.plan)
+        except Conflict:
+            continue
+    raise Conflict(f"a basket met {MOST_CONFLICTS} conflicts in a row")
+
+
+def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, under_lock: bool) -> tuple[Choice, bool]:
+    items = items_wanted(desk.atlas, todo.order)
+    shelf = Shelf(transaction.stock(desk.cells, items, now.date() - timedelta(days=1)))
+    if under_lock:
+        shelf.lock(transaction, shelf.positions(items))
+        return choose(desk, todo, shelf, now), True
+    choice = choose(desk, todo, shelf, now)
+    checked = Shelf(transaction.stock(desk.cells, (), now.date()))
+    checked.lock(transaction, {part.position for part in choice.plan.assignments if part.receipt is None})
+    if not checked.fits(choice.plan):
+        raise Conflict("somebody took the stock between reading and locking")
+    return choice, False
+
+
+def _basket(counter: Counter, request: ReservationRequest, now: datetime) -> Order | Rejected:
+    reader = Reader(counter)
+    zone = reader.zone(request.zone, request.ship_to)
+    lines = reader.lines(request.lines, "")
+    if not request.channel:
+        reader.fault("channel", "is needed")
+    if request.service_level not in counter.policy.service_levels:
+        reader.fault("service_level", f"the policy has no '{request.service_level}'")
+    longest = int(LONGEST_RESERVATION.total_seconds())
+    if not 0 < request.expires_in_seconds <= longest:
+        reader.fault("expires_in_seconds", f"is between 1 and {longest}")
+    if reader.faults:
+        return Rejected("reservation_invalid", tuple(reader.faults))
+    assert zone is not None
+    basket = counter.ids.new(now)
+    return Order(
+        id=basket,
+        number=f"R-{basket}",
+        cell=counter.edition.network.zones[zone].cell,
+        received_at=now,
+        channel=request.channel,
+        zone=zone,
+        lines=lines,
+        service_level=request.service_level,
+        customer=request.customer,
+        ship_complete=request.ship_complete,
+    )
+
+
+def _not_available(choice: Choice) -> Rejected:
+    lines = {line.no: line for line in choice.todo.order.lines}
+    return Rejected(
+        "not_available",
+        tuple(
+            Fault(f"lines[{entry.line_no - 1}]", f"{entry.quantity} of {lines[entry.line_no].quantity} "
+                  f"{lines[entry.line_no].item} cannot be set aside: {entry.reason.value}")
+            for entry in choice.plan.unserved
+        ),
+    )  # fmt: skip
+
+
+def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, answer: Answer | None) -> Effects:
+    written = Written(desk, choice, None, now, expires_at)
+    basket = written.order()
+    # What could not be set aside is not waited for: a basket has no backorders.
+    lines = tuple(replace(line, backordered=0, cancelled=line.cancelled + line.backordered) for line in basket.lines)
+    return Effects(
+        at=now,
+        movements=written.movements,
+        reservations=written.reservations,
+        receipt_changes=written.pledges(),
+        capacity=bookings_of(desk.atlas, written.shipments),
+        shipments=written.shipments,
+        orders=[OrderRecord(basket.order, OrderState.BASKET, lines, 1)],
+        timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],
+        decisions=[written.decision(desk.ids.new(now), 0)],
+        answers=[] if answer is None else [answer],
+        events=[Event("reservation.made", str(basket.order.id), written.event())],
+        audit=[Audit(desk.actor, "reservations.make", str(basket.order.id))],
+    )
+
+
+def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Answer | None = None) -> Quantity:
+    """Give a basket back before it expires; how many units were still set aside (0 when it had ended already)."""
+    with books.transaction() as transaction:
+        record = transaction.orders([reservation], lock=True).get(reservation)
+        if record is None or not record.order.number.startswith("R-"):
+            raise Refused("reservation_unknown", (Fault("id", f"there is no reservation {reservation}"),))
+        given = GivenBack(transaction, desk, now)
+        given.add(record, Ending.FREED)
+        if given.units or answer is not None:
+            transaction.record(given.effects("reservations.free", answer))
+        return given.units
+
+
+def expire(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -> int:
+    """Expire baskets of a cell that are due, in one transaction; how many timers were due."""
+    with books.transaction() as transaction:
+        timers = transaction.due(cell, now, limit)
+        if not timers:
+            return 0
+        records = transaction.orders([timer.subject for timer in timers], lock=True)
+        given = GivenBack(transaction, desk, now)
+        for timer in timers:
+            if timer.subject in records:
+                given.add(records[timer.subject], Ending.EXPIRED)
+        transaction.record(given.effects("reservations.expire"))
+        return len(timers)
+
+
+class GivenBack:
+    """Reservations that end without being used, and what follows: movements, capacity, demand that wakes."""
+
+    def __init__(self, transaction: Transaction, desk: Desk, now: datetime) -> None:
+        """Starts with nothing given back."""
+        self._transaction, self._desk, self._now = transaction, desk, now
+        self.units: Quantity = 0
+        self.ends: list[ReservationEnd] = []
+        self.movements: list[Movement] = []
+        self.receipts: list[ReceiptChange] = []
+        self.dropped: list[ShipmentRecord] = []
+        self.orders: list[OrderRecord] = []
+        self.events: list[Event] = []
+
+    def add(self, record: OrderRecord, ending: Ending) -> None:
+        """End everything that is still set aside for a basket."""
+        if record.state != OrderState.BASKET:
+            return
+        owner = record.order.id
+        held = [part for part in self._transaction.reservations(owner) if part.open]
+        self.end(held, ending, owner)
+        self.dropped.extend(self._transaction.shipments(owner))
+        self.orders.append(OrderRecord(record.order, OrderState.CANCELLED, cancelled(record), record.attempt))
+        self.events.append(Event(f"reservation.{ending.value}", str(owner), {"units": sum(p.open for p in held)}))
+
+    def end(self, held: Sequence[Reservation], ending: Ending, cause_id: UUID) -> None:
+        """End the open units of some reservations: back to available, or to the receipt they were pledged from."""
+        receipts = self._transaction.receipts([part.receipt for part in held if part.receipt is not None])
+        cause = Cause.EXPIRE if ending == Ending.EXPIRED else Cause.FREE
+        for part in held:
+            source, target = Account.RESERVED, Account.AVAILABLE
+            if part.receipt is not None:
+                source, target = Account.PLEDGED, Account.EXPECTED
+                self.receipts.append(ReceiptChange(receipts[part.receipt].cell, part.receipt, pledged=-part.open))
+            self.movements.append(Movement(part.position, source, target, part.open, cause, cause_id))
+            self.ends.append(ReservationEnd(part.cell, part.owner, part.no, ending, part.open))
+            self.units += part.open
+
+    def woken(self) -> list[Todo]:
+        """Demand that waits for what came back, oldest first."""
+        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}))
+        items = sorted({position.key.item for position in positions.values()})
+        if not items:
+            return []
+        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(items, MOST_WOKEN)]
+
+    def effects(self, action: str, answer: Answer | None = None) -> Effects:
+        """Everything to record."""
+        return Effects(
+            at=self._now,
+            movements=self.movements,
+            reservation_ends=self.ends,
+            receipt_changes=self.receipts,
+            capacity=bookings_of(self._desk.atlas, self.dropped, sign=-1),
+            shipments_dropped=[(record.cell, record.owner, record.shipment.no) for record in self.dropped],
+            orders_changed=self.orders,
+            timers_dropped=[(record.order.cell, record.order.id) for record in self.orders],
+            todo=self.woken(),
+            answers=[] if answer is None else [answer],
+            events=self.events,
+            audit=[Audit(self._desk.actor, action, str(record.order.id)) for record in self.orders],
+        )
+
+
+def cancelled(record: OrderRecord) -> tuple[Progress, ...]:
+    """The lines of a basket that is over."""
+    return tuple(
+        replace(line, reserved=0, pledged=0, cancelled=line.cancelled + line.reserved + line.pledged)
+        for line in record.lines
+    )

@@ -1,0 +1,94 @@
+"""Snapshots: a chunk of a node's full count, of which nearly all is as it was.
+
+What a sieve finds unchanged is only marked as counted; whatever differs, is new, has moved since or owes units goes
+through the very same flow as any other count (`flows.stock`). Keeps laws 5 and 9: a chunk that was interrupted can be
+booked again, and the number of the chunk commits with its last step.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from poolwise.core.messages import StockCount
+from poolwise.flows.ports import Books
+from poolwise.flows.stock import Outcome, Result, book_counts
+from poolwise.flows.tallying import MOST_STATEMENTS, Clerk
+
+NO_SEQUENCE = -1
+
+
+@dataclass(slots=True)
+class CountColumns:
+    """Counts of a chunk, column by column, each position once.
+
+    `instants` are the distinct times; `as_of` are places in it. `accounts` is how many of available, reserved and
+    blocked the figure includes, in that order. `rows` is where the count stands in its file.
+    """
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    cells: array[int] = field(default_factory=lambda: array("q"))
+    positions: array[int] = field(default_factory=lambda: array("q"))
+    quantities: array[int] = field(default_factory=lambda: array("q"))
+    as_of: array[int] = field(default_factory=lambda: array("q"))
+    sequences: array[int] = field(default_factory=lambda: array("q"))
+    accounts: array[int] = field(default_factory=lambda: array("q"))
+    instants: list[datetime] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Number of counts."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Places of the counts that must be booked, and how many are stale or repeated; the rest is unchanged."""
+
+    differing: Sequence[int]
+    stale: int
+    duplicate: int
+
+
+class Sieve(Protocol):
+    """Finds the few counts of a chunk that change something, and marks the others as counted."""
+
+    def sift(self, counts: CountColumns) -> Sifted:
+        """Sift a chunk, and commit the marks of what is unchanged."""
+
+
+@dataclass(slots=True)
+class SnapshotResult:
+    """How many counts of a chunk became what, and those that were refused by row."""
+
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    refused: list[tuple[int, Result]] = field(default_factory=list)
+
+
+def book_snapshot(
+    books: Books,
+    clerk: Clerk,
+    sieve: Sieve,
+    counts: CountColumns,
+    message: Callable[[int], StockCount],
+    now: datetime,
+    messages_seen: Sequence[tuple[str, str]] = (),
+) -> SnapshotResult:
+    """Book a chunk of counts. `message` gives the count at a place; it is asked for those only that differ."""
+    result = SnapshotResult()
+    sifted = sieve.sift(counts)
+    result.outcomes[Outcome.STALE] += sifted.stale
+    result.outcomes[Outcome.DUPLICATE] += sifted.duplicate
+    result.outcomes[Outcome.UNCHANGED] += len(counts) - sifted.stale - sifted.duplicate - len(sifted.differing)
+    places = list(sifted.differing)
+    for first in range(0, max(1, len(places)), MOST_STATEMENTS):
+        part = places[first : first + MOST_STATEMENTS]
+        last = first + MOST_STATEMENTS >= len(places)
+        booked = book_counts(books, clerk, [message(place) for place in part], now, messages_seen if last else ())
+        for place, outcome in zip(part, booked, strict=True):
+            result.outcomes[outcome.outcome] += 1
+            if outcome.outcome is Outcome.REFUSED:
+                result.refused.append((counts.rows[place], outcome))
+    return result

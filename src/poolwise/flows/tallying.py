@@ -1,0 +1,304 @@
+"""What all flows about physical stock share: positions under lock, what is booked on them, and what follows from it.
+
+Keeps laws 2, 4 and 9: locks are taken in their global order before anything is decided; broken demand, woken demand,
+movements, events and the audit row are recorded with the statements in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Final, TypeVar
+from uuid import UUID
+
+from poolwise.core.counting import IN_DEBT, Break, Tally, debt_key
+from poolwise.core.edition.build import Edition
+from poolwise.core.ledger import Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
+from poolwise.core.values import Conflict, Json
+from poolwise.flows.breaking import Mended, mend
+from poolwise.flows.identity import Ids
+from poolwise.flows.ports import (
+    Audit,
+    Books,
+    CountMark,
+    Effects,
+    Event,
+    OrderRecord,
+    Queue,
+    ReceiptChange,
+    ReservationEnd,
+    Todo,
+    Transaction,
+)
+
+MOST_STATEMENTS: Final = 5_000
+MOST_TRIES: Final = 20
+MOST_WOKEN: Final = 1_000
+MOST_MOVED_IN_AN_EVENT: Final = 500
+CLOCK_SKEW: Final = timedelta(hours=1)
+"""How far ahead of our clock a sender's may be."""
+
+_Answer = TypeVar("_Answer")
+
+
+class Clerk:
+    """Who books stock, under which edition, with which generator of ids."""
+
+    def __init__(self, edition: Edition, ids: Ids, actor: str) -> None:
+        """`actor` is the sender: cross-references of that partner are understood."""
+        self.edition = edition
+        self.ids = ids
+        self.actor = actor
+
+    def item(self, text: str) -> str | None:
+        """Our code for an item, by itself or by a cross-reference; None when nobody knows it."""
+        catalog = self.edition.catalog
+        if text in catalog.items:
+            return text
+        for scheme, partner in catalog.schemes:
+            if partner in ("", self.actor) and (scheme, partner, text) in catalog.cross_references:
+                return catalog.cross_references[scheme, partner, text]
+        return None
+
+    @cached_property
+    def served_by(self) -> Mapping[str, tuple[str, ...]]:
+        """For an item the items whose demand its stock could serve: kits it is a part of, and what it may replace."""
+        found: dict[str, dict[str, None]] = {}
+        for kit, bill in self.edition.catalog.bills.items():
+            for component in bill.components:
+                found.setdefault(component.item, {})[kit] = None
+        for item, substitutions in self.edition.catalog.substitutions.items():
+            for substitution in substitutions:
+                found.setdefault(substitution.substitute, {})[item] = None
+        return {item: tuple(served) for item, served in found.items()}
+
+    def cell_of(self, node: str) -> int:
+        """The cell in which a node's stock is kept."""
+        return self.edition.network.nodes[node].cell
+
+
+@dataclass(slots=True)
+class Wanted:
+    """Orders that must be locked before anything else. Known only after a first look, which then is repeated."""
+
+    orders: set[UUID] = field(default_factory=set)
+
+
+class LookAgain(Exception):
+    """The batch turned out to concern orders that are not locked yet. Never leaves the flow."""
+
+    def __init__(self, orders: Iterable[UUID]) -> None:
+        """`orders` are those to be locked first."""
+        super().__init__("orders are to be locked first")
+        self.orders = frozenset(orders)
+
+
+def in_transaction(books: Books, now: datetime, work: Callable[[Transaction, Wanted, datetime], _Answer]) -> _Answer:
+    """Do `work` in a transaction, again while somebody else was first or more has to be locked.
+
+    Each repetition is a microsecond later, so that its queue rows have keys of their own.
+    """
+    wanted = Wanted()
+    for tried in range(MOST_TRIES):
+        try:
+            with books.transaction() as transaction:
+                return work(transaction, wanted, now + timedelta(microseconds=tried))
+        except LookAgain as again:
+            wanted.orders |= again.orders
+        except Conflict:
+            continue
+    raise Conflict(f"stock could not be booked in {MOST_TRIES} tries: others were always first")
+
+
+@dataclass(slots=True)
+class Also:
+    """What a flow adds to the books besides movements and what follows from them."""
+
+    receipts: list[Receipt] = field(default_factory=list)
+    receipt_changes: list[ReceiptChange] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
+    ends: list[ReservationEnd] = field(default_factory=list)
+    orders: dict[UUID, OrderRecord] = field(default_factory=dict)
+    breaks: list[Break] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class Room:
+    """The positions of a batch under lock, and everything that is booked on them."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        clerk: Clerk,
+        wanted: Wanted,
+        keys: Mapping[PositionKey, date | None],
+        now: datetime,
+    ) -> None:
+        """Lock the orders wanted, then the positions of `keys` (with the day their lot expires) and their debts.
+
+        A position that does not exist yet comes to be, empty: two statements about it cannot both be the first.
+        """
+        self.transaction, self.clerk, self.now = transaction, clerk, now
+        self.batch = clerk.ids.new(now)
+        self.orders = transaction.orders(sorted(wanted.orders), lock=True) if wanted.orders else {}
+        self.also = Also()
+        self._wanted = wanted
+        self._keys = {key.id(): key for key in _with_debts(keys)}
+        self._before = transaction.positions(self._keys, lock=True)
+        new = [
+            Position(key.id(), clerk.cell_of(key.node), key, expires_on=expires_on)
+            for key, expires_on in keys.items()
+            if key.id() not in self._before
+        ]
+        if new:
+            transaction.record(Effects(at=now, positions=new))
+            self._before |= transaction.positions([position.id for position in new], lock=True)
+        self._movements: list[Movement] = []
+        self._tallies: dict[PositionKey, Tally] = {}
+
+    def tally(self, key: PositionKey) -> Tally:
+        """The tally of a position of this batch."""
+        found = self._tallies.get(key)
+        if found is None:
+            position = self.position(key)
+            debts = {account: self.position(debt_key(key, account)) for account in IN_DEBT}
+            found = self._tallies[key] = Tally(position, debts, self.reservations_at(position), self._movements)
+        return found
+
+    def reservations_at(self, position: Position) -> tuple[Reservation, ...]:
+        """Open reservations of a position's stock and of its receipts, newest first."""
+        if position.balance(Account.RESERVED) or position.balance(Account.PLEDGED):
+            return self.transaction.reservations_at(position.id)
+        return ()
+
+    def require(self, owners: Iterable[UUID]) -> None:
+        """Raise LookAgain unless the orders among these owners are locked."""
+        unlocked = set(owners) - self._wanted.orders
+        if unlocked:
+            raise LookAgain(unlocked)
+
+    def position(self, key: PositionKey) -> Position:
+        """The position as it was locked; empty if it does not exist yet."""
+        id_ = key.id()
+        return self._before.get(id_) or Position(id_, self.clerk.cell_of(key.node), key)
+
+    def as_of(
+        self, asked: Mapping[PositionKey, datetime]
+    ) -> dict[PositionKey, tuple[Position, dict[Account, Position]]]:
+        """Positions and their debts as they were at an instant each."""
+        instants = {key.id(): at for owner, at in asked.items() for key in _with_debts([owner])}
+        there = {id_: at for id_, at in instants.items() if id_ in self._before}
+        then = self.transaction.positions_as_of(there) if there else {}
+
+        def of(key: PositionKey) -> Position:
+            return then.get(key.id()) or Position(key.id(), self.clerk.cell_of(key.node), key)
+
+        return {key: (of(key), {account: of(debt_key(key, account)) for account in IN_DEBT}) for key in asked}
+
+    def record(
+        self,
+        action: str,
+        detail: Mapping[str, Json],
+        counts: Sequence[CountMark] = (),
+        messages_seen: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Record what was booked, with everything that follows from it. Raises LookAgain when orders broke that are
+        not locked."""
+        also, mended = self.also, self._mended()
+        movements = [*self._movements, *mended.movements]
+        woken = self._woken(self._risen(movements))
+        self.transaction.record(
+            Effects(
+                at=self.now,
+                positions=self._new_debts(movements),
+                movements=movements,
+                reservations=also.reservations,
+                reservation_ends=[*also.ends, *mended.ends],
+                receipts=also.receipts,
+                receipt_changes=[*also.receipt_changes, *mended.receipts],
+                capacity=mended.capacity,
+                shipments_dropped=mended.shipments_dropped,
+                orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
+                todo=[*mended.todo, *woken],
+                counts=counts,
+                messages_seen=messages_seen,
+                incidents=mended.incidents,
+                events=[*self._events(movements), *also.events, *mended.events],
+                audit=[Audit(self.clerk.actor, action, str(self.batch), detail)],
+            )
+        )
+
+    def _mended(self) -> Mended:
+        """What follows from what broke; the orders concerned are locked, else the batch is looked at again."""
+        breaks = [*self.also.breaks, *(each for tally in self._tallies.values() for each in tally.breaks)]
+        self.require(each.reservation.owner for each in breaks)
+        ended: dict[tuple[UUID, int], int] = {}
+        for end in self.also.ends:
+            ended[end.owner, end.no] = ended.get((end.owner, end.no), 0) + end.quantity
+        orders = {**self.orders, **self.also.orders}
+        clerk = self.clerk
+        return mend(self.transaction, orders, breaks, ended, clerk.cell_of, self.batch, clerk.ids, self.now)
+
+    def _new_debts(self, movements: Sequence[Movement]) -> list[Position]:
+        """Positions of debts that are owed for the first time."""
+        new = sorted({m.position for m in movements} & self._keys.keys() - self._before.keys())
+        return [Position(id_, self.clerk.cell_of(self._keys[id_].node), self._keys[id_]) for id_ in new]
+
+    def _risen(self, movements: Sequence[Movement]) -> list[str]:
+        """Items of which some position has more available than before."""
+        risen = {
+            tally.position.key.item
+            for tally in self._tallies.values()
+            if tally.position.balance(Account.AVAILABLE) > self._available_before(tally.position.id)
+        }
+        freed = {m.position for m in movements if m.cause is Cause.FREE and m.target is Account.AVAILABLE}
+        places = self.transaction.positions(freed) if freed else {}
+        return sorted(risen | {place.key.item for place in places.values()})
+
+    def _available_before(self, position: int) -> int:
+        before = self._before.get(position)
+        return before.balance(Account.AVAILABLE) if before else 0
+
+    def _woken(self, risen: Sequence[str]) -> list[Todo]:
+        """Demand that waits for stock of these items, or of what they could serve, back to the queue: oldest first."""
+        if not risen:
+            return []
+        wanted = {served for item in risen for served in (item, *self.clerk.served_by.get(item, ()))}
+        waiting = self.transaction.waiting(sorted(wanted), MOST_WOKEN)
+        return [replace(todo, queue=Queue.ONCE, returns=0) for todo in waiting]
+
+    def _events(self, movements: Sequence[Movement]) -> list[Event]:
+        """All movements, by cell, a few hundred to an event; and each position that sold out or has stock again."""
+        cells = {tally.position.id: tally.position.cell for tally in self._tallies.values()}
+        cells |= {debt.id: debt.cell for tally in self._tallies.values() for debt in tally.debts.values()}
+        by_cell: dict[int, list[Json]] = {}
+        for m in movements:
+            told: list[Json] = [str(m.position), m.source.value, m.target.value, m.quantity]
+            told += [] if m.to_position is None else [str(m.to_position)]
+            by_cell.setdefault(cells.get(m.position, 0), []).append(told)
+        moved = [
+            Event("stock.moved", str(self.batch), {"moved": told[first : first + MOST_MOVED_IN_AN_EVENT]}, cell)
+            for cell, told in sorted(by_cell.items())
+            for first in range(0, len(told), MOST_MOVED_IN_AN_EVENT)
+        ]
+        return moved + [event for tally in self._tallies.values() if (event := self._crossing(tally.position))]
+
+    def _crossing(self, position: Position) -> Event | None:
+        before, after = self._available_before(position.id), position.balance(Account.AVAILABLE)
+        if (before > 0) == (after > 0):
+            return None
+        key = position.key
+        told: dict[str, Json] = {
+            "item": key.item,
+            "node": key.node,
+            "pool": key.pool,
+            "lot": key.lot,
+            "available": after,
+        }
+        return Event("stock.available" if after else "stock.exhausted", str(position.id), told, position.cell)
+
+
+def _with_debts(keys: Iterable[PositionKey]) -> list[PositionKey]:
+    return [each for key in keys for each in (key, *(debt_key(key, account) for account in IN_DEBT))]

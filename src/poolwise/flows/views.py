@@ -1,0 +1,161 @@
+"""The read side: `Views`, what people and programs ask, and `Feed`, what happened in order. PostgreSQL only.
+
+Nothing here is locked or changed, and a reader sees what it has written at once. Views filter, sort and join; they do
+no arithmetic of availability, which is core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from poolwise.core.ledger import ReservationKind
+from poolwise.core.orders import OrderState
+from poolwise.core.sourcing.plan import PlannedShipment
+from poolwise.core.sourcing.problem import ReceiptFact, StockFact
+from poolwise.core.values import Quantity
+from poolwise.flows.ports import Event, OrderRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A reservation as people read it: where its units lie, and how many are still set aside."""
+
+    no: int
+    line_no: int
+    shipment_no: int
+    item: str
+    node: str
+    pool: str
+    lot: str
+    kind: ReservationKind
+    quantity: Quantity
+    open: Quantity
+    receipt: UUID | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionHead:
+    """A decision by name: what it was made under; its facts stay in the books."""
+
+    attempt: int
+    at: datetime
+    edition: str
+    policy: str
+    policy_version: int
+    release: str
+    wave: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """An order with everything that hangs on it, of one instant."""
+
+    record: OrderRecord
+    changed_at: datetime
+    shipments: tuple[PlannedShipment, ...]
+    reservations: tuple[Held, ...]
+    decisions: tuple[DecisionHead, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderHead:
+    """An order as a list shows it."""
+
+    id: UUID
+    number: str
+    state: OrderState
+    channel: str
+    zone: str
+    customer: str
+    service_level: str
+    received_at: datetime
+    changed_at: datetime
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderQuery:
+    """Which orders a list shows: newest first, those older than `before` (received at, id). Empty texts mean any."""
+
+    state: OrderState | None = None
+    channel: str = ""
+    zone: str = ""
+    customer: str = ""
+    received_since: datetime | None = None
+    before: tuple[datetime, UUID] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What is there and what is coming of some items, read in one go."""
+
+    stock: Mapping[str, Sequence[StockFact]]
+    receipts: Mapping[str, Sequence[ReceiptFact]]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyHead:
+    """A version of a policy by name."""
+
+    code: str
+    version: int
+    family: str
+    state: str
+    made_by: str
+    made_at: datetime
+    active_from: datetime | None
+
+
+class Views(Protocol):
+    """What may be asked. Every method reads one snapshot and answers at most what its limit says."""
+
+    def order(self, name: str) -> OrderView | None:
+        """An order by the sender's number, else by ours, else by its id; no basket."""
+
+    def basket(self, reservation: UUID) -> OrderView | None:
+        """A basket by the id of its reservation, ended or not."""
+
+    def orders(self, query: OrderQuery) -> Sequence[OrderHead]:
+        """Orders, newest first, at most `query.limit`."""
+
+    def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
+        """Which of the orders have been decided at least once."""
+
+    def supply(self, items: Sequence[str], pools: Sequence[str] | None = None) -> Supply:
+        """Positions and open receipts of items, in these pools only where given."""
+
+    def policies(self) -> Sequence[PolicyHead]:
+        """All versions of all policies, by family, code and version, newest version first."""
+
+    def ready(self) -> str:
+        """Why the database cannot serve, in a sentence; '' when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """An event with its place in the feed of its cell: numbers have no gap and never change."""
+
+    cell: int
+    number: int
+    at: datetime
+    event: Event
+
+
+Place = Mapping[int, int]
+"""How far a reader has come: for each cell the number of the last event it has seen, 0 for none."""
+
+
+class Feed(Protocol):
+    """What happened, in an order that a reader can resume from without loss or repeat (law 7)."""
+
+    def after(self, place: Place, limit: int) -> Sequence[Numbered]:
+        """The next events after a place, at most about `limit`: cell by cell, each cell's without a gap."""
+
+    def end(self) -> dict[int, int]:
+        """The number of the last event of every cell."""

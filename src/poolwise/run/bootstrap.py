@@ -1,0 +1,155 @@
+"""The only wiring: settings become an `App` - database, books, rules in force, clock and ids."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import poolwise
+from poolwise.connect.directory.policies import read_yaml
+from poolwise.core.policy.evaluate import compile_policy
+from poolwise.core.policy.language import parse_policy
+from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.sourcing.options import Atlas
+from poolwise.core.values import Fault, Refused
+from poolwise.flows.identity import Ids
+from poolwise.flows.masterdata import open_edition, read_version
+from poolwise.flows.ports import Books, Editions
+from poolwise.flows.source import Desk
+from poolwise.run.settings import Settings
+from poolwise.store import postgres
+from poolwise.store.books import PostgresBooks
+from poolwise.store.editions import PostgresEditions
+from poolwise.store.embedded import EmbeddedServer
+from poolwise.store.migrate import ensure_partitions, migrate, pending, read_schema
+from poolwise.store.postgres import DatabaseUnavailable, Pool
+
+POLICIES: Final = Path(poolwise.__file__).parent / "policies"
+DEFAULT_POLICY: Final = "default"
+MONTHS_AHEAD: Final = 3
+FRESH_S: Final = 0.5
+"""How long the answer to "what is in force" is trusted; a change is live in less than two seconds."""
+
+
+def clock() -> datetime:
+    """The one place where the time is read."""
+    return datetime.now(UTC)
+
+
+def default_policy() -> SourcingPolicy:
+    """The sourcing policy shipped with the product."""
+    return parse_policy(read_yaml(POLICIES / "default.yaml"))
+
+
+class Rulebook:
+    """Editions and policy versions by name, kept once opened; and the ones in force now."""
+
+    def __init__(self, editions: Editions, stopwatch: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is read before it is asked for."""
+        self._editions = editions
+        self._stopwatch = stopwatch
+        self._atlases: dict[tuple[str, str, int], Atlas] = {}
+        self._current: tuple[float, Atlas] | None = None
+        self._lock = Lock()
+
+    def atlas(self, edition: str, policy: str, version: int) -> Atlas:
+        """The atlas of an edition and a policy version. Raises Refused when one of them is unknown."""
+        key = (edition, policy, version)
+        if key not in self._atlases:
+            try:
+                opened = open_edition(self._editions, edition)
+            except KeyError:
+                raise Refused("edition_unknown", (Fault("edition", f"there is no edition {edition}"),)) from None
+            kept = self._editions.policy(policy, version)
+            if kept is None:
+                raise Refused("policy_unknown", (Fault("policy", f"there is no version {version} of '{policy}'"),))
+            self._atlases[key] = Atlas(opened, compile_policy(read_version(kept)))
+        return self._atlases[key]
+
+    def current(self) -> Atlas:
+        """The edition and policy in force. Raises Refused("nothing_in_force") before the first import."""
+        with self._lock:
+            if self._current is not None and self._stopwatch() - self._current[0] < FRESH_S:
+                return self._current[1]
+            edition = self._editions.in_force()
+            versions = {kept.code: kept.version for kept in self._editions.policies()}
+            if not edition or not versions:
+                reason = "no network has been imported yet; run: poolwise import DIRECTORY"
+                raise Refused("nothing_in_force", (Fault("network", reason),))
+            code = DEFAULT_POLICY if DEFAULT_POLICY in versions else min(versions)
+            found = self.atlas(edition, code, versions[code])
+            self._current = (self._stopwatch(), found)
+            return found
+
+    def refresh(self) -> None:
+        """Look again at once when asked next, for example after an import."""
+        self._current = None
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything a process needs, built once."""
+
+    settings: Settings
+    pool: Pool
+    books: Books
+    editions: Editions
+    rules: Rulebook
+    ids: Ids
+    release: str = poolwise.__version__
+
+    def desk(self) -> Desk:
+        """Who decides now, under the rules in force."""
+        return Desk(self.rules.current(), self.release, self.settings.cell_numbers, self.ids)
+
+
+def server_of(settings: Settings) -> EmbeddedServer | None:
+    """The embedded server of these settings; None where they name an external one."""
+    if settings.database_url:
+        return None
+    return EmbeddedServer(Path(settings.data_folder))
+
+
+def urls(settings: Settings) -> tuple[str, str]:
+    """URL of the application role and of the owner role; starts the embedded server where it is used."""
+    server = server_of(settings)
+    if server is None:
+        return settings.database_url, settings.owner_url
+    server.start()
+    return server.application_url(), server.owner_url()
+
+
+def prepare(owner_url: str, at: datetime) -> list[str]:
+    """Bring the schema up to date and make partitions ahead; names of the migrations that ran."""
+    applied = migrate(owner_url, at)
+    with postgres.connect(owner_url, connections=1) as pool, pool.connection() as connection:
+        ensure_partitions(connection, date(at.year, at.month, 1), MONTHS_AHEAD)
+    return applied
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[App]:
+    """The application on its database, migrated where we own it. Raises DatabaseUnavailable with a remedy."""
+    application_url, owner_url = urls(settings)
+    if owner_url:
+        prepare(owner_url, clock())
+    pool = postgres.connect(application_url, connections=settings.connections)
+    try:
+        with pool.connection() as connection:
+            missing = pending(connection, read_schema())
+        if missing:
+            raise DatabaseUnavailable(
+                f"the database lacks {len(missing)} migrations", "run: poolwise db migrate, with owner_url set"
+            )
+        editions = PostgresEditions(pool)
+        books = PostgresBooks(pool, settings.cell_numbers)
+        yield App(settings, pool, books, editions, Rulebook(editions), Ids(secrets.randbits))
+    finally:
+        pool.close()

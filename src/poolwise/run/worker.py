@@ -1,0 +1,99 @@
+"""The worker: claims demand in batches, expires baskets, plans waves, numbers the feed - until it is told to stop.
+
+Any number of workers run on any hosts; each step is a transaction of its own, so kill -9 between any two loses and
+doubles nothing (law 7).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Event
+from typing import Final
+
+import structlog
+
+from poolwise.core.values import Conflict, Upstream
+from poolwise.flows.ports import Books
+from poolwise.flows.reserve import expire
+from poolwise.flows.source import Desk, Sourced, source_batch
+
+SMALLEST_BATCH: Final = 8
+MOST_TIMERS: Final = 200
+LONGEST_BACK_OFF_S: Final = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What a worker is handed: its books, who decides now, the clock, and steps besides sourcing, each by cell."""
+
+    books: Books
+    desk: Callable[[], Desk]
+    clock: Callable[[], datetime]
+    cells: tuple[int, ...]
+    batch: int
+    idle_ms: int
+    others: tuple[Callable[[int, datetime], int], ...] = ()
+    on_batch: Callable[[Sourced, float], None] = lambda _sourced, _seconds: None
+
+
+class Worker:
+    """Runs the duties in a loop. Batches are small while there is little to do and grow to the limit under load."""
+
+    def __init__(self, duties: Duties) -> None:
+        """A worker that has not started."""
+        self._duties = duties
+        self._stopped = Event()
+        self._batch = min(SMALLEST_BATCH, duties.batch)
+
+    def stop(self) -> None:
+        """Ask the worker to finish its transaction and end."""
+        self._stopped.set()
+
+    def stop_on_signals(self) -> None:
+        """End gracefully on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self.stop())
+
+    def run(self, until_idle: bool = False) -> None:
+        """Work until stopped; with `until_idle`, until a round finds nothing to do."""
+        back_off = self._duties.idle_ms / 1000
+        while not self._stopped.is_set():
+            try:
+                done = sum(self.round(cell) for cell in self._duties.cells)
+                back_off = self._duties.idle_ms / 1000
+            except Conflict as conflict:
+                log.info("worker.conflict", reason=str(conflict))
+                continue
+            except Upstream as upstream:
+                log.warning("worker.waits", reason=str(upstream), again_in_s=round(back_off, 1))
+                self._stopped.wait(back_off)
+                back_off = min(back_off * 2, LONGEST_BACK_OFF_S)
+                continue
+            if not done:
+                if until_idle:
+                    return
+                self._stopped.wait(self._duties.idle_ms / 1000)
+
+    def round(self, cell: int) -> int:
+        """One round of every duty for a cell; how much was done."""
+        duties = self._duties
+        now = duties.clock()
+        done = expire(duties.books, duties.desk(), cell, now, MOST_TIMERS)
+        done += self._source(cell, now)
+        return done + sum(step(cell, duties.clock()) for step in duties.others)
+
+    def _source(self, cell: int, now: datetime) -> int:
+        duties = self._duties
+        sourced = source_batch(duties.books, duties.desk(), cell, now, self._batch)
+        claimed = sourced.decided + sourced.returned
+        full = claimed >= self._batch
+        self._batch = min(duties.batch, self._batch * 2) if full else max(SMALLEST_BATCH, claimed)
+        if claimed:
+            duties.on_batch(sourced, (duties.clock() - now).total_seconds())
+            log.debug("worker.batch", cell=cell, decided=sourced.decided, short=sourced.short, back=sourced.returned)
+        return claimed

@@ -1,0 +1,421 @@
+"""The books on PostgreSQL: reads by key and claims; `store.recording` writes. Law 4: one transaction, all or nothing.
+
+Every statement names its cells. Row locks are taken by `store.locking` only. Texts are sorted by code point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, datetime
+from itertools import repeat
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, Cursor, errors
+from psycopg.rows import TupleRow
+
+from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
+from poolwise.core.orders import OrderState, Progress
+from poolwise.core.sourcing.plan import Booking, PlannedShipment
+from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
+from poolwise.core.values import Conflict, Upstream
+from poolwise.flows.ports import (
+    Answer,
+    CountMark,
+    Decision,
+    Effects,
+    OrderRecord,
+    Queue,
+    ShipmentRecord,
+    Stock,
+    Timer,
+    Todo,
+)
+from poolwise.store import arrays, claiming, postgres
+from poolwise.store.codec import bucket, unpack_order
+from poolwise.store.journal import balances_as_of, first_of_month
+from poolwise.store.locking import RowLocks
+from poolwise.store.places import Places
+from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
+from poolwise.store.recording import record
+from poolwise.store.steps import Failpoint, Step, never
+from poolwise.store.writing import Writing
+
+LOST_RACES: Final = (
+    errors.UniqueViolation,
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+)
+
+
+# Every statement of the books finds its rows by key. A plan made when a table was small would otherwise read all of it,
+# and stay in use while it grows.
+GO_BY_KEY: Final = """
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true)
+"""
+
+
+class PostgresBooks:
+    """Books on the database behind `pool`, for the `cells` in use. `failpoint` lets a test crash between two steps."""
+
+    def __init__(self, pool: Pool, cells: Sequence[int] = (0,), failpoint: Failpoint = never) -> None:
+        self._pool = pool
+        self._places = Places(cells)
+        self._failpoint = failpoint
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresTransaction]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises Conflict for a lost race, and Upstream when the database cannot be reached.
+        """
+        created: list[int] = []
+        try:
+            with translated(), postgres.transaction(self._pool) as connection:
+                connection.execute(GO_BY_KEY)
+                current = PostgresTransaction(connection, self._places, self._failpoint, created)
+                yield current
+                current.assert_whole()
+                self._failpoint(Step.BEFORE_COMMIT)
+        except BaseException:
+            self._places.forget(created)
+            raise
+        self._failpoint(Step.AFTER_COMMIT)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the driver as the error tree: Conflict for a lost race, Upstream for a server out of reach."""
+    try:
+        yield
+    except LOST_RACES as error:
+        raise Conflict(error.diag.message_primary or type(error).__name__) from error
+    except (psycopg.OperationalError, DatabaseUnavailable) as error:
+        raise Upstream(str(diagnose(error))) from error
+
+
+class PostgresTransaction:
+    """flows.ports.Transaction on one connection. What the methods answer is written there."""
+
+    def __init__(
+        self, connection: Connection[TupleRow], places: Places, failpoint: Failpoint, created: list[int]
+    ) -> None:
+        self._cursor: Cursor[TupleRow] = connection.cursor(binary=True)
+        arrays.register(self._cursor)
+        self._locks = RowLocks(self._cursor)
+        self._places = places
+        self._cells = places.cells
+        self._failpoint = failpoint
+        self._created = created
+        self._refused = False
+
+    def assert_whole(self) -> None:
+        """Raise Conflict when a recording was refused: a caller who swallows that must not commit the rest (law 4)."""
+        if self._refused:
+            raise Conflict("a recording was refused, so nothing of its transaction is kept")
+
+    def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
+        """See ports."""
+        return claiming.claim(self._cursor, cell, queue, now, limit)
+
+    def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
+        """See ports."""
+        return claiming.claim_waiting(self._cursor, self._cells, items, limit)
+
+    def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
+        """See ports."""
+        return claiming.claim_due(self._cursor, cell, now, limit)
+
+    def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
+        """See ports."""
+        wanted = sorted(set(items))
+        return Stock(
+            read_stock(self._cursor, self._places, cells, wanted),
+            read_open_receipts(self._cursor, self._places, cells, wanted),
+            read_capacity(self._cursor, cells, since),
+        )
+
+    def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
+        """See ports."""
+        wanted = sorted(set(ids))
+        if not wanted:
+            return {}
+        places, cell_of = self._places.learn(self._cursor, wanted)
+        known = [position for position in wanted if position in cell_of]
+        cells = sorted({cell_of[position] for position in known})
+        if lock:
+            rows = self._locks.positions(cells, known)
+        else:
+            rows = self._cursor.execute(READ_POSITIONS, (cells, known)).fetchall()
+        found = {}
+        for row in rows:
+            position = row[0]
+            place = places[position]
+            key = self._places.key_of(place)
+            found[position] = Position(position, cell_of[position], key, row[1:8], row[8], place.expires_on)
+        return found
+
+    def positions_of(self, items: Iterable[str], lock: bool = False) -> dict[int, Position]:
+        """See ports."""
+        self._cursor.execute(READ_POSITION_IDS, (self._cells, sorted(set(items))))
+        return self.positions([position for (position,) in self._cursor.fetchall()], lock)
+
+    def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:
+        """See ports."""
+        return balances_as_of(self._cursor, self.positions(asked), asked)
+
+    def receipts(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, Receipt]:
+        """See ports."""
+        wanted = sorted(set(ids))
+        if lock:
+            rows = self._locks.receipts(self._cells, wanted)
+        else:
+            rows = self._cursor.execute(READ_RECEIPTS, (self._cells, wanted)).fetchall()
+        return {row[0]: Receipt(*row) for row in rows}
+
+    def receipts_named(self, references: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Receipt]:
+        """See ports."""
+        wanted = sorted(set(references))
+        positions = [position for position, _ in wanted]
+        names = [reference for _, reference in wanted]
+        self._cursor.execute(FIND_RECEIPTS, {"cells": self._cells, "positions": positions, "references": names})
+        found = self.receipts([receipt for (receipt,) in self._cursor.fetchall()], lock=True)
+        return {(receipt.position, receipt.reference): receipt for receipt in found.values()}
+
+    def orders(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, OrderRecord]:
+        """See ports."""
+        wanted = sorted(set(ids))
+        if lock:
+            rows = self._locks.orders(self._cells, wanted)
+        else:
+            rows = self._cursor.execute(READ_ORDERS, (self._cells, wanted)).fetchall()
+        self._cursor.execute(READ_LINES, (self._cells, wanted))
+        lines = {(row[0], row[1]): Progress(*row[2:]) for row in self._cursor.fetchall()}
+        found = {}
+        for order_id, state, attempt, document in rows:
+            order = unpack_order(document)
+            progress = tuple(lines[order_id, line.no] for line in order.lines)
+            found[order_id] = OrderRecord(order, OrderState(state), progress, attempt)
+        return found
+
+    def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
+        """See ports."""
+        wanted = sorted(set(numbers))
+        self._cursor.execute(FIND_NUMBERS, ([bucket(number) for number in wanted], wanted))
+        return dict(self._cursor.fetchall())
+
+    def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
+        """See ports."""
+        return tuple(_reservation(row) for row in self._cursor.execute(READ_RESERVATIONS, (self._cells, owner)))
+
+    def shipments(self, owner: UUID) -> tuple[ShipmentRecord, ...]:
+        """See ports."""
+        bookings: dict[int, list[Booking]] = {}
+        for shipment_no, *booking in self._cursor.execute(READ_BOOKINGS, (self._cells, owner)):
+            bookings.setdefault(shipment_no, []).append(Booking(*booking))
+        found = []
+        rows = self._cursor.execute(READ_SHIPMENTS, (self._cells, owner)).fetchall()
+        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg in rows:
+            booked = tuple(bookings.get(no, ()))
+            planned = PlannedShipment(no, node, tuple(lanes), ship_on, arrive_by, weight_ug, co2e_mg, booked)
+            found.append(ShipmentRecord(cell, owner, planned))
+        return tuple(found)
+
+    def reservations_at(self, position: int) -> tuple[Reservation, ...]:
+        """See ports."""
+        rows = self._cursor.execute(READ_RESERVATIONS_AT, (self._cells, position))
+        return tuple(_reservation(row) for row in rows)
+
+    def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
+        """See ports."""
+        rows = self._cursor.execute(READ_MARKS, (self._cells, sorted(set(positions))))
+        return {row[1]: CountMark(*row) for row in rows}
+
+    def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """See ports."""
+        wanted = sorted(set(messages))
+        senders, ids = [sender for sender, _ in wanted], [message for _, message in wanted]
+        self._cursor.execute(FIND_SEEN, ([bucket(message) for message in ids], senders, ids))
+        return frozenset((sender, message) for sender, message in self._cursor.fetchall())
+
+    def answer(self, sender: str, key: str) -> Answer | None:
+        """See ports."""
+        row = self._cursor.execute(READ_ANSWER, (bucket(key), sender, key)).fetchone()
+        return None if row is None else Answer(sender, key, *row)
+
+    def decision(self, owner: UUID, attempt: int) -> Decision | None:
+        """See ports."""
+        row = self._cursor.execute(READ_DECISION, (self._cells, owner, attempt)).fetchone()
+        return None if row is None else Decision(*row)
+
+    def record(self, effects: Effects) -> None:
+        """See ports."""
+        writing = Writing(self._cursor, self._locks, self._places, effects, first_of_month(effects.at))
+        self._created += [position.id for position in effects.positions]
+        try:
+            with translated():
+                record(writing, self._failpoint)
+        except BaseException:
+            self._refused = True
+            raise
+
+
+READ_POSITIONS: Final = """
+SELECT id, outside, expected, pledged, in_transit, available, reserved, blocked, version
+FROM position
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
+ORDER BY id
+"""
+READ_POSITION_IDS: Final = """
+SELECT id FROM position WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])
+"""
+READ_RECEIPTS: Final = """
+SELECT id, cell, position, reference, due_on, quantity, pledged, arrived, cancelled, announced, sequence
+FROM receipt
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
+ORDER BY id
+"""
+FIND_RECEIPTS: Final = """
+SELECT r.id
+FROM receipt AS r
+JOIN unnest(%(positions)b::bigint[], %(references)b::text[]) AS u (position, reference)
+    ON r.position = u.position AND r.reference = u.reference
+WHERE r.cell = ANY (%(cells)b::smallint[])
+"""
+READ_ORDERS: Final = """
+SELECT id, state, attempt, document
+FROM customer_order
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
+ORDER BY id
+"""
+READ_LINES: Final = """
+SELECT order_id, no, ordered, open, reserved, pledged, backordered, released, shipped, cancelled
+FROM order_line
+WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[])
+"""
+FIND_NUMBERS: Final = """
+SELECT number, order_id FROM order_number WHERE cell = ANY (%b::smallint[]) AND number = ANY (%b::text[])
+"""
+READ_RESERVATIONS: Final = """
+SELECT cell, owner, no, position, quantity, line_no, line_quantity, kind, shipment_no, made_at, receipt, expires_at,
+    consumed, freed, expired, broken
+FROM reservation
+WHERE cell = ANY (%b::smallint[]) AND owner = %b
+ORDER BY no
+"""
+READ_RESERVATIONS_AT: Final = """
+SELECT cell, owner, no, position, quantity, line_no, line_quantity, kind, shipment_no, made_at, receipt, expires_at,
+    consumed, freed, expired, broken
+FROM reservation
+WHERE cell = ANY (%b::smallint[]) AND position = %b AND consumed + freed + expired + broken < quantity
+ORDER BY made_at DESC, owner DESC, no DESC
+"""
+READ_BOOKINGS: Final = """
+SELECT shipment_no, node, day, slot, quantity
+FROM booking
+WHERE cell = ANY (%b::smallint[]) AND owner = %b
+ORDER BY shipment_no, no
+"""
+READ_SHIPMENTS: Final = """
+SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg
+FROM shipment
+WHERE cell = ANY (%b::smallint[]) AND owner = %b
+ORDER BY no
+"""
+READ_MARKS: Final = """
+SELECT cell, position, as_of, sequence
+FROM count_mark
+WHERE cell = ANY (%b::smallint[]) AND position = ANY (%b::bigint[])
+"""
+FIND_SEEN: Final = """
+SELECT i.sender, i.message
+FROM inbox AS i
+JOIN unnest(%b::smallint[], %b::text[], %b::text[]) AS u (cell, sender, message)
+    ON i.cell = u.cell AND i.sender = u.sender AND i.message = u.message
+"""
+READ_ANSWER: Final = """
+SELECT body_hash, status, reference FROM answer WHERE cell = %b::smallint AND sender = %b AND key = %b
+"""
+READ_DECISION: Final = """
+SELECT cell, owner, attempt, at, edition, policy, policy_version, release, batch, place, facts, digest, wave
+FROM decision
+WHERE cell = ANY (%b::smallint[]) AND owner = %b AND attempt = %b
+"""
+
+
+def _reservation(row: TupleRow) -> Reservation:
+    found = Reservation(*row)
+    return replace(found, kind=ReservationKind(found.kind))
+
+
+READ_STOCK: Final = """
+SELECT item, count(*), bit_xor(id), array_agg(available ORDER BY id)
+FROM position
+WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])
+GROUP BY item
+"""
+
+
+def read_stock(
+    cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
+) -> dict[str, tuple[StockFact, ...]]:
+    """Available units of every position of the items, by item, in the order of position ids.
+
+    This is the most frequent read of all. An item comes as one array of numbers; whose they are is known from the last
+    time, if the fingerprint of its positions is the same. A fact is put together without a call in Python.
+    """
+    rows = cursor.execute(READ_STOCK, (list(cells), items)).fetchall()
+    lists = places.listed(cursor, cells, [row[:3] for row in rows])
+    found = {}
+    for item, count, fingerprint, available in rows:
+        known = lists.get((item, count, fingerprint))
+        if known is None:
+            raise Conflict(f"positions of {item} came to be between two reads")
+        found[item] = tuple(map(_new_tuple, repeat(StockFact), zip(known, available, strict=True)))
+    return found
+
+
+_new_tuple: Callable[[type[StockFact], tuple[Place, int]], StockFact] = tuple.__new__
+
+
+READ_OPEN_RECEIPTS: Final = """
+SELECT id, position, due_on, quantity - pledged - arrived - cancelled
+FROM receipt
+WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[]) AND arrived + cancelled < quantity
+    AND pledged + arrived + cancelled < quantity
+ORDER BY due_on, id
+"""
+
+
+def read_open_receipts(
+    cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
+) -> dict[str, tuple[ReceiptFact, ...]]:
+    """Open units of the receipts of the items, by item, by due date and id."""
+    rows = cursor.execute(READ_OPEN_RECEIPTS, (list(cells), items)).fetchall()
+    known, _cells = places.learn(cursor, [row[1] for row in rows])
+    found: dict[str, list[ReceiptFact]] = {}
+    for receipt, position, due_on, units in rows:
+        place = known[position]
+        found.setdefault(place.item, []).append(ReceiptFact(receipt, place, due_on, units))
+    return {item: tuple(facts) for item, facts in sorted(found.items())}
+
+
+READ_CAPACITY: Final = """
+SELECT node, day, slot, taken
+FROM capacity
+WHERE cell = ANY (%b::smallint[]) AND day >= %b
+ORDER BY node, day, slot
+"""
+
+
+def read_capacity(cursor: Cursor[TupleRow], cells: Sequence[int], since: date) -> dict[str, tuple[CapacityFact, ...]]:
+    """Capacity taken from a day on, by node, by day and slot."""
+    found: dict[str, list[CapacityFact]] = {}
+    for row in cursor.execute(READ_CAPACITY, (list(cells), since)).fetchall():
+        found.setdefault(row[0], []).append(CapacityFact(*row))
+    return {node: tuple(facts) for node, facts in found.items()}

@@ -1,0 +1,129 @@
+"""Taking work out of a queue: rows are locked past those that others hold, and deleted in the same transaction.
+
+A claim that is rolled back leaves the work where it was (law 7), and no two workers take the same (law 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from poolwise.flows.ports import Queue, Timer, TimerKind, Todo
+from poolwise.store.codec import unpack_todo
+
+HEAD_IS_ALONE: Final = """
+SELECT alone
+FROM todo
+WHERE cell = %(cell)b AND queue = %(queue)b AND since <= %(now)b
+ORDER BY cell, queue, rank, since, order_id
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+"""
+CHOOSE: Final = """
+SELECT order_id, demand
+FROM todo
+WHERE cell = %(cell)b AND queue = %(queue)b AND since <= %(now)b AND alone = %(alone)b
+ORDER BY cell, queue, rank, since, order_id
+LIMIT %(limit)b
+FOR UPDATE SKIP LOCKED
+"""
+# Deleted by key in a statement of its own: one that chooses and deletes may run in the square of its rows, if the
+# planner last saw the queue empty.
+DELETE: Final = "DELETE FROM todo WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = %b"
+DELETE_ITEMS: Final = "DELETE FROM todo_item WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[])"
+# Of each item the oldest, and of those the oldest in all: reads no more than items times limit rows.
+FIND_WAITING: Final = """
+SELECT DISTINCT w.since, w.order_id
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN unnest(%(items)b::text[]) AS i (item)
+CROSS JOIN LATERAL (
+    SELECT since, order_id
+    FROM todo_item
+    WHERE cell = c.cell AND item = i.item
+    ORDER BY cell, item, since, order_id
+    LIMIT %(limit)b
+) AS w
+ORDER BY w.since, w.order_id
+LIMIT %(limit)b
+"""
+CHOOSE_WAITING: Final = """
+SELECT order_id, demand
+FROM todo
+WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = 'stock'
+FOR UPDATE SKIP LOCKED
+"""
+CHOOSE_DUE: Final = """
+SELECT cell, kind, subject, due_at
+FROM timer
+WHERE cell = %(cell)b AND due_at <= %(now)b
+ORDER BY cell, due_at, subject, kind
+LIMIT %(limit)b
+FOR UPDATE SKIP LOCKED
+"""
+DELETE_DUE: Final = """
+DELETE FROM timer WHERE cell = %b AND subject = ANY (%b::uuid[]) AND kind = %b AND due_at <= %b
+"""
+
+
+def claim(cursor: Cursor[TupleRow], cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
+    """Take demands of one cell's queue, in its order. If the first that is free is `alone`, it comes by itself."""
+    assert limit > 0, "a claim takes something"
+    asked = {"cell": cell, "queue": queue.value, "now": now}
+    head = cursor.execute(HEAD_IS_ALONE, asked).fetchone()
+    if head is None:
+        return ()
+    alone = bool(head[0])
+    rows = cursor.execute(CHOOSE, {**asked, "alone": alone, "limit": 1 if alone else limit}).fetchall()
+    _delete(cursor, [cell], queue, [order for order, _ in rows])
+    return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=claim_order))
+
+
+def claim_waiting(cursor: Cursor[TupleRow], cells: Sequence[int], items: Iterable[str], limit: int) -> tuple[Todo, ...]:
+    """Take demands that wait for stock of any of the items, oldest first."""
+    assert limit > 0, "a claim takes something"
+    asked = {"cells": cells, "items": sorted(set(items)), "limit": limit}
+    oldest = [order for _, order in cursor.execute(FIND_WAITING, asked).fetchall()]
+    rows = cursor.execute(CHOOSE_WAITING, (cells, oldest)).fetchall()
+    _delete(cursor, cells, Queue.STOCK, [order for order, _ in rows])
+    return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=age))
+
+
+def claim_due(cursor: Cursor[TupleRow], cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
+    """Take timers that are due, the earliest first."""
+    assert limit > 0, "a claim takes something"
+    rows = cursor.execute(CHOOSE_DUE, {"cell": cell, "now": now, "limit": limit}).fetchall()
+    for kind in sorted({kind for _, kind, _, _ in rows}):
+        subjects = [subject for _, of_kind, subject, _ in rows if of_kind == kind]
+        cursor.execute(DELETE_DUE, (cell, subjects, kind, now))
+    return tuple(Timer(of, TimerKind(kind), subject, due_at) for of, kind, subject, due_at in rows)
+
+
+def _delete(cursor: Cursor[TupleRow], cells: Sequence[int], queue: Queue, orders: Sequence[UUID]) -> None:
+    """Take demands, which are locked, out of a queue."""
+    if not orders:
+        return
+    cursor.execute(DELETE, (cells, orders, queue.value))
+    assert cursor.rowcount == len(orders), "rows that are locked can be deleted"
+    if queue is Queue.STOCK:
+        cursor.execute(DELETE_ITEMS, (cells, orders))
+
+
+def claim_order(todo: Todo) -> tuple[int, datetime, int]:
+    """The order inside a cell's queue: urgent first, then oldest."""
+    return todo.rank, todo.since, todo.order.id.int
+
+
+def age(todo: Todo) -> tuple[datetime, int]:
+    """Oldest first."""
+    return todo.since, todo.order.id.int
+
+
+def items_waited_for(todo: Todo) -> list[str]:
+    """The items of the lines that are open, each once, in line order."""
+    open_lines = {no for no, _ in todo.open}
+    return list(dict.fromkeys(line.item for line in todo.order.lines if line.no in open_lines))

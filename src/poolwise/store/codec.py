@@ -1,0 +1,192 @@
+"""How orders, waiting demand and events are written as bytes: msgpack arrays, small and independent of names in core.
+
+A stored form only ever grows at its end, by fields with defaults, so that every release reads what older ones wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Final
+from uuid import UUID
+from zlib import crc32
+
+import msgspec
+
+from poolwise.core.orders import Line, Order
+from poolwise.core.values import Json, Money
+from poolwise.flows.ports import Event, Queue, Todo
+
+BUCKETS: Final = 256
+
+
+class _Line(msgspec.Struct, array_like=True, frozen=True):
+    no: int
+    item: str
+    quantity: int
+    unit_price: tuple[int, str] | None
+    weight_ug: int | None
+    substitutes: bool
+    together: str
+
+
+class _Order(msgspec.Struct, array_like=True, frozen=True):
+    id: UUID
+    number: str
+    cell: int
+    received_at: datetime
+    channel: str
+    zone: str
+    lines: tuple[_Line, ...]
+    service_level: str
+    customer: str
+    contact: UUID | None
+    priority: int
+    requested_date: date | None
+    ship_complete: bool
+    max_shipments: int | None
+    reservation: UUID | None
+    facts: msgspec.Raw
+
+
+class _Todo(msgspec.Struct, array_like=True, frozen=True):
+    cell: int
+    queue: Queue
+    rank: int
+    since: datetime
+    order: _Order
+    open: tuple[tuple[int, int], ...]
+    attempt: int
+    returns: int
+
+
+class _Event(msgspec.Struct, array_like=True, frozen=True):
+    type: str
+    subject: str
+    data: msgspec.Raw
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
+_ORDER: Final = msgspec.msgpack.Decoder(_Order)
+_TODO: Final = msgspec.msgpack.Decoder(_Todo)
+_EVENTS: Final = msgspec.msgpack.Decoder(list[_Event])
+_NO_FACTS: Final = msgspec.Raw(_ENCODER.encode(()))
+
+
+def bucket(key: str | bytes) -> int:
+    """The cell of a row that is found by a key alone, before anybody knows whose it is: crc32 modulo 256."""
+    return crc32(key.encode() if isinstance(key, str) else key) % BUCKETS
+
+
+def pack_order(order: Order) -> bytes:
+    """An order as bytes."""
+    return _ENCODER.encode(_order_out(order))
+
+
+def unpack_order(document: bytes) -> Order:
+    """The order that `pack_order` wrote."""
+    return _order_in(_ORDER.decode(document))
+
+
+def pack_todo(todo: Todo) -> bytes:
+    """A waiting demand as bytes, with its order."""
+    return _ENCODER.encode(
+        _Todo(
+            todo.cell,
+            todo.queue,
+            todo.rank,
+            todo.since,
+            _order_out(todo.order),
+            todo.open,
+            todo.attempt,
+            todo.returns,
+        )
+    )
+
+
+def unpack_todo(demand: bytes) -> Todo:
+    """The demand that `pack_todo` wrote."""
+    kept = _TODO.decode(demand)
+    return Todo(
+        kept.cell, kept.queue, kept.rank, kept.since, _order_in(kept.order), kept.open, kept.attempt, kept.returns
+    )
+
+
+def pack_events(events: Iterable[Event]) -> bytes:
+    """The events of one transaction for one cell, in order."""
+    return _ENCODER.encode([(event.type, event.subject, event.data) for event in events])
+
+
+def unpack_events(packed: bytes, cell: int) -> tuple[Event, ...]:
+    """The events that `pack_events` wrote, for the cell of their row."""
+    return tuple(Event(kept.type, kept.subject, _mapping(kept.data), cell) for kept in _EVENTS.decode(packed))
+
+
+def _order_out(order: Order) -> _Order:
+    return _Order(
+        order.id,
+        order.number,
+        order.cell,
+        order.received_at,
+        order.channel,
+        order.zone,
+        tuple([_line_out(line) for line in order.lines]),
+        order.service_level,
+        order.customer,
+        order.contact,
+        order.priority,
+        order.requested_date,
+        order.ship_complete,
+        order.max_shipments,
+        order.reservation,
+        msgspec.Raw(_ENCODER.encode(order.facts)) if order.facts else _NO_FACTS,
+    )
+
+
+def _line_out(line: Line) -> _Line:
+    price = line.unit_price
+    return _Line(
+        line.no,
+        line.item,
+        line.quantity,
+        None if price is None else (price.minor, price.currency),
+        line.weight_ug,
+        line.substitutes,
+        line.together,
+    )
+
+
+def _order_in(kept: _Order) -> Order:
+    return Order(
+        kept.id,
+        kept.number,
+        kept.cell,
+        kept.received_at,
+        kept.channel,
+        kept.zone,
+        tuple([_line_in(line) for line in kept.lines]),
+        kept.service_level,
+        kept.customer,
+        kept.contact,
+        kept.priority,
+        kept.requested_date,
+        kept.ship_complete,
+        kept.max_shipments,
+        kept.reservation,
+        () if kept.facts == _NO_FACTS else _facts(kept.facts),
+    )
+
+
+def _line_in(kept: _Line) -> Line:
+    price = None if kept.unit_price is None else Money(*kept.unit_price)
+    return Line(kept.no, kept.item, kept.quantity, price, kept.weight_ug, kept.substitutes, kept.together)
+
+
+def _facts(packed: msgspec.Raw) -> tuple[tuple[str, Json], ...]:
+    pairs: list[tuple[str, Json]] = msgspec.msgpack.decode(packed)
+    return tuple((name, value) for name, value in pairs)
+
+
+def _mapping(packed: msgspec.Raw) -> dict[str, Json]:
+    found: dict[str, Json] = msgspec.msgpack.decode(packed)
+    return found

@@ -1,0 +1,132 @@
+"""The change feed: numbers given after the commit, one by one, and a reader that resumes from any of them (law 7).
+
+Outbox rows commit in another order than they are numbered in, so their own numbers are no position: a reader that
+resumed after the highest would lose those that commit later. Here one sequencer at a time and cell numbers what it can
+see; it holds the row of `feed_position` locked, and its numbers show together with the new end, or not at all. What is
+not seen yet is seen the next time: nothing is lost, whatever is killed between which two lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from poolwise.flows.views import Numbered, Place
+from poolwise.store import postgres
+from poolwise.store.arrays import array, register
+from poolwise.store.books import translated
+from poolwise.store.codec import unpack_events
+from poolwise.store.postgres import Pool
+from poolwise.store.steps import Failpoint, never
+
+MOST_ROWS: Final = 5_000
+
+BEGIN: Final = "INSERT INTO feed_position (cell, next_seq) VALUES (%b, 1) ON CONFLICT (cell) DO NOTHING"
+# Whoever holds this row is the sequencer of the cell; others do not wait for it.
+LEASE: Final = "SELECT next_seq FROM feed_position WHERE cell = %b FOR UPDATE SKIP LOCKED"
+EXISTS: Final = "SELECT 1 FROM feed_position WHERE cell = %b"
+UNNUMBERED: Final = """
+SELECT no, month, count, at FROM outbox WHERE cell = %b AND first_seq IS NULL ORDER BY cell, no LIMIT %b
+"""
+NUMBER: Final = """
+UPDATE outbox AS o
+SET first_seq = u.first_seq
+FROM unnest(%(numbers)b::bigint[], %(months)b::date[], %(firsts)b::bigint[]) AS u (no, month, first_seq)
+WHERE o.cell = %(cell)b AND o.no = u.no AND o.month = u.month AND o.first_seq IS NULL
+"""
+ADVANCE: Final = "UPDATE feed_position SET next_seq = %b WHERE cell = %b"
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    """What one call numbered, and how old the oldest of it was."""
+
+    rows: int = 0
+    events: int = 0
+    lag: timedelta = timedelta(0)
+
+
+def sequence_once(pool: Pool, cell: int, now: datetime, limit: int, failpoint: Failpoint = never) -> Sequenced:
+    """Number up to `limit` committed outbox rows of a cell, in one transaction.
+
+    Any number of processes may call it in a loop: while one is at it, the others number nothing. Raises Upstream.
+    """
+    assert 0 < limit <= MOST_ROWS
+    with translated(), postgres.transaction(pool) as connection:
+        cursor = connection.cursor(binary=True)
+        register(cursor)
+        row = cursor.execute(LEASE, (cell,)).fetchone()
+        if row is None:
+            if cursor.execute(EXISTS, (cell,)).fetchone() is None:
+                cursor.execute(BEGIN, (cell,))
+            return Sequenced()
+        failpoint("leased")
+        rows = cursor.execute(UNNUMBERED, (cell, limit)).fetchall()
+        if not rows:
+            return Sequenced()
+        first: int = row[0]
+        firsts = []
+        for _, _, count, _ in rows:
+            firsts.append(first)
+            first += count
+        numbered = {
+            "cell": cell,
+            "numbers": array("int8", [no for no, *_ in rows]),
+            "months": [month for _, month, *_ in rows],
+            "firsts": array("int8", firsts),
+        }
+        cursor.execute(NUMBER, numbered)
+        assert cursor.rowcount == len(rows), "only the sequencer numbers, and it holds the lease"
+        failpoint("numbered")
+        cursor.execute(ADVANCE, (first, cell))
+        failpoint("advanced")
+    failpoint("committed")
+    return Sequenced(len(rows), first - row[0], now - min(at for *_, at in rows))
+
+
+# The row that holds the first event wanted begins at or before it.
+READ: Final = """
+SELECT first_seq, count, at, events
+FROM outbox
+WHERE cell = %(cell)b AND first_seq IS NOT NULL AND first_seq >= coalesce((
+        SELECT first_seq FROM outbox
+        WHERE cell = %(cell)b AND first_seq IS NOT NULL AND first_seq <= %(next)b
+        ORDER BY cell DESC, first_seq DESC LIMIT 1
+    ), 0)
+ORDER BY cell, first_seq
+LIMIT %(limit)b
+"""
+END: Final = "SELECT cell, next_seq - 1 FROM feed_position WHERE cell = ANY (%b::smallint[]) ORDER BY cell"
+
+
+class PostgresFeed:
+    """flows.views.Feed on the database behind `pool`, for the `cells` in use."""
+
+    def __init__(self, pool: Pool, cells: Sequence[int] = (0,)) -> None:
+        self._pool = pool
+        self._cells = sorted(cells)
+
+    def after(self, place: Place, limit: int) -> Sequence[Numbered]:
+        """See flows.views."""
+        found: list[Numbered] = []
+        with translated(), self._pool.connection() as connection:
+            cursor = connection.cursor(binary=True)
+            for cell in self._cells:
+                next_ = place.get(cell, 0) + 1
+                for first, count, at, packed in cursor.execute(READ, {"cell": cell, "next": next_, "limit": limit}):
+                    if first + count <= next_:
+                        continue
+                    events = unpack_events(packed, cell)
+                    found += [
+                        Numbered(cell, first + offset, at, event)
+                        for offset, event in enumerate(events)
+                        if first + offset >= next_
+                    ]
+        return found
+
+    def end(self) -> dict[int, int]:
+        """See flows.views."""
+        with translated(), self._pool.connection() as connection:
+            return dict(connection.execute(END, (self._cells,)).fetchall())

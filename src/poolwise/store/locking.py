@@ -1,0 +1,90 @@
+"""Every row lock of the books is taken here: class by class in one global order, and by key inside a class.
+
+The order is order, position, receipt, capacity (DESIGN section 3). Two transactions that keep it cannot wait for each
+other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from enum import IntEnum
+from typing import Final
+from uuid import UUID
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+
+class Locked(IntEnum):
+    """What is locked, in the global order."""
+
+    NOTHING = 0
+    ORDERS = 1
+    POSITIONS = 2
+    RECEIPTS = 3
+    CAPACITY = 4
+
+
+LOCK_ORDERS: Final = """
+SELECT id, state, attempt, document
+FROM customer_order
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+LOCK_POSITIONS: Final = """
+SELECT id, outside, expected, pledged, in_transit, available, reserved, blocked, version
+FROM position
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+LOCK_RECEIPTS: Final = """
+SELECT id, cell, position, reference, due_on, quantity, pledged, arrived, cancelled, announced, sequence
+FROM receipt
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+LOCK_CAPACITY: Final = """
+SELECT c.cell, c.node, c.day, c.slot
+FROM capacity AS c
+JOIN unnest(%b::smallint[], %b::text[], %b::date[], %b::integer[]) AS u (cell, node, day, slot)
+    ON c.cell = u.cell AND c.node = u.node AND c.day = u.day AND c.slot = u.slot
+ORDER BY c.cell, c.node, c.day, c.slot
+FOR NO KEY UPDATE OF c
+"""
+
+CapacityKey = tuple[int, str, date, int]
+"""Cell, node, day and slot."""
+
+
+class RowLocks:
+    """The row locks of one transaction. A class may be locked again, but none that comes before it."""
+
+    def __init__(self, cursor: Cursor[TupleRow]) -> None:
+        self._cursor = cursor
+        self._held = Locked.NOTHING
+
+    def orders(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
+        """Lock orders by id: the rows of LOCK_ORDERS."""
+        return self._lock(Locked.ORDERS, LOCK_ORDERS, (cells, ids))
+
+    def positions(self, cells: Sequence[int], ids: Sequence[int]) -> list[TupleRow]:
+        """Lock positions by id: the rows of LOCK_POSITIONS."""
+        return self._lock(Locked.POSITIONS, LOCK_POSITIONS, (cells, ids))
+
+    def receipts(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
+        """Lock receipts by id: the rows of LOCK_RECEIPTS."""
+        return self._lock(Locked.RECEIPTS, LOCK_RECEIPTS, (cells, ids))
+
+    def capacity(self, keys: Sequence[CapacityKey]) -> list[TupleRow]:
+        """Lock slots by key: the keys of those that exist."""
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)
+
+    def _lock(self, what: Locked, statement: str, parameters: Sequence[Sequence[object]]) -> list[TupleRow]:
+        assert what >= self._held, f"{what.name} are locked before {self._held.name}, not after them"
+        self._held = what
+        return self._cursor.execute(statement, parameters).fetchall()

@@ -1,0 +1,329 @@
+"""Writes one `Effects` value, step by step, or raises Conflict: laws 3, 4, 5, 7, 13, and those of `store.posting`.
+
+Rows that come to be are copied in. Rows that change are updated from arrays, each only if it is as the flow read it,
+and the number of changed rows must be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from poolwise.core.orders import TRANSITIONS, OrderState, Progress
+from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
+from poolwise.store.claiming import items_waited_for
+from poolwise.store.codec import bucket, pack_events, pack_order, pack_todo
+from poolwise.store.journal import first_of_month
+from poolwise.store.posting import change_capacity, ensure_positions, move, write_receipts, write_reservations
+from poolwise.store.steps import Failpoint, Step
+from poolwise.store.writing import Writing, columns, jsonb
+
+
+def record(w: Writing, failpoint: Failpoint) -> None:
+    """Take every step. Raises Conflict when a condition no longer holds; the transaction is then of no more use."""
+    steps: tuple[tuple[Step, Callable[[Writing], None]], ...] = (
+        (Step.KEYS, write_keys),
+        (Step.ORDERS, write_orders),
+        (Step.ORDERS_CHANGED, change_orders),
+        (Step.POSITIONS, ensure_positions),
+        (Step.MOVEMENTS, move),
+        (Step.RECEIPTS, write_receipts),
+        (Step.RESERVATIONS, write_reservations),
+        (Step.SHIPMENTS, write_shipments),
+        (Step.QUEUES, write_queues),
+        (Step.DECISIONS, write_decisions),
+        (Step.COUNTS, write_counts),
+        (Step.EVENTS, write_events),
+        (Step.CAPACITY, change_capacity),
+    )
+    for step, take in steps:
+        take(w)
+        failpoint(step)
+
+
+COPY_ANSWERS: Final = """
+COPY answer (cell, sender, key, body_hash, status, reference, at) FROM STDIN (FORMAT BINARY)
+"""
+COPY_MESSAGES: Final = "COPY inbox (cell, sender, message, at) FROM STDIN (FORMAT BINARY)"
+
+
+def write_keys(w: Writing) -> None:
+    """Law 5: a message that somebody else has had the effect of is a conflict, before anything is locked."""
+    at = w.effects.at
+    answers = [(bucket(a.key), a.sender, a.key, a.body_hash, a.status, a.reference, at) for a in w.effects.answers]
+    w.copy(COPY_ANSWERS, ("int2", "text", "text", "bytea", "int2", "text", "timestamptz"), answers)
+    messages = [(bucket(message), sender, message, at) for sender, message in w.effects.messages_seen]
+    w.copy(COPY_MESSAGES, ("int2", "text", "text", "timestamptz"), messages)
+
+
+COPY_NUMBERS: Final = "COPY order_number (cell, number, order_cell, order_id) FROM STDIN (FORMAT BINARY)"
+COPY_ORDERS: Final = """
+COPY customer_order (cell, id, state, attempt, number, channel, zone, customer, service_level, received_at, changed_at,
+    document)
+FROM STDIN (FORMAT BINARY)
+"""
+ORDER_TYPES: Final = (
+    "int2", "uuid", "text", "int4", "text", "text", "text", "text", "text", "timestamptz", "timestamptz", "bytea",
+)  # fmt: skip
+COPY_LINES: Final = """
+COPY order_line (cell, order_id, no, item, ordered, open, reserved, pledged, backordered, released, shipped, cancelled)
+FROM STDIN (FORMAT BINARY)
+"""
+LINE_TYPES: Final = ("int2", "uuid", "int4", "text", *["int8"] * 8)
+COPY_CONTACTS: Final = "COPY contact (cell, id, made_at, data) FROM STDIN (FORMAT BINARY)"
+
+
+def write_orders(w: Writing) -> None:
+    """New orders under their numbers, with their lines, and the persons they are for."""
+    at = w.effects.at
+    records = w.effects.orders
+    numbers = [(bucket(r.order.number), r.order.number, r.order.cell, r.order.id) for r in records]
+    w.copy(COPY_NUMBERS, ("int2", "text", "int2", "uuid"), sorted(numbers))
+    orders = [
+        (
+            record.order.cell,
+            record.order.id,
+            record.state.value,
+            record.attempt,
+            record.order.number,
+            record.order.channel,
+            record.order.zone,
+            record.order.customer,
+            record.order.service_level,
+            record.order.received_at,
+            at,
+            pack_order(record.order),
+        )
+        for record in records
+    ]
+    w.copy(COPY_ORDERS, ORDER_TYPES, orders)
+    lines = [
+        (record.order.cell, record.order.id, line.no, line.item, *_parts(progress))
+        for record in records
+        for line, progress in zip(record.order.lines, record.lines, strict=True)
+    ]
+    w.copy(COPY_LINES, LINE_TYPES, lines)
+    contacts = [(bucket(c.id.bytes), c.id, at, jsonb(c.data)) for c in w.effects.contacts]
+    w.copy(COPY_CONTACTS, ("int2", "uuid", "timestamptz", "jsonb"), contacts)
+
+
+ALLOWED_BEFORE: Final = {
+    after: ",".join(before for before in OrderState if before is after or after in TRANSITIONS[before])
+    for after in OrderState
+}
+"""For each state those an order may come from, itself included."""
+
+UPDATE_ORDERS: Final = """
+UPDATE customer_order AS o
+SET state = u.state, attempt = u.attempt, changed_at = %(at)b
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[], %(c4)b::text[], %(c5)b::integer[], %(c6)b::integer[])
+    AS u (cell, id, state, allowed_before, attempt, attempt_before)
+WHERE o.cell = u.cell AND o.id = u.id AND o.attempt = u.attempt_before
+    AND o.state = ANY (string_to_array(u.allowed_before, ','))
+"""
+UPDATE_LINES: Final = """
+UPDATE order_line AS l
+SET open = u.open, reserved = u.reserved, pledged = u.pledged, backordered = u.backordered, released = u.released,
+    shipped = u.shipped, cancelled = u.cancelled
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[], %(c4)b::bigint[], %(c5)b::bigint[], %(c6)b::bigint[],
+    %(c7)b::bigint[], %(c8)b::bigint[], %(c9)b::bigint[], %(c10)b::bigint[], %(c11)b::bigint[])
+    AS u (cell, order_id, no, ordered, open, reserved, pledged, backordered, released, shipped, cancelled)
+WHERE l.cell = u.cell AND l.order_id = u.order_id AND l.no = u.no AND l.ordered = u.ordered
+"""
+
+
+def change_orders(w: Writing) -> None:
+    """Where orders stand now. Law 3: an attempt rises by one in the commit that holds its decision, or stays.
+
+    The life cycle is kept too: an order that has come into a state from which it cannot go on is a conflict.
+    """
+    records = sorted(w.effects.orders_changed, key=lambda record: record.order.id)
+    if not records:
+        return
+    decided = {(decision.owner, decision.attempt) for decision in w.effects.decisions}
+    orders = [
+        (
+            r.order.cell,
+            r.order.id,
+            r.state.value,
+            ALLOWED_BEFORE[r.state],
+            r.attempt,
+            r.attempt - ((r.order.id, r.attempt) in decided),
+        )
+        for r in records
+    ]
+    w.change(UPDATE_ORDERS, ("int2", "uuid", "text", "text", "int4", "int4"), orders, at=w.effects.at)
+    lines = [
+        (record.order.cell, record.order.id, line.no, *_parts(progress))
+        for record in records
+        for line, progress in zip(record.order.lines, record.lines, strict=True)
+    ]
+    w.change(UPDATE_LINES, ("int2", "uuid", "int4", *["int8"] * 8), lines)
+
+
+def _parts(line: Progress) -> tuple[int, int, int, int, int, int, int, int]:
+    """The columns of a line, in the order of the statements."""
+    return (
+        line.ordered,
+        line.open,
+        line.reserved,
+        line.pledged,
+        line.backordered,
+        line.released,
+        line.shipped,
+        line.cancelled,
+    )
+
+
+DELETE_BOOKINGS: Final = """
+DELETE FROM booking AS b
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[]) AS u (cell, owner, no)
+WHERE b.cell = u.cell AND b.owner = u.owner AND b.shipment_no = u.no
+"""
+DELETE_SHIPMENTS: Final = """
+DELETE FROM shipment AS s
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[]) AS u (cell, owner, no)
+WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no
+"""
+COPY_SHIPMENTS: Final = """
+COPY shipment (cell, owner, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg) FROM STDIN (FORMAT BINARY)
+"""
+SHIPMENT_TYPES: Final = ("int2", "uuid", "int4", "text", "text[]", "date", "date", "int8", "int8")
+COPY_BOOKINGS: Final = """
+COPY booking (cell, owner, shipment_no, no, node, day, slot, quantity) FROM STDIN (FORMAT BINARY)
+"""
+BOOKING_TYPES: Final = ("int2", "uuid", "int4", "int4", "text", "date", "int4", "int8")
+
+
+def write_shipments(w: Writing) -> None:
+    """Planned shipments that end, then those that begin, each with the capacity it has booked."""
+    dropped = sorted(set(w.effects.shipments_dropped))
+    if dropped:
+        w.cursor.execute(DELETE_BOOKINGS, columns(("int2", "uuid", "int4"), dropped))
+        w.change(DELETE_SHIPMENTS, ("int2", "uuid", "int4"), dropped)
+    shipments, bookings = [], []
+    for cell, owner, s in ((r.cell, r.owner, r.shipment) for r in w.effects.shipments):
+        shipments.append((cell, owner, s.no, s.node, list(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg))
+        for no, b in enumerate(s.bookings):
+            bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
+    w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)
+    w.copy(COPY_BOOKINGS, BOOKING_TYPES, bookings)
+
+
+COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
+COPY_TODO_ITEMS: Final = "COPY todo_item (cell, item, since, order_id) FROM STDIN (FORMAT BINARY)"
+DELETE_TIMERS: Final = """
+DELETE FROM timer AS t
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, subject)
+WHERE t.cell = u.cell AND t.subject = u.subject
+"""
+COPY_TIMERS: Final = "COPY timer (cell, kind, subject, due_at) FROM STDIN (FORMAT BINARY)"
+
+
+def write_queues(w: Writing) -> None:
+    """Demand that waits, and timers: those that end, then those that begin. A timer that is gone is no conflict."""
+    todo = [(t.cell, t.queue.value, t.rank, t.since, t.order.id, t.alone, pack_todo(t)) for t in w.effects.todo]
+    w.copy(COPY_TODO, ("int2", "text", "int4", "timestamptz", "uuid", "bool", "bytea"), todo)
+    items = [row for t in w.effects.todo if t.queue is Queue.STOCK for row in _waits(t)]
+    w.copy(COPY_TODO_ITEMS, ("int2", "text", "timestamptz", "uuid"), items)
+    dropped = sorted(set(w.effects.timers_dropped))
+    if dropped:
+        w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid"), dropped))
+    timers = [(t.cell, t.kind.value, t.subject, t.due_at) for t in w.effects.timers]
+    w.copy(COPY_TIMERS, ("int2", "text", "uuid", "timestamptz"), timers)
+
+
+def _waits(todo: Todo) -> list[tuple[int, str, datetime, UUID]]:
+    return [(todo.cell, item, todo.since, todo.order.id) for item in items_waited_for(todo)]
+
+
+COPY_DECISIONS: Final = """
+COPY decision (cell, owner, attempt, month, at, edition, policy, policy_version, release, batch, place, wave, facts,
+    digest)
+FROM STDIN (FORMAT BINARY)
+"""
+DECISION_TYPES: Final = (
+    "int2", "uuid", "int4", "date", "timestamptz", "text", "text", "int4", "text", "uuid", "int4", "uuid",
+    "bytea", "bytea",
+)  # fmt: skip
+COPY_GUARDS: Final = "COPY decision_guard (cell, owner, attempt) FROM STDIN (FORMAT BINARY)"
+
+
+def write_decisions(w: Writing) -> None:
+    """Law 3: (owner, attempt) is unique for good: by the row of the order, or else by a row of `decision_guard`."""
+    decisions = [
+        (
+            d.cell,
+            d.owner,
+            d.attempt,
+            first_of_month(d.at),
+            d.at,
+            d.edition,
+            d.policy,
+            d.policy_version,
+            d.release,
+            d.batch,
+            d.place,
+            d.wave,
+            d.facts,
+            d.digest,
+        )
+        for d in w.effects.decisions
+    ]
+    w.copy(COPY_DECISIONS, DECISION_TYPES, decisions)
+    by_order = guarded_attempts(w.effects)
+    guards = [(d.cell, d.owner, d.attempt) for d in w.effects.decisions if (d.owner, d.attempt) not in by_order]
+    w.copy(COPY_GUARDS, ("int2", "uuid", "int4"), guards)
+
+
+def guarded_attempts(effects: Effects) -> frozenset[tuple[UUID, int]]:
+    """The attempts that are guarded by an order row of the same recording."""
+    records: Iterable[OrderRecord] = (*effects.orders, *effects.orders_changed)
+    return frozenset((record.order.id, record.attempt) for record in records)
+
+
+UPSERT_MARKS: Final = """
+INSERT INTO count_mark (cell, position, as_of, sequence)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[], %(c4)b::bigint[]) AS u
+ON CONFLICT (cell, position) DO UPDATE SET as_of = excluded.as_of, sequence = excluded.sequence
+"""
+COPY_INCIDENTS: Final = "COPY incident (cell, id, kind, cause, order_id, at) FROM STDIN (FORMAT BINARY)"
+
+
+def write_counts(w: Writing) -> None:
+    """The newest statements about positions, whose rows the flow has locked, and the incidents they led to (law 9)."""
+    marks = sorted({mark.position: mark for mark in w.effects.counts}.items())
+    if marks:
+        rows = [(mark.cell, mark.position, mark.as_of, mark.sequence) for _, mark in marks]
+        w.cursor.execute(UPSERT_MARKS, columns(("int2", "int8", "timestamptz", "int8"), rows))
+    incidents = [(i.cell, i.id, i.kind, i.cause, i.order, w.effects.at) for i in w.effects.incidents]
+    w.copy(COPY_INCIDENTS, ("int2", "uuid", "text", "text", "uuid", "timestamptz"), incidents)
+
+
+COPY_AUDIT: Final = "COPY audit (cell, month, at, actor, action, subject, detail) FROM STDIN (FORMAT BINARY)"
+COPY_OUTBOX: Final = "COPY outbox (cell, month, at, count, events) FROM STDIN (FORMAT BINARY)"
+
+
+def write_events(w: Writing) -> None:
+    """Law 4: who did it, and what others are told, commit with it. All events for one cell are one row."""
+    at = w.effects.at
+    cell = home_cell(w.effects, w.places.cells[0])
+    audit = [(cell, w.month, at, a.actor, a.action, a.subject, jsonb(a.detail)) for a in w.effects.audit]
+    w.copy(COPY_AUDIT, ("int2", "date", "timestamptz", "text", "text", "text", "jsonb"), audit)
+    by_cell: dict[int, list[Event]] = {}
+    for event in w.effects.events:
+        by_cell.setdefault(event.cell, []).append(event)
+    outbox = [(cell, w.month, at, len(events), pack_events(events)) for cell, events in sorted(by_cell.items())]
+    w.copy(COPY_OUTBOX, ("int2", "date", "timestamptz", "int4", "bytea"), outbox)
+
+
+def home_cell(effects: Effects, otherwise: int) -> int:
+    """The cell of the first thing written: audit rows commit beside it."""
+    for record in (*effects.orders[:1], *effects.orders_changed[:1]):
+        return record.order.cell
+    for things in (effects.decisions, effects.reservations, effects.reservation_ends, effects.positions):
+        for thing in things[:1]:
+            return thing.cell
+    return otherwise

@@ -1,0 +1,281 @@
+"""The read side on PostgreSQL. Every method is one statement, so that it sees one snapshot and costs one round trip.
+
+Fan-out over cells lives here and nowhere else; still every list is bounded, cell by cell, by its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from poolwise.core.ledger import ReservationKind
+from poolwise.core.orders import OrderState, Progress
+from poolwise.core.sourcing.plan import Booking, PlannedShipment
+from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
+from poolwise.flows.ports import OrderRecord
+from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
+from poolwise.store.books import translated
+from poolwise.store.codec import bucket, unpack_order
+from poolwise.store.places import Places
+from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
+
+BASKET: Final = "basket"
+
+
+class PostgresViews:
+    """flows.views.Views on the database behind `pool`, for the `cells` in use."""
+
+    def __init__(self, pool: Pool, cells: Sequence[int] = (0,)) -> None:
+        self._pool = pool
+        self._places = Places(cells)
+        self._cells = sorted(cells)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Cursor[TupleRow]]:
+        """A cursor outside any transaction: each statement is its own snapshot. Raises Upstream."""
+        with translated(), self._pool.connection() as connection:
+            yield connection.cursor(binary=True)
+
+    def order(self, name: str) -> OrderView | None:
+        """See flows.views."""
+        with self._reading() as cursor:
+            row = cursor.execute(ORDER_BY_NUMBER, {"cell": bucket(name), "number": name}).fetchone()
+            if row is None and (id_ := _as_id(name)) is not None:
+                row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": id_}).fetchone()
+        return None if row is None or row[0] == BASKET else _order(row)
+
+    def basket(self, reservation: UUID) -> OrderView | None:
+        """See flows.views."""
+        with self._reading() as cursor:
+            row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": reservation}).fetchone()
+        view = None if row is None else _order(row)
+        return view if view is not None and view.record.order.number == f"R-{reservation}" else None
+
+    def orders(self, query: OrderQuery) -> Sequence[OrderHead]:
+        """See flows.views."""
+        before = query.before or (None, None)
+        asked = {
+            "cells": self._cells,
+            "state": None if query.state is None else query.state.value,
+            "channel": query.channel or None,
+            "zone": query.zone or None,
+            "customer": query.customer or None,
+            "since": query.received_since,
+            "before_at": before[0],
+            "before_id": before[1],
+            "limit": query.limit,
+        }
+        statement = LIST_ORDERS if query.before is None else LIST_ORDERS_BEFORE
+        with self._reading() as cursor:
+            rows = cursor.execute(statement, asked).fetchall()
+        return [OrderHead(row[0], row[1], OrderState(row[2]), *row[3:]) for row in rows]
+
+    def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
+        """See flows.views."""
+        with self._reading() as cursor:
+            rows = cursor.execute(DECIDED, (self._cells, sorted(orders))).fetchall()
+        return frozenset(id_ for (id_,) in rows)
+
+    def supply(self, items: Sequence[str], pools: Sequence[str] | None = None) -> Supply:
+        """See flows.views."""
+        asked = {"cells": self._cells, "items": list(items), "pools": None if pools is None else list(pools)}
+        with self._reading() as cursor:
+            rows = cursor.execute(SUPPLY if pools is None else SUPPLY_OF_POOLS, asked).fetchall()
+            needed = [id_ for _, ids, _, _, at, *_ in rows for id_ in (*(ids or ()), *(at or ()))]
+            places, _ = self._places.learn(cursor, needed)
+        return Supply(
+            {row[0]: _stock(places, row[1], row[2]) for row in rows if row[1]},
+            {row[0]: _receipts(places, row[3:]) for row in rows if row[3]},
+        )
+
+    def policies(self) -> Sequence[PolicyHead]:
+        """See flows.views."""
+        with self._reading() as cursor:
+            return [PolicyHead(*row) for row in cursor.execute(POLICIES).fetchall()]
+
+    def ready(self) -> str:
+        """See flows.views."""
+        try:
+            with self._pool.connection() as connection:
+                connection.execute(READY, (self._cells,))
+        except (psycopg.Error, DatabaseUnavailable) as error:
+            return str(diagnose(error))
+        return ""
+
+
+# --- one order ----------------------------------------------------------------------------------------------------
+
+# What hangs on an order comes as JSON in the same statement. Its columns are in the order of `_order`.
+ORDER_BY_NUMBER: Final = """
+SELECT o.state, o.attempt, o.changed_at, o.document,
+    (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
+        l.shipped, l.cancelled) ORDER BY l.no)
+    FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
+    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg)
+        ORDER BY s.no)
+    FROM shipment AS s WHERE s.cell = o.cell AND s.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
+    FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(r.no, r.line_no, r.shipment_no, p.item, p.node, p.pool, p.lot, r.kind, r.quantity,
+        r.quantity - r.consumed - r.freed - r.expired - r.broken, r.receipt, r.expires_at) ORDER BY r.no)
+    FROM reservation AS r JOIN position AS p ON p.id = r.position
+    WHERE r.cell = o.cell AND r.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
+        ORDER BY d.attempt)
+    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text
+FROM order_number AS n
+JOIN customer_order AS o ON o.cell = n.order_cell AND o.id = n.order_id
+WHERE n.cell = %(cell)b::smallint AND n.number = %(number)b
+"""
+ORDER_BY_ID: Final = """
+SELECT o.state, o.attempt, o.changed_at, o.document,
+    (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
+        l.shipped, l.cancelled) ORDER BY l.no)
+    FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
+    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg)
+        ORDER BY s.no)
+    FROM shipment AS s WHERE s.cell = o.cell AND s.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
+    FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(r.no, r.line_no, r.shipment_no, p.item, p.node, p.pool, p.lot, r.kind, r.quantity,
+        r.quantity - r.consumed - r.freed - r.expired - r.broken, r.receipt, r.expires_at) ORDER BY r.no)
+    FROM reservation AS r JOIN position AS p ON p.id = r.position
+    WHERE r.cell = o.cell AND r.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
+        ORDER BY d.attempt)
+    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text
+FROM customer_order AS o
+WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = %(id)b
+"""
+
+_LINES: Final = msgspec.json.Decoder(list[tuple[int, int, int, int, int, int, int, int, int]])
+_SHIPMENTS: Final = msgspec.json.Decoder(list[tuple[int, str, tuple[str, ...], date, date, int, int]])
+_BOOKINGS: Final = msgspec.json.Decoder(list[tuple[int, str, date, int, int]])
+_HELD: Final = msgspec.json.Decoder(
+    list[tuple[int, int, int, str, str, str, str, ReservationKind, int, int, UUID | None, datetime | None]]
+)
+_DECISIONS: Final = msgspec.json.Decoder(list[tuple[int, datetime, str, str, int, str, UUID | None]])
+
+
+def _order(row: TupleRow) -> OrderView:
+    state, attempt, changed_at, document, lines, shipments, bookings, held, decisions = row
+    order = unpack_order(document)
+    progress = {no: Progress(*parts) for no, *parts in _LINES.decode(lines)}
+    booked: dict[int, list[Booking]] = {}
+    for shipment_no, node, day, slot, quantity in _BOOKINGS.decode(bookings or "[]"):
+        booked.setdefault(shipment_no, []).append(Booking(node, day, slot, quantity))
+    return OrderView(
+        OrderRecord(order, OrderState(state), tuple(progress[line.no] for line in order.lines), attempt),
+        changed_at,
+        tuple(PlannedShipment(*s, tuple(booked.get(s[0], ()))) for s in _SHIPMENTS.decode(shipments or "[]")),
+        tuple(Held(*each) for each in _HELD.decode(held or "[]")),
+        tuple(DecisionHead(*each) for each in _DECISIONS.decode(decisions or "[]")),
+    )
+
+
+def _as_id(name: str) -> UUID | None:
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
+
+
+DECIDED: Final = """
+SELECT id FROM customer_order WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[]) AND attempt > 0
+"""
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+# Each cell gives its newest, by index; of those the newest are the answer.
+LIST_ORDERS: Final = """
+SELECT o.*
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT id, number, state, channel, zone, customer, service_level, received_at, changed_at, attempt
+    FROM customer_order
+    WHERE cell = c.cell AND state <> 'basket'
+        AND (%(state)b::text IS NULL OR state = %(state)b::text)
+        AND (%(channel)b::text IS NULL OR channel = %(channel)b::text)
+        AND (%(zone)b::text IS NULL OR zone = %(zone)b::text)
+        AND (%(customer)b::text IS NULL OR customer = %(customer)b::text)
+        AND (%(since)b::timestamptz IS NULL OR received_at >= %(since)b::timestamptz)
+    ORDER BY cell DESC, received_at DESC, id DESC
+    LIMIT %(limit)b
+) AS o
+ORDER BY o.received_at DESC, o.id DESC
+LIMIT %(limit)b
+"""
+LIST_ORDERS_BEFORE: Final = """
+SELECT o.*
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT id, number, state, channel, zone, customer, service_level, received_at, changed_at, attempt
+    FROM customer_order
+    WHERE cell = c.cell AND state <> 'basket'
+        AND (received_at, id) < (%(before_at)b::timestamptz, %(before_id)b::uuid)
+        AND (%(state)b::text IS NULL OR state = %(state)b::text)
+        AND (%(channel)b::text IS NULL OR channel = %(channel)b::text)
+        AND (%(zone)b::text IS NULL OR zone = %(zone)b::text)
+        AND (%(customer)b::text IS NULL OR customer = %(customer)b::text)
+        AND (%(since)b::timestamptz IS NULL OR received_at >= %(since)b::timestamptz)
+    ORDER BY cell DESC, received_at DESC, id DESC
+    LIMIT %(limit)b
+) AS o
+ORDER BY o.received_at DESC, o.id DESC
+LIMIT %(limit)b
+"""
+POLICIES: Final = """
+SELECT code, version, family, state, made_by, made_at, active_from
+FROM policy_version
+ORDER BY family, code, version DESC
+"""
+READY: Final = "SELECT next_seq FROM feed_position WHERE cell = ANY (%b::smallint[]) LIMIT 1"
+
+# --- supply -------------------------------------------------------------------------------------------------------
+
+SUPPLY: Final = """
+SELECT i.item, s.ids, s.available, r.ids, r.positions, r.due_on, r.open
+FROM unnest(%(items)b::text[]) AS i (item)
+CROSS JOIN LATERAL (
+    SELECT array_agg(id) AS ids, array_agg(available) AS available
+    FROM position
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item
+) AS s
+CROSS JOIN LATERAL (
+    SELECT array_agg(id) AS ids, array_agg(position) AS positions, array_agg(due_on) AS due_on,
+        array_agg(quantity - pledged - arrived - cancelled) AS open
+    FROM receipt
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pledged + arrived + cancelled < quantity
+) AS r
+"""
+SUPPLY_OF_POOLS: Final = """
+SELECT i.item, s.ids, s.available, r.ids, r.positions, r.due_on, r.open
+FROM unnest(%(items)b::text[]) AS i (item)
+CROSS JOIN LATERAL (
+    SELECT array_agg(id) AS ids, array_agg(available) AS available
+    FROM position
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pool = ANY (%(pools)b::text[])
+) AS s
+CROSS JOIN LATERAL (
+    SELECT array_agg(id) AS ids, array_agg(position) AS positions, array_agg(due_on) AS due_on,
+        array_agg(quantity - pledged - arrived - cancelled) AS open
+    FROM receipt
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pledged + arrived + cancelled < quantity
+) AS r
+"""
+
+
+def _stock(places: Mapping[int, Place], ids: Sequence[int], available: Sequence[int]) -> list[StockFact]:
+    return [StockFact(places[id_], units) for id_, units in zip(ids, available, strict=True)]
+
+
+def _receipts(places: Mapping[int, Place], columns: TupleRow) -> list[ReceiptFact]:
+    return [ReceiptFact(id_, places[at], due, units) for id_, at, due, units in zip(*columns, strict=True)]

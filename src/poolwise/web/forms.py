@@ -1,0 +1,74 @@
+"""The forms that many requests and answers share: texts with limits, decimals as text, cursors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from poolwise.core.catalog import Catalog
+from poolwise.core.values import MILLION, Fault, Quantity, Refused
+
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
+DECIMAL: Final = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,18})?$"
+
+Text = Annotated[str, Meta(max_length=200, pattern=PRINTABLE)]
+Code = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+LongText = Annotated[str, Meta(max_length=1_000, pattern=PRINTABLE)]
+Decimal = Annotated[
+    str,
+    Meta(
+        pattern=DECIMAL,
+        max_length=40,
+        description="A plain decimal number as text, so that nothing is lost on the way.",
+        examples=["2", "5.5"],
+    ),
+]
+Fact = bool | Annotated[int, Meta(ge=-(10**15), le=10**15)] | Text | None | list[Text]
+Limit = Annotated[int, Meta(ge=1, le=500, description="At most so many; the cursor `next` leads to the rest.")]
+Cursor = Annotated[str, Meta(max_length=1_000, description="The `next` of the page before; empty for the first page.")]
+
+_T = TypeVar("_T")
+
+
+def base_to_text(units: Quantity, scale: int) -> str:
+    """Base units as a decimal number in the item's own unit: 5500 of scale 3 is `5.5`."""
+    if scale == 0:
+        return str(units)
+    whole, fraction = divmod(abs(units), 10**scale)
+    digits = f"{fraction:0{scale}d}".rstrip("0")
+    return f"{'-' if units < 0 else ''}{whole}{'.' if digits else ''}{digits}"
+
+
+def quantity_text(catalog: Catalog, item: str, units: Quantity) -> str:
+    """Base units of an item in its own unit."""
+    known = catalog.items.get(item)
+    return base_to_text(units, 0 if known is None else known.scale)
+
+
+def cost_text(amount: int) -> str:
+    """Millionths of the costing currency as a decimal number."""
+    return base_to_text(amount, len(str(MILLION)) - 1)
+
+
+def to_cursor(*parts: object) -> str:
+    """Where the next page begins, as one opaque word."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
+
+
+def from_cursor(text: str, type_: type[_T]) -> _T:
+    """What `to_cursor` wrote. Refuses anything else."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(raw, type=type_)
+    except (msgspec.DecodeError, binascii.Error, UnicodeError, ValueError) as error:
+        raise Refused("query_invalid", [Fault("cursor", "is not a cursor of ours")]) from error
+
+
+def page_of(found: Sequence[_T], limit: int) -> tuple[Sequence[_T], bool]:
+    """The first `limit` of what was found when one more was asked for, and whether there are more."""
+    return found[:limit], len(found) > limit

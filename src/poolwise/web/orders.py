@@ -1,0 +1,457 @@
+"""Orders: accepted one by one or in bulk, read, listed, explained."""
+
+from __future__ import annotations
+
+import base64
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Annotated, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from poolwise.core.catalog import Catalog
+from poolwise.core.messages import Address, OrderLine, OrderMessage
+from poolwise.core.orders import OrderState
+from poolwise.core.values import Json, Refused
+from poolwise.flows import intake
+from poolwise.flows.ports import Answer
+from poolwise.flows.views import OrderHead, OrderQuery, OrderView
+from poolwise.web.endpoint import Call, Key, Nothing, Reply, Waiting
+from poolwise.web.errors import Rejection, refused, rejection
+from poolwise.web.forms import (
+    Code,
+    Cursor,
+    Decimal,
+    Fact,
+    Limit,
+    LongText,
+    Text,
+    from_cursor,
+    page_of,
+    quantity_text,
+    to_cursor,
+)
+from poolwise.web.idempotency import once
+from poolwise.web.plans import DecisionOut, HeldOut, ShipmentOut, decisions_out, held_out, shipments_out
+
+LONGEST_WAIT_SECONDS: Final = 10
+MOST_LINES: Final = 2_000
+MOST_IN_BULK: Final = 1_000
+
+Priority = Annotated[int, Meta(ge=-100, le=100, description="Higher is sourced earlier.")]
+
+
+class AddressIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where it goes. Name, street, city, email and phone are kept in one table only, apart from the order."""
+
+    country: Annotated[str, Meta(max_length=2, pattern="^[A-Z]{0,2}$", description="ISO 3166, two letters.")] = ""
+    postcode: Annotated[str, Meta(max_length=20, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    latitude: Annotated[str, Meta(max_length=20, description="Degrees as text; finds the zone without postcode.")] = ""
+    longitude: Annotated[str, Meta(max_length=20)] = ""
+    name: Text = ""
+    street: LongText = ""
+    city: Text = ""
+    email: Text = ""
+    phone: Text = ""
+
+
+class LineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line: an item by our code, by one of yours or by its GTIN, in any pack or unit it has."""
+
+    item: Code
+    quantity: Decimal
+    pack: Text = ""
+    unit_price: Decimal | None = None
+    weight_kg: Decimal | None = None
+    substitutes: bool = True
+    together: Annotated[
+        str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="Lines of one name leave together.")
+    ] = ""
+
+
+class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new order. Say where it goes by `ship_to` or by `zone`. Without a `number` we give one."""
+
+    channel: Code
+    lines: Annotated[list[LineIn], Meta(min_length=1, max_length=MOST_LINES)]
+    number: Text = ""
+    ship_to: AddressIn | None = None
+    zone: Text = ""
+    service_level: Code = "standard"
+    customer: Text = ""
+    currency: Annotated[str, Meta(max_length=3, pattern="^([A-Z]{3})?$", description="ISO 4217.")] = ""
+    priority: Priority = 0
+    requested_date: date | None = None
+    ship_complete: bool = False
+    max_shipments: Annotated[int, Meta(ge=1, le=MOST_LINES)] | None = None
+    reservation: UUID | None = None
+    facts: Annotated[dict[Code, Fact], Meta(max_length=100, description="Preferences that rules may read.")] | None = (
+        None
+    )
+
+
+class BulkIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many orders, each accepted or refused on its own."""
+
+    orders: Annotated[list[OrderIn], Meta(min_length=1, max_length=MOST_IN_BULK)]
+
+
+class AcceptedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that is on record now, and will be sourced."""
+
+    id: UUID
+    number: str
+    url: str
+
+
+class OutcomeOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one order of many: exactly one of `accepted` and `refused`."""
+
+    accepted: AcceptedOut | None = None
+    refused: Rejection | None = None
+
+
+class BulkOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcomes, in the order of the request, and their counts."""
+
+    accepted: int
+    refused: int
+    outcomes: list[OutcomeOut]
+
+
+class LineOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A line, and where its units stand; quantities are in the item's own unit."""
+
+    no: int
+    item: str
+    quantity: Decimal
+    unit_price: Decimal | None
+    currency: str | None
+    open: Decimal
+    reserved: Decimal
+    pledged: Decimal
+    backordered: Decimal
+    released: Decimal
+    shipped: Decimal
+    cancelled: Decimal
+
+
+class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that may be done with it now, or why not."""
+
+    action: str
+    allowed: bool
+    reason: str
+
+
+class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An order with everything that hangs on it."""
+
+    id: UUID
+    number: str
+    state: OrderState
+    channel: str
+    zone: str
+    service_level: str
+    customer: str
+    priority: int
+    received_at: datetime
+    changed_at: datetime
+    requested_date: date | None
+    ship_complete: bool
+    max_shipments: int | None
+    reservation: UUID | None
+    lines: list[LineOut]
+    shipments: list[ShipmentOut]
+    reservations: list[HeldOut]
+    decisions: list[DecisionOut]
+    allowed_actions: list[ActionOut]
+
+
+class OrderHeadOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as the list shows it."""
+
+    id: UUID
+    number: str
+    state: OrderState
+    channel: str
+    zone: str
+    customer: str
+    service_level: str
+    received_at: datetime
+    changed_at: datetime
+    decisions: int
+    url: str
+
+
+class OrdersOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of orders, newest first."""
+
+    orders: list[OrderHeadOut]
+    next: str | None
+
+
+class OrdersAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which orders; what is left out matches any."""
+
+    state: OrderState | None = None
+    channel: Text = ""
+    zone: Text = ""
+    customer: Text = ""
+    received_since: Annotated[datetime, Meta(tz=True)] | None = None
+    cursor: Cursor = ""
+    limit: Limit = 50
+
+
+# --- accepting ----------------------------------------------------------------------------------------------------
+
+
+def create_order(call: Call[Nothing, OrderIn]) -> Reply:
+    """Accept an order. It is committed when this answers, and sourced soon after.
+
+    The same number with the same content is the same order, however often it is sent; with another content it is
+    refused. With `Prefer: wait=N` (at most 10 seconds) the answer is the order with its plan once it is decided, or,
+    if that takes longer, 202: the order is accepted and waits.
+    """
+    message = message_of(call.body, number_under(call.key, 0))
+    number = message.number
+    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 201, number)
+
+    def accept(with_answer: Answer | None) -> Reply:
+        outcome = intake.accept(call.services.books, counter_of(call), [message], call.now, with_answer)[0]
+        if isinstance(outcome, intake.Rejected):
+            raise Refused(outcome.code, outcome.problems)
+        return _accepted(call, outcome)
+
+    return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
+
+
+def _accepted(call: Call[Nothing, OrderIn], outcome: intake.Accepted) -> Reply:
+    body = accepted_out(outcome)
+    headers = {"Location": body.url}
+    seconds = preferred_wait(call.headers.get("prefer", ""))
+    if not seconds:
+        return Reply(201, body, headers)
+    headers["Preference-Applied"] = f"wait={seconds}"
+
+    def then(decided: bool) -> Reply:
+        view = call.services.views.order(outcome.number) if decided else None
+        if view is None:
+            return Reply(202, body, headers)
+        catalog = call.services.rules.current().edition.catalog
+        return Reply(201, order_out(view, catalog), {**headers, "ETag": etag_of(view)})
+
+    return Reply(201, body, headers, Waiting(outcome.order, seconds, then))
+
+
+def create_orders(call: Call[Nothing, BulkIn]) -> Reply:
+    """Accept up to 1,000 orders in one commit, each on its own: one that is refused does not hold up the others.
+
+    Answers 200 with an outcome for every order, in order. Sent again under its key, the request has no second effect;
+    an order that was refused is judged again.
+    """
+    messages = [message_of(order, number_under(call.key, place)) for place, order in enumerate(call.body.orders)]
+    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 200, f"{len(messages)} orders")
+
+    def accept(with_answer: Answer | None) -> Reply:
+        outcomes = intake.accept(call.services.books, counter_of(call), messages, call.now, with_answer)
+        refusals = sum(isinstance(outcome, intake.Rejected) for outcome in outcomes)
+        told = [outcome_out(outcome) for outcome in outcomes]
+        return Reply(200, BulkOut(accepted=len(told) - refusals, refused=refusals, outcomes=told))
+
+    return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
+
+
+def counter_of(call: Call[Nothing, OrderIn] | Call[Nothing, BulkIn]) -> intake.Counter:
+    """The counter at which an order of this call is taken in."""
+    atlas = call.services.rules.current()
+    return intake.Counter(atlas.edition, atlas.policy.policy, call.services.ids, call.actor.party)
+
+
+def number_under(key: Key, place: int) -> str:
+    """The number of an order whose sender gives none: the same for the same request, and nobody else's."""
+    text = "\0".join((key.sender, key.text, key.body_hash.hex(), str(place)))
+    return "PW-" + base64.b32encode(sha256(text.encode()).digest()[:10]).decode()
+
+
+def message_of(order: OrderIn, number: str) -> OrderMessage:
+    """The order as the flows read it."""
+    return OrderMessage(
+        channel=order.channel,
+        lines=tuple([_line(line) for line in order.lines]),
+        number=order.number or number,
+        ship_to=None if order.ship_to is None else Address(**msgspec.structs.asdict(order.ship_to)),
+        zone=order.zone,
+        service_level=order.service_level,
+        customer=order.customer,
+        currency=order.currency,
+        priority=order.priority,
+        requested_date=order.requested_date,
+        ship_complete=order.ship_complete,
+        max_shipments=order.max_shipments,
+        reservation=order.reservation,
+        facts=None if order.facts is None else {name: _fact(value) for name, value in order.facts.items()},
+    )
+
+
+def _line(line: LineIn) -> OrderLine:
+    return OrderLine(
+        item=line.item,
+        quantity=line.quantity,
+        pack=line.pack,
+        unit_price=line.unit_price,
+        weight_kg=line.weight_kg,
+        substitutes=line.substitutes,
+        together=line.together,
+    )
+
+
+def _fact(value: Fact) -> Json:
+    return [*value] if isinstance(value, list) else value
+
+
+def accepted_out(outcome: intake.Accepted) -> AcceptedOut:
+    """An accepted order as the answer names it."""
+    return AcceptedOut(id=outcome.order, number=outcome.number, url=url_of(outcome.number, outcome.order))
+
+
+def outcome_out(outcome: intake.Outcome) -> OutcomeOut:
+    """What became of one order of many."""
+    match outcome:
+        case intake.Accepted():
+            return OutcomeOut(accepted=accepted_out(outcome))
+        case intake.Rejected(code=code, problems=problems):
+            return OutcomeOut(refused=rejection(code, problems))
+
+
+def url_of(number: str, order: UUID) -> str:
+    """Where an order is read: by its number, or by its id where the number does not fit into a path."""
+    plain = number.isascii() and number.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    return f"/v1/orders/{number if plain else order}"
+
+
+def preferred_wait(prefer: str) -> int:
+    """The seconds of `Prefer: wait=N`, at most LONGEST_WAIT_SECONDS; 0 where there is no such wish."""
+    for part in prefer.split(","):
+        name, _, value = part.strip().partition("=")
+        if name.strip().lower() == "wait" and value.strip().isascii() and value.strip().isdigit():
+            return min(int(value.strip()[:6]), LONGEST_WAIT_SECONDS)
+    return 0
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_order(call: Call[Nothing, Nothing]) -> Reply:
+    """Read an order by its number, or by our id: lines with progress, shipments, reservations, decisions."""
+    view = found(call, call.path["number"])
+    tag = etag_of(view)
+    if tag in [part.strip() for part in call.headers.get("if-none-match", "").split(",")]:
+        return Reply(304, None, {"ETag": tag})
+    return Reply(200, order_out(view, call.services.rules.current().edition.catalog), {"ETag": tag})
+
+
+def found(call: Call[Nothing, Nothing], name: str) -> OrderView:
+    """The order of that name. Refuses an unknown one."""
+    view = call.services.views.order(name)
+    if view is None:
+        raise refused("order_unknown", f"there is no order '{name}'", "number")
+    return view
+
+
+def list_orders(call: Call[OrdersAsked, Nothing]) -> Reply:
+    """List orders, newest first, filtered by what is given."""
+    asked = call.query
+    query = OrderQuery(
+        state=asked.state,
+        channel=asked.channel,
+        zone=asked.zone,
+        customer=asked.customer,
+        received_since=asked.received_since,
+        before=from_cursor(asked.cursor, tuple[datetime, UUID]) if asked.cursor else None,
+        limit=asked.limit + 1,
+    )
+    heads, more = page_of(call.services.views.orders(query), asked.limit)
+    last = heads[-1] if more else None
+    next_ = None if last is None else to_cursor(last.received_at, last.id)
+    return Reply(200, OrdersOut(orders=[_head(head) for head in heads], next=next_))
+
+
+def _head(head: OrderHead) -> OrderHeadOut:
+    return OrderHeadOut(
+        id=head.id,
+        number=head.number,
+        state=head.state,
+        channel=head.channel,
+        zone=head.zone,
+        customer=head.customer,
+        service_level=head.service_level,
+        received_at=head.received_at,
+        changed_at=head.changed_at,
+        decisions=head.attempt,
+        url=url_of(head.number, head.id),
+    )
+
+
+def etag_of(view: OrderView) -> str:
+    """Changes whenever the order does."""
+    parts = (view.record.order.id.hex, view.changed_at.isoformat(), view.record.state, view.record.attempt)
+    held = [(each.no, each.open) for each in view.reservations]
+    return f'"{sha256(repr((parts, held)).encode()).hexdigest()[:24]}"'
+
+
+def order_out(view: OrderView, catalog: Catalog) -> OrderOut:
+    """An order as the API shows it."""
+    order = view.record.order
+    return OrderOut(
+        id=order.id,
+        number=order.number,
+        state=view.record.state,
+        channel=order.channel,
+        zone=order.zone,
+        service_level=order.service_level,
+        customer=order.customer,
+        priority=order.priority,
+        received_at=order.received_at,
+        changed_at=view.changed_at,
+        requested_date=order.requested_date,
+        ship_complete=order.ship_complete,
+        max_shipments=order.max_shipments,
+        reservation=order.reservation,
+        lines=lines_out(view, catalog),
+        shipments=shipments_out(view.shipments),
+        reservations=held_out(view.reservations, catalog),
+        decisions=decisions_out(view.decisions),
+        allowed_actions=actions(view),
+    )
+
+
+def lines_out(view: OrderView, catalog: Catalog) -> list[LineOut]:
+    """The lines of an order with where their units stand."""
+    shown = []
+    for line, progress in zip(view.record.order.lines, view.record.lines, strict=True):
+        price = line.unit_price
+        parts = {
+            name: quantity_text(catalog, line.item, getattr(progress, name))
+            for name in ("open", "reserved", "pledged", "backordered", "released", "shipped", "cancelled")
+        }
+        shown.append(
+            LineOut(
+                no=line.no,
+                item=line.item,
+                quantity=quantity_text(catalog, line.item, line.quantity),
+                unit_price=None if price is None else f"{price.minor // 100}.{price.minor % 100:02d}",
+                currency=None if price is None else price.currency,
+                **parts,
+            )
+        )
+    return shown
+
+
+def actions(view: OrderView) -> list[ActionOut]:
+    """What may be done with an order now."""
+    waits = not view.decisions
+    reason = "the order still waits to be decided" if waits else ""
+    return [ActionOut(action="explain", allowed=not waits, reason=reason)]
