@@ -154,6 +154,11 @@ class Refused(Exception):
         self.code = code
         self.problems = tuple(problems)
 
+    @classmethod
+    def one(cls, code: str, field: str, reason: str) -> Refused:
+        """A refusal with a single reason."""
+        return cls(code, (Fault(field, reason),))
+
 
 class Conflict(Exception):
     """Somebody else was first; the same request may be repeated at once."""

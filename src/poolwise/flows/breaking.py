@@ -15,7 +15,7 @@ from uuid import UUID
 
 from poolwise.core.counting import Break
 from poolwise.core.ledger import Account, Cause, Movement, Reservation
-from poolwise.core.orders import Progress, state_of
+from poolwise.core.orders import OrderState, Progress, state_of
 from poolwise.core.values import Json, Quantity
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -85,7 +85,7 @@ def mend(
     ids: Ids,
     now: datetime,
 ) -> Mended:
-    """What follows from broken reservations. `orders` are the owners that are orders, locked; others are baskets.
+    """What follows from broken reservations. `orders` are the owners, locked: orders, and baskets, which wait for nothing.
 
     `ended` are units, by owner and number, that the same batch has ended already.
 
@@ -108,7 +108,9 @@ def mend(
         _end(transaction, made, state, cause)
         _drop_empty_shipments(transaction, made, state, owner, cell_of)
         record = orders.get(owner)
-        if record is not None:
+        if record is not None and record.state is OrderState.BASKET:
+            made.orders.append(replace(record, lines=_lines(record, lost, _given_up)))
+        elif record is not None:
             _ask_again(made, record, lost, now)
         made.incidents.append(
             Incident(ids.new(now), cells[owner], "reservation_broken", str(cause), None if record is None else owner)
@@ -182,10 +184,7 @@ def _drop_empty_shipments(
 
 def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now: datetime) -> None:
     """The order's demand is in the queue again, ahead of files; it stands as backordered until it is decided."""
-    lines = tuple(
-        _waiting_again(progress, lost.get(line.no, Lost()))
-        for line, progress in zip(record.order.lines, record.lines, strict=True)
-    )
+    lines = _lines(record, lost, _waiting_again)
     made.orders.append(OrderRecord(record.order, state_of(lines), lines, record.attempt))
     made.todo.append(
         Todo(
@@ -197,6 +196,25 @@ def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now:
             open=tuple((no, units.whole) for no, units in sorted(lost.items()) if units.whole),
             attempt=record.attempt + 1,
         )
+    )
+
+
+def _lines(
+    record: OrderRecord, lost: Mapping[int, Lost], after: Callable[[Progress, Lost], Progress]
+) -> tuple[Progress, ...]:
+    return tuple(
+        after(progress, lost[line.no]) if line.no in lost else progress
+        for line, progress in zip(record.order.lines, record.lines, strict=True)
+    )
+
+
+def _given_up(progress: Progress, units: Lost) -> Progress:
+    """A basket waits for nothing: what is lost of it is cancelled."""
+    return replace(
+        progress,
+        reserved=progress.reserved - units.reserved,
+        pledged=progress.pledged - units.pledged,
+        cancelled=progress.cancelled + units.whole,
     )
 
 

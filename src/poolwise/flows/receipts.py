@@ -76,6 +76,12 @@ def book_receipts(
     return in_transaction(books, now, work)
 
 
+def refusals(clerk: Clerk, notices: Sequence[ReceiptNotice]) -> list[tuple[Fault, ...]]:
+    """What is wrong with the form of each notice, without booking any."""
+    read = [_announced(clerk, notice) for notice in notices]
+    return [found.faults if isinstance(found, Result) else () for found in read]
+
+
 def _sequence(found: Announced | Result) -> int:
     assert isinstance(found, Announced)
     return found.message.sequence

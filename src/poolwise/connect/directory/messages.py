@@ -19,7 +19,7 @@ from poolwise.connect.directory.kinds import (
     choice,
     integer,
 )
-from poolwise.connect.directory.master import SEQUENCE
+from poolwise.connect.directory.master import LATITUDE, LONGITUDE, SEQUENCE
 from poolwise.core.messages import CountBasis, ReceiptNotice, StockCount
 
 STOCK: Final = File(
@@ -78,6 +78,8 @@ ORDERS: Final = File(
         Column("zone", CODE, "zone it goes to, where no address is given", example="de-south"),
         Column("country", COUNTRY, "country of the address", example="DE"),
         Column("postcode", TEXT, "postcode of the address", example="80331"),
+        Column("latitude", LATITUDE, "latitude of the address; finds the zone where no postcode does", unit="degrees"),
+        Column("longitude", LONGITUDE, "longitude of the address", unit="degrees"),
         Column("city", TEXT, "city", example="Munich"),
         Column("street", TEXT, "street and number", example="Marienplatz 1"),
         Column("name", TEXT, "name of the person", example="Ada Example"),
@@ -86,7 +88,7 @@ ORDERS: Final = File(
         Column("service_level", CODE, "service level", default="standard", example="express"),
         Column("customer", CODE, "customer", example="C-1"),
         Column("currency", CURRENCY, "currency of the prices; the costing currency where it is empty", example="EUR"),
-        Column("priority", integer(-1_000, 1_000), "higher is sourced first", default="0"),
+        Column("priority", integer(-100, 100), "higher is sourced first", default="0"),
         Column("requested_date", DAY, "day on which the customer wants it", example="2026-04-02"),
         Column("ship_complete", FLAG, "all at once or not at all", default="false"),
         Column("max_shipments", integer(1, 1_000), "most shipments", example="2"),

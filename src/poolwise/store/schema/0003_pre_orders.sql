@@ -18,7 +18,9 @@ CREATE TABLE customer_order (
     service_level text COLLATE "C" NOT NULL,
     document bytea NOT NULL,
     PRIMARY KEY (cell, id),
-    CHECK (state IN ('received', 'waiting', 'sourced', 'partly_backordered', 'backordered', 'cancelled'))
+    CHECK (state IN (
+        'basket', 'received', 'waiting', 'sourced', 'partly_backordered', 'backordered', 'cancelled'
+    ))
 ) WITH (fillfactor = 50);
 
 CREATE INDEX customer_order_received ON customer_order (cell, received_at, id);

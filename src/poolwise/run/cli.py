@@ -1,0 +1,256 @@
+"""The command line: every command prints for people, and with `--json` for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Final, ParamSpec
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from poolwise.core.values import Refused, Upstream
+from poolwise.flows.explain import explain_order
+from poolwise.flows.tokens import Role, issue_token, revoke_token
+from poolwise.run import picture, processes
+from poolwise.run.bootstrap import App, clock, opened, prepare, server_of, urls
+from poolwise.run.settings import NAMES, Settings, load
+from poolwise.store.embedded import EmbeddedServer
+from poolwise.store.migrate import SchemaRefused
+from poolwise.store.postgres import DatabaseUnavailable
+from poolwise.store.tokens import PostgresTokens
+
+out: Final = Console()
+err: Final = Console(stderr=True)
+
+app: Final = typer.Typer(
+    name="poolwise", no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
+    help="Distributed order management: every order line to a pool, node, lane and day - durable, and explained.",
+)  # fmt: skip
+db: Final = typer.Typer(no_args_is_help=True, help="The database: start, stop, status, migrate, psql.")
+token: Final = typer.Typer(no_args_is_help=True, help="Tokens of the API: issue and revoke.")
+config: Final = typer.Typer(no_args_is_help=True, help="Settings and where they come from.")
+app.add_typer(db, name="db")
+app.add_typer(token, name="token")
+app.add_typer(config, name="config")
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+Parameters = ParamSpec("Parameters")
+
+
+def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """A command whose refusals are printed as sentences with a remedy, not as a traceback."""
+
+    @wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except Refused as refused:
+            err.print(f"[bold red]Refused[/] ({refused.code})")
+            for fault in refused.problems:
+                err.print(f"  [bold]{fault.field}[/]: {fault.reason}" if fault.field else f"  {fault.reason}")
+            raise typer.Exit(2) from None
+        except DatabaseUnavailable as unavailable:
+            err.print(f"[bold red]Database:[/] {unavailable.reason}\n[bold]Remedy:[/] {unavailable.remedy}")
+            raise typer.Exit(3) from None
+        except (Upstream, SchemaRefused) as unavailable:
+            err.print(f"[bold red]Database:[/] {unavailable}")
+            raise typer.Exit(3) from None
+
+    return run
+
+
+@app.command()
+@command
+def up(workers: Annotated[int, typer.Option(help="worker processes; 0 for the setting")] = 0) -> None:
+    """Run everything: the embedded database, the API and the workers."""
+    settings = load()
+    with opened(settings) as ready:
+        _first_token(ready)
+    out.print(f"[bold green]Poolwise[/] is up: http://{settings.host}:{settings.port}/v1  (stop with Ctrl-C)")
+    raise typer.Exit(processes.supervise(settings, True, workers or settings.processes))
+
+
+def _first_token(ready: App) -> None:
+    """On a database without tokens, make one for an administrator and show it once."""
+    book = PostgresTokens(ready.pool)
+    if not book.all(None, 1):
+        issued = issue_token(
+            book, ready.ids, ready.ids_bits, party="admin", role=Role.ADMIN, now=clock(), actor="poolwise up"
+        )
+        out.print(f"First token, shown once (role admin): [bold]{issued.secret}[/]")
+
+
+@app.command()
+@command
+def serve() -> None:
+    """Run the API only."""
+    processes.serve(load())
+
+
+@app.command()
+@command
+def work(
+    number: Annotated[int, typer.Option("--processes", help="worker processes; 0 for the setting")] = 0,
+    until_idle: Annotated[bool, typer.Option(help="end when there is nothing left to do")] = False,
+) -> None:
+    """Run workers only."""
+    settings = load()
+    if until_idle:
+        processes.work(settings, until_idle=True)
+        return
+    with opened(settings):
+        pass
+    raise typer.Exit(processes.supervise(settings, False, number or settings.processes))
+
+
+@app.command()
+@command
+def explain(
+    order: Annotated[str, typer.Argument(help="the sender's number of the order, or our id")],
+    attempt: Annotated[int | None, typer.Option(help="which decision; the newest one by default")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why an order was decided as it was: every candidate, its reason or its cost, and what would flip it."""
+    with opened(load()) as ready:
+        recalled, explanation = explain_order(ready.books, ready.rules, order_id(ready, order), attempt)
+    if as_json:
+        sys.stdout.write(picture.as_json(recalled, explanation) + "\n")
+    else:
+        picture.show(out, recalled, explanation)
+
+
+def order_id(ready: App, text: str) -> UUID:
+    """The id of an order by its number, or as it is. Raises Refused when there is none."""
+    with ready.books.transaction() as transaction:
+        found = transaction.order_numbered([text]).get(text)
+    if found is not None:
+        return found
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Refused.one("order_unknown", "order", f"there is no order '{text}'") from None
+
+
+@db.command("start")
+@command
+def db_start() -> None:
+    """Start the embedded server (it outlives this command)."""
+    settings = load()
+    server = _embedded(settings)
+    server.start()
+    out.print(f"running: {server.status().folder}")
+
+
+@db.command("stop")
+@command
+def db_stop() -> None:
+    """Stop the embedded server."""
+    _embedded(load()).stop()
+    out.print("stopped")
+
+
+@db.command("status")
+@command
+def db_status(as_json: AsJson = False) -> None:
+    """Say where the database is and how it is."""
+    server = server_of(load())
+    if server is None:
+        facts: dict[str, str] = {"kind": "external", "url": "set by database_url"}
+    else:
+        status = server.status()
+        facts = {"kind": "embedded", **{name: str(getattr(status, name)) for name in type(status).__slots__}}
+    if as_json:
+        out.print_json(json.dumps(facts))
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name}[/]", value)
+    out.print(table)
+
+
+@db.command("migrate")
+@command
+def db_migrate() -> None:
+    """Bring the schema up to date, and make the monthly partitions ahead."""
+    _, owner_url = urls(load())
+    if not owner_url:
+        raise Refused.one("settings_invalid", "owner_url", "is needed to migrate an external server")
+    applied = prepare(owner_url, clock())
+    out.print("\n".join(applied) if applied else "nothing to do: the schema is up to date")
+
+
+@db.command("psql")
+@command
+def db_psql() -> None:
+    """Open psql as the application role."""
+    application_url, _ = urls(load())
+    server = server_of(load())
+    program = "psql" if server is None else str(server.program("psql"))
+    raise typer.Exit(subprocess.run([program, application_url], check=False, env=dict(os.environ)).returncode)
+
+
+def _embedded(settings: Settings) -> EmbeddedServer:
+    server = server_of(settings)
+    if server is None:
+        reason = "names an external server, which is not ours to start or stop"
+        raise Refused.one("not_embedded", "database_url", reason)
+    return server
+
+
+@token.command("issue")
+@command
+def token_issue(
+    party: Annotated[str, typer.Argument(help="who is behind the token; idempotency is scoped by it")],
+    role: Annotated[Role, typer.Option(help="what it may do")] = Role.OPERATOR,
+    days: Annotated[int, typer.Option(help="days until it expires; 0 for never")] = 0,
+) -> None:
+    """Make a token; its secret is shown once."""
+    with opened(load()) as ready:
+        expires = clock() + timedelta(days=days) if days else None
+        issued = issue_token(
+            PostgresTokens(ready.pool), ready.ids, ready.ids_bits, party=party, role=role, now=clock(),
+            actor="poolwise token", expires_at=expires,
+        )  # fmt: skip
+    out.print(f"id      {issued.token.id}\nsecret  [bold]{issued.secret}[/]  (shown once)")
+
+
+@token.command("revoke")
+@command
+def token_revoke(token_id: Annotated[UUID, typer.Argument(help="id of the token")]) -> None:
+    """Revoke a token at once."""
+    with opened(load()) as ready:
+        revoke_token(PostgresTokens(ready.pool), token_id, now=clock(), actor="poolwise token")
+    out.print("revoked")
+
+
+@config.command("show")
+@command
+def config_show(as_json: AsJson = False) -> None:
+    """Show every setting and where its value came from."""
+    settings = load()
+    shown = {name: _masked(name, str(getattr(settings, name))) for name in NAMES}
+    if as_json:
+        out.print_json(json.dumps({name: [value, settings.origin[name]] for name, value in shown.items()}))
+        return
+    table = Table("setting", "value", "from", box=None)
+    for name, value in shown.items():
+        table.add_row(name, value, settings.origin[name])
+    out.print(table)
+
+
+def _masked(name: str, value: str) -> str:
+    return "(set)" if name.endswith("_url") and value else value
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name=Path(sys.argv[0]).name)

@@ -1,0 +1,126 @@
+"""An explanation as people read it in a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from poolwise.core.sourcing.explain import Candidate, Explanation
+from poolwise.core.values import MILLION, Cost
+from poolwise.flows.explain import Recalled
+
+WORDS = {
+    "suspended": "suspended", "partner_allow_list": "not for this customer", "zone": "outside its service area",
+    "pool_not_open_to_channel": "pool closed to the channel", "restriction": "pool not for this zone",
+    "lane_missing": "no lane", "capability": "cannot handle it", "distance": "too far",
+    "service_too_slow": "too slow", "calendar_or_cut_off": "closed", "no_rate_for_weight": "no rate",
+    "excluded_by_rule": "excluded by a rule", "inventory": "not enough stock", "buffer": "kept back",
+    "capacity": "full", "split_rule": "not divided", "value_threshold": "too little value",
+}  # fmt: skip
+
+
+def money(amount: Cost) -> str:
+    """Millionths as currency units with two decimals."""
+    sign = "-" if amount < 0 else ""
+    cents = (abs(amount) + MILLION // 200) // (MILLION // 100)
+    return f"{sign}{cents // 100}.{cents % 100:02d}"
+
+
+def show(console: Console, recalled: Recalled, explanation: Explanation) -> None:
+    """Print why an order was decided as it was."""
+    decision, order, plan = recalled.decision, recalled.order, explanation.plan
+    currency = recalled.problem.edition.network.currency
+    proof = "[green]recomputed, same plan byte for byte[/]" if recalled.same else "[bold red]recomputed otherwise[/]"
+    console.print(
+        Panel(
+            f"order [bold]{order.number}[/]  channel {order.channel}  zone {order.zone}  {order.service_level}\n"
+            f"decided {decision.at:%Y-%m-%d %H:%M:%S} UTC, attempt {decision.attempt}, "
+            f"policy {decision.policy} v{decision.policy_version}, edition {decision.edition[:12]}\n{proof}",
+            title="Why",
+            expand=False,
+        )
+    )
+    for shipment in plan.shipments:
+        parts = [part for part in plan.assignments if part.shipment_no == shipment.no]
+        goods = ", ".join(f"{part.quantity} x {part.item}" + (" (receipt)" if part.receipt else "") for part in parts)
+        console.print(
+            f"  [bold cyan]{shipment.node}[/] by {' > '.join(shipment.lanes)}: {goods}; "
+            f"leaves {shipment.ship_on:%a %d %b}, there by {shipment.arrive_by:%a %d %b}"
+        )
+    for entry in plan.unserved:
+        when = f", expected {entry.expected_on}" if entry.expected_on else ""
+        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({entry.reason.value}{when})")
+    _costs(console, explanation, currency)
+    _candidates(console, explanation)
+    _flips(console, explanation, currency)
+
+
+def _costs(console: Console, explanation: Explanation, currency: str) -> None:
+    summed: dict[str, Cost] = {}
+    for part in explanation.plan.costs:
+        summed[part.kind.value] = summed.get(part.kind.value, 0) + part.amount
+    shown = "  ".join(f"{kind} {money(amount)}" for kind, amount in sorted(summed.items()))
+    total = money(explanation.plan.objective)
+    console.print(f"  cost [bold]{total} {currency}[/]  = {shown}\n")
+
+
+def _candidates(console: Console, explanation: Explanation) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("line", "item", "node", "pool", "lanes", "has", "verdict", "alone", "there by"):
+        table.add_column(heading, justify="right" if heading in ("has", "alone") else "left", overflow="fold")
+    ranked = sorted(explanation.candidates, key=lambda c: (c.line_no, not c.taken, c.reason is not None, c.cost))
+    for candidate in ranked:
+        priced = bool(candidate.costs) and candidate.reason is None
+        table.add_row(
+            str(candidate.line_no), candidate.item, candidate.node, candidate.pool, " > ".join(candidate.lanes),
+            str(candidate.available), _verdict(candidate), money(candidate.cost) if priced else "",
+            f"{candidate.arrive_by:%a %d %b}" if candidate.arrive_by else "",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _verdict(candidate: Candidate) -> Text:
+    if candidate.taken:
+        return Text(f"chosen: {candidate.taken}", style="bold green")
+    if candidate.reason is None:
+        return Text("possible", style="cyan")
+    detail = f" - {candidate.detail}" if candidate.detail else ""
+    return Text(f"{WORDS[candidate.reason.value]}{detail}", style="dim")
+
+
+def _flips(console: Console, explanation: Explanation, currency: str) -> None:
+    console.print()
+    dearer, stocked = explanation.dearer, explanation.stocked
+    if dearer is not None:
+        instead = ", ".join(dearer.nodes) or "nothing: the lines would wait"
+        console.print(
+            f"  Were [bold]{dearer.node}[/] dearer by more than {money(dearer.margin)} {currency}, "
+            f"it would be: [bold]{instead}[/]"
+        )
+    if stocked is not None:
+        console.print(
+            f"  With {stocked.units} more {stocked.item} at [bold]{stocked.node}[/] it would be: "
+            f"[bold]{', '.join(stocked.nodes)}[/], {money(stocked.margin)} {currency} cheaper"
+        )
+
+
+def as_json(recalled: Recalled, explanation: Explanation) -> str:
+    """The same for programs."""
+    decision = recalled.decision
+    body = {
+        "order": recalled.order.number,
+        "decision": {
+            "attempt": decision.attempt, "at": decision.at, "edition": decision.edition,
+            "policy": decision.policy, "policy_version": decision.policy_version, "release": decision.release,
+            "recomputed_same": recalled.same,
+        },
+        "plan": explanation.plan,
+        "objective": explanation.plan.objective,
+        "candidates": explanation.candidates,
+        "flips": {"dearer": explanation.dearer, "stocked": explanation.stocked},
+        "rules_fired": explanation.rules,
+    }  # fmt: skip
+    return msgspec.json.encode(body).decode()

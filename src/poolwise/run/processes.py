@@ -1,0 +1,121 @@
+"""Running processes: the API, workers, and `up`, which is all of them on the embedded database."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+import signal
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import uvicorn
+
+from poolwise.run.bootstrap import App, clock, opened
+from poolwise.run.settings import Settings
+from poolwise.run.telemetry import configure_logs
+from poolwise.run.worker import Duties, Worker
+from poolwise.store.feed import PostgresFeed, sequence_once
+from poolwise.store.tokens import PostgresTokens
+from poolwise.store.views import PostgresViews
+from poolwise.web.app import create_app
+from poolwise.web.wiring import Services
+
+MOST_NUMBERED: Final = 500
+GRACE_S: Final = 15
+
+
+def services_of(app: App) -> Services:
+    """What the API's handlers may use."""
+    return Services(
+        books=app.books,
+        views=PostgresViews(app.pool, app.settings.cell_numbers),
+        feed=PostgresFeed(app.pool, app.settings.cell_numbers),
+        tokens=PostgresTokens(app.pool),
+        rules=app.rules,
+        clock=clock,
+        stopwatch=time.monotonic,
+        random_bits=secrets.randbits,
+        ids=app.ids,
+        release=app.release,
+        cells=app.settings.cell_numbers,
+        threads=app.settings.connections,
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Run the API until it is told to stop."""
+    configure_logs(settings.log_level)
+    with opened(settings) as app:
+        uvicorn.run(
+            create_app(services_of(app)),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+
+
+def worker_of(app: App) -> Worker:
+    """A worker with all its duties on an application."""
+
+    def number(cell: int, now: datetime) -> None:
+        sequence_once(app.pool, cell, now, MOST_NUMBERED)
+
+    settings = app.settings
+    return Worker(
+        Duties(app.books, app.desk, clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number,))
+    )
+
+
+def work(settings: Settings, until_idle: bool = False) -> None:
+    """Run one worker in this process until it is told to stop."""
+    configure_logs(settings.log_level)
+    with opened(settings) as app:
+        worker = worker_of(app)
+        worker.stop_on_signals()
+        worker.run(until_idle)
+
+
+def supervise(settings: Settings, with_api: bool, processes: int) -> int:
+    """Run workers, and the API, as processes; one that dies is started again. Ends when told to stop."""
+    context = multiprocessing.get_context("spawn")
+    stopping = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    roles: list[tuple[str, multiprocessing.context.SpawnProcess]] = []
+    names = [f"worker-{n}" for n in range(processes)] + (["api"] if with_api else [])
+    for name in names:
+        roles.append((name, _start(context, name, settings)))
+    while not stopping:
+        time.sleep(0.2)
+        roles = [(name, process if process.is_alive() else _start(context, name, settings)) for name, process in roles]
+    _end([process for _, process in roles])
+    return 0
+
+
+def _start(
+    context: multiprocessing.context.SpawnContext, name: str, settings: Settings
+) -> multiprocessing.context.SpawnProcess:
+    process = context.Process(target=serve if name == "api" else work, args=(settings,), name=name, daemon=False)
+    process.start()
+    return process
+
+
+def _end(processes: Sequence[multiprocessing.context.SpawnProcess]) -> None:
+    for process in processes:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    for process in processes:
+        process.join(max(0.1, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
