@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 from poolwise.core.sourcing.problem import Problem
@@ -12,21 +13,24 @@ from poolwise.core.values import Rate
 
 T = TypeVar("T")
 
-MOST_TRIES = 4_000
+MOST_TRIES = 1_500
 
 
 def shrink(problem: Problem, fails: Callable[[Problem], bool]) -> Problem:
     """The smallest problem found, by leaving out or resetting one thing at a time, for which `fails` is still true."""
-    tries, again = 0, True
-    while again:
-        again = False
-        for simpler in simpler_than(problem):
-            tries += 1
-            if tries > MOST_TRIES:
-                return problem
-            if _fails(simpler, fails):
-                problem, again = simpler, True
-                break
+    place = since_success = 0
+    for _ in range(MOST_TRIES):
+        simpler = next(islice(simpler_than(problem), place, None), None)
+        if simpler is None:
+            # Round again, as one thing may be needed only by another that is gone by now.
+            place = 0
+            continue
+        if _fails(simpler, fails):
+            problem, since_success = simpler, 0
+            continue
+        place, since_success = place + 1, since_success + 1
+        if since_success > sum(1 for _ in simpler_than(problem)):
+            break
     return problem
 
 
@@ -94,12 +98,11 @@ def described(value: object, indent: str = "") -> str:
         return "".join(f"\n{indent}- {described(each, indent + '  ')}" for each in value) or "()"
     if is_dataclass(value) and not isinstance(value, type):
         shown = {
-            each.name: getattr(value, each.name)
+            each.name: described(getattr(value, each.name), indent + "  ")
             for each in fields(value)
             if getattr(value, each.name) != _default(each)
         }
-        deep = any(isinstance(each, (Mapping, tuple)) for each in shown.values())
-        if deep:
-            return "".join(f"\n{indent}{name} = {described(each, indent + '  ')}" for name, each in shown.items())
-        return ", ".join(f"{name}={described(each)}" for name, each in shown.items())
+        if any("\n" in text for text in shown.values()):
+            return "".join(f"\n{indent}{name} = {text}" for name, text in shown.items())
+        return ", ".join(f"{name}={text}" for name, text in shown.items())
     return str(value)

@@ -185,6 +185,15 @@ class TestAsOf:
             assert transaction.positions_as_of({bolt: at(39_999)})[bolt].balance(Account.AVAILABLE) == 10
             assert transaction.positions_as_of({bolt: at(40_000)})[bolt].balance(Account.AVAILABLE) == 310
 
+    def test_what_had_happened_by_then_counts_though_it_was_recorded_later(self, books) -> None:
+        (bolt,) = stocked(books, (key(), 10))
+        late = replace(into(bolt, 5), occurred_at=at(1))
+        recorded(books, at=at(9), movements=[into(bolt, 100), late])
+        for minute, available in ((0, 10), (1, 15), (9, 115)):
+            with books.transaction() as transaction:
+                found = transaction.positions_as_of({bolt: at(minute)})[bolt]
+            assert found.balance(Account.AVAILABLE) == available
+
     def test_the_time_of_a_position_never_goes_back(self, books) -> None:
         (bolt,) = stocked(books, (key(), 10), minute=5)
         recorded(books, at=at(3), movements=[into(bolt, 1)])
@@ -458,6 +467,22 @@ class TestOrders:
         refused(books, shipments_dropped=[(0, bought.id, 1)])
         with books.transaction() as transaction:
             assert transaction.shipments(bought.id) == ()
+        assert kept.check() == []
+
+    def test_a_basket_is_set_aside_and_given_back(self, books, kept) -> None:
+        (bolt,) = stocked(books, (key(), 9))
+        basket = order(("BOLT", 3))
+        held = OrderRecord(basket, OrderState.BASKET, (Progress(3, reserved=3),), 1)
+        taken = replace(Sourcing(basket, [bolt]).effects(), orders=[held], orders_changed=[])
+        with books.transaction() as transaction:
+            transaction.record(taken)
+        assert kept.check() == []
+        recorded(
+            books,
+            movements=[Movement(bolt, Account.RESERVED, Account.AVAILABLE, 3, Cause.FREE, basket.id)],
+            reservation_ends=[ReservationEnd(0, basket.id, 1, Ending.EXPIRED, 3)],
+            orders_changed=[replace(held, state=OrderState.CANCELLED, lines=(Progress(3, cancelled=3),))],
+        )
         assert kept.check() == []
 
     def test_a_decision_is_kept_as_it_was_made(self, books) -> None:

@@ -85,7 +85,7 @@ def mend(
     ids: Ids,
     now: datetime,
 ) -> Mended:
-    """What follows from broken reservations. `orders` are the owners, locked: orders, and baskets, which wait for nothing.
+    """What follows from broken reservations. `orders` are their owners, locked; baskets among them wait for nothing.
 
     `ended` are units, by owner and number, that the same batch has ended already.
 

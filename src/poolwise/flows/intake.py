@@ -7,7 +7,7 @@ personal part of an address goes to the contact table only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -18,8 +18,9 @@ from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import MOST_LINES, Line, Order, OrderState, Progress
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Money, PlanAt, Quantity, parse_scaled
+from poolwise.flows.freeing import GivenBack, TakenOver, take_over
 from poolwise.flows.identity import Ids
-from poolwise.flows.ports import Answer, Audit, Books, Contact, Effects, Event, OrderRecord, Queue, Todo
+from poolwise.flows.ports import Answer, Audit, Books, Contact, Effects, Event, OrderRecord, Queue, Todo, Transaction
 
 MOST_ORDERS_AT_ONCE: Final = 1_000
 HIGHEST_PRIORITY: Final = 100
@@ -74,6 +75,7 @@ def accept(
         numbers = [draft.order.number for draft in drafts if isinstance(draft, _Draft)]
         taken = transaction.order_numbered(numbers)
         records = transaction.orders(taken.values()) if taken else {}
+        baskets = _Baskets(transaction, counter, drafts, now)
         outcomes: list[Outcome] = []
         accepted: dict[str, _Draft] = {}
         for draft in drafts:
@@ -84,7 +86,10 @@ def accept(
             earlier = accepted[number].order if number in accepted else None
             if number in taken:
                 earlier = records[taken[number]].order
-            if earlier is None:
+            lost = baskets.take_over(draft.order) if earlier is None else None
+            if lost is not None:
+                outcomes.append(Rejected("reservation_gone", (lost,)))
+            elif earlier is None:
                 accepted[number] = draft
                 outcomes.append(Accepted(draft.order.id, number))
             elif _same_demand(earlier, draft.order):
@@ -93,8 +98,33 @@ def accept(
                 reason = f"an order '{number}' with another content is on record; a change is another message"
                 outcomes.append(Rejected("number_taken", (Fault("number", reason),)))
         if accepted or answer is not None:
-            transaction.record(_effects(counter, list(accepted.values()), now, answer))
+            transaction.record(_effects(counter, list(accepted.values()), baskets, now, answer))
     return outcomes
+
+
+class _Baskets:
+    """Baskets that the orders of a batch name, and what the orders take over from them."""
+
+    def __init__(
+        self, transaction: Transaction, counter: Counter, drafts: Sequence[_Draft | Rejected], now: datetime
+    ) -> None:
+        named = {d.order.reservation for d in drafts if isinstance(d, _Draft) and d.order.reservation is not None}
+        self.given = GivenBack(transaction, counter.edition.network, counter.sender, now)
+        self.taken: dict[UUID, TakenOver] = {}
+        self._baskets = transaction.orders(sorted(named), lock=True) if named else {}
+
+    def take_over(self, order: Order) -> Fault | None:
+        """Hand over the basket an order names, once; None when that is done, or there is nothing to do."""
+        if order.reservation is None:
+            return None
+        basket = self._baskets.pop(order.reservation, None)
+        if basket is None:
+            return Fault("reservation", f"there is no reservation {order.reservation}, or another order has it")
+        taken = take_over(self.given, basket, order)
+        if isinstance(taken, Fault):
+            return taken
+        self.taken[order.id] = taken
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +133,41 @@ class _Draft:
     contact: Contact | None
 
 
-def _effects(counter: Counter, drafts: Sequence[_Draft], now: datetime, answer: Answer | None) -> Effects:
+def _effects(
+    counter: Counter, drafts: Sequence[_Draft], baskets: _Baskets, now: datetime, answer: Answer | None
+) -> Effects:
+    given, taken = baskets.given, baskets.taken
+    todo = [first_todo(counter.policy, draft.order, now, counter.source) for draft in drafts]
     return Effects(
         at=now,
-        orders=[
-            OrderRecord(draft.order, _first_state(counter, draft.order), tuple(_untouched(draft.order)))
-            for draft in drafts
-        ],
+        movements=given.movements,
+        reservations=[part for over in taken.values() for part in over.reservations],
+        reservation_ends=given.ends,
+        receipt_changes=given.receipts,
+        capacity=given.capacity(),
+        shipments=[shipment for over in taken.values() for shipment in over.shipments],
+        shipments_dropped=given.shipments_gone(),
+        orders=[_record(counter, draft.order, taken.get(draft.order.id)) for draft in drafts],
+        orders_changed=given.orders,
         contacts=[draft.contact for draft in drafts if draft.contact is not None],
-        todo=[first_todo(counter.policy, draft.order, now, counter.source) for draft in drafts],
+        todo=[
+            *(entry for entry in todo if entry.order.id not in taken),
+            *(replace(t, open=taken[t.order.id].open, attempt=2)
+              for t in todo if t.order.id in taken and taken[t.order.id].open),
+            *given.woken(),
+        ],
+        timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
         answers=[] if answer is None else [answer],
         events=[Event("order.accepted", str(draft.order.id), _event(draft.order)) for draft in drafts],
         audit=[Audit(counter.sender, "orders.accept", draft.order.number) for draft in drafts],
-    )
+    )  # fmt: skip
+
+
+def _record(counter: Counter, order: Order, taken: TakenOver | None) -> OrderRecord:
+    if taken is None:
+        return OrderRecord(order, _first_state(counter, order), tuple(_untouched(order)))
+    # What a basket stood for was decided with it: that is the order's first attempt.
+    return OrderRecord(order, taken.record_state, taken.lines, 1)
 
 
 def first_todo(policy: SourcingPolicy, order: Order, now: datetime, source: int) -> Todo:

@@ -6,17 +6,17 @@ an order would get. It is refused only under the locks of every position that co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from poolwise.core.ledger import Account, Cause, Movement, Reservation
 from poolwise.core.messages import ReservationRequest
-from poolwise.core.orders import Order, OrderState, Progress
+from poolwise.core.orders import Order, OrderState
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.values import Conflict, Fault, Quantity, Refused
+from poolwise.flows.capacity import bookings_of
+from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Counter, Reader, Rejected
 from poolwise.flows.ports import (
     Answer,
@@ -27,18 +27,14 @@ from poolwise.flows.ports import (
     Event,
     OrderRecord,
     Queue,
-    ReceiptChange,
-    ReservationEnd,
-    ShipmentRecord,
     Timer,
     TimerKind,
     Todo,
     Transaction,
 )
-from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, bookings_of, choose, items_wanted
+from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, choose, items_wanted
 
 LONGEST_RESERVATION: Final = timedelta(days=7)
-MOST_WOKEN: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +128,7 @@ def _not_available(choice: Choice) -> Rejected:
 
 def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, answer: Answer | None) -> Effects:
     written = Written(desk, choice, None, now, expires_at)
+    edition, hard = desk.atlas.edition, desk.atlas.policy.policy.capacity_is_hard
     basket = written.order()
     # What could not be set aside is not waited for: a basket has no backorders.
     lines = tuple(replace(line, backordered=0, cancelled=line.cancelled + line.backordered) for line in basket.lines)
@@ -140,7 +137,9 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, an
         movements=written.movements,
         reservations=written.reservations,
         receipt_changes=written.pledges(),
-        capacity=bookings_of(desk.atlas, written.shipments),
+        capacity=bookings_of(
+            desk.atlas.edition.network, written.shipments, hard=desk.atlas.policy.policy.capacity_is_hard
+        ),
         shipments=written.shipments,
         orders=[OrderRecord(basket.order, OrderState.BASKET, lines, 1)],
         timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],
@@ -157,7 +156,7 @@ def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Ans
         record = transaction.orders([reservation], lock=True).get(reservation)
         if record is None or not record.order.number.startswith("R-"):
             raise Refused("reservation_unknown", (Fault("id", f"there is no reservation {reservation}"),))
-        given = GivenBack(transaction, desk, now)
+        given = GivenBack(transaction, desk.atlas.edition.network, desk.actor, now)
         given.add(record, Ending.FREED)
         if given.units or answer is not None:
             transaction.record(given.effects("reservations.free", answer))
@@ -171,81 +170,9 @@ def expire(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -> in
         if not timers:
             return 0
         records = transaction.orders([timer.subject for timer in timers], lock=True)
-        given = GivenBack(transaction, desk, now)
+        given = GivenBack(transaction, desk.atlas.edition.network, desk.actor, now)
         for timer in timers:
             if timer.subject in records:
                 given.add(records[timer.subject], Ending.EXPIRED)
         transaction.record(given.effects("reservations.expire"))
         return len(timers)
-
-
-class GivenBack:
-    """Reservations that end without being used, and what follows: movements, capacity, demand that wakes."""
-
-    def __init__(self, transaction: Transaction, desk: Desk, now: datetime) -> None:
-        """Starts with nothing given back."""
-        self._transaction, self._desk, self._now = transaction, desk, now
-        self.units: Quantity = 0
-        self.ends: list[ReservationEnd] = []
-        self.movements: list[Movement] = []
-        self.receipts: list[ReceiptChange] = []
-        self.dropped: list[ShipmentRecord] = []
-        self.orders: list[OrderRecord] = []
-        self.events: list[Event] = []
-
-    def add(self, record: OrderRecord, ending: Ending) -> None:
-        """End everything that is still set aside for a basket."""
-        if record.state != OrderState.BASKET:
-            return
-        owner = record.order.id
-        held = [part for part in self._transaction.reservations(owner) if part.open]
-        self.end(held, ending, owner)
-        self.dropped.extend(self._transaction.shipments(owner))
-        self.orders.append(OrderRecord(record.order, OrderState.CANCELLED, cancelled(record), record.attempt))
-        self.events.append(Event(f"reservation.{ending.value}", str(owner), {"units": sum(p.open for p in held)}))
-
-    def end(self, held: Sequence[Reservation], ending: Ending, cause_id: UUID) -> None:
-        """End the open units of some reservations: back to available, or to the receipt they were pledged from."""
-        receipts = self._transaction.receipts([part.receipt for part in held if part.receipt is not None])
-        cause = Cause.EXPIRE if ending == Ending.EXPIRED else Cause.FREE
-        for part in held:
-            source, target = Account.RESERVED, Account.AVAILABLE
-            if part.receipt is not None:
-                source, target = Account.PLEDGED, Account.EXPECTED
-                self.receipts.append(ReceiptChange(receipts[part.receipt].cell, part.receipt, pledged=-part.open))
-            self.movements.append(Movement(part.position, source, target, part.open, cause, cause_id))
-            self.ends.append(ReservationEnd(part.cell, part.owner, part.no, ending, part.open))
-            self.units += part.open
-
-    def woken(self) -> list[Todo]:
-        """Demand that waits for what came back, oldest first."""
-        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}))
-        items = sorted({position.key.item for position in positions.values()})
-        if not items:
-            return []
-        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(items, MOST_WOKEN)]
-
-    def effects(self, action: str, answer: Answer | None = None) -> Effects:
-        """Everything to record."""
-        return Effects(
-            at=self._now,
-            movements=self.movements,
-            reservation_ends=self.ends,
-            receipt_changes=self.receipts,
-            capacity=bookings_of(self._desk.atlas, self.dropped, sign=-1),
-            shipments_dropped=[(record.cell, record.owner, record.shipment.no) for record in self.dropped],
-            orders_changed=self.orders,
-            timers_dropped=[(record.order.cell, record.order.id) for record in self.orders],
-            todo=self.woken(),
-            answers=[] if answer is None else [answer],
-            events=self.events,
-            audit=[Audit(self._desk.actor, action, str(record.order.id)) for record in self.orders],
-        )
-
-
-def cancelled(record: OrderRecord) -> tuple[Progress, ...]:
-    """The lines of a basket that is over."""
-    return tuple(
-        replace(line, reserved=0, pledged=0, cancelled=line.cancelled + line.reserved + line.pledged)
-        for line in record.lines
-    )

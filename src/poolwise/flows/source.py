@@ -24,11 +24,11 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.record import digest, encode_facts
 from poolwise.core.values import Conflict, Json, Quantity
+from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
     Audit,
     Books,
-    CapacityChange,
     Decision,
     Effects,
     Event,
@@ -245,6 +245,7 @@ def _effects(
 ) -> Effects:
     """Everything the batch writes: one value, recorded in one go."""
     batch = desk.ids.new(now)
+    edition = desk.atlas.edition
     again = [choice.todo.order.id for choice in made if choice.todo.attempt > 1]
     known = transaction.orders(again, lock=True) if again else {}
     written = [Written(desk, choice, known.get(choice.todo.order.id), now) for choice in made]
@@ -256,7 +257,7 @@ def _effects(
         movements=[movement for w in written for movement in w.movements],
         reservations=[reservation for w in written for reservation in w.reservations],
         receipt_changes=[change for w in written for change in w.pledges()],
-        capacity=bookings_of(desk.atlas, shipments),
+        capacity=bookings_of(edition.network, shipments, hard=desk.atlas.policy.policy.capacity_is_hard),
         shipments=shipments,
         orders_changed=[w.order() for w in written],
         todo=[*returned, *waiting],
@@ -264,21 +265,6 @@ def _effects(
         events=events,
         audit=[Audit(desk.actor, "orders.source", str(batch), {"orders": len(made), "returned": len(returned)})],
     )
-
-
-def bookings_of(atlas: Atlas, shipments: Iterable[ShipmentRecord], sign: int = 1) -> list[CapacityChange]:
-    """Capacity taken by shipments, summed by slot, in key order; with sign -1 what is given back."""
-    hard = atlas.policy.policy.capacity_is_hard
-    nodes = atlas.edition.network.nodes
-    summed: dict[tuple[int, str, date, int], int] = {}
-    for record in shipments:
-        for booking in record.shipment.bookings:
-            key = (nodes[booking.node].cell, booking.node, booking.day, booking.slot)
-            summed[key] = summed.get(key, 0) + sign * booking.quantity
-    return [
-        CapacityChange(cell, node, day, slot, quantity, nodes[node].slots[slot].limit if hard else None)
-        for (cell, node, day, slot), quantity in sorted(summed.items())
-    ]
 
 
 class Written:

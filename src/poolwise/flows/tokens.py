@@ -81,6 +81,17 @@ def hash_of(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
+def check_token(*, party: str, expires_at: datetime | None, now: datetime) -> None:
+    """Refuse a party that has no name or too long a one, and an end in the past."""
+    faults = []
+    if not party.strip() or len(party) > LONGEST_PARTY or not party.isprintable():
+        faults.append(Fault("party", f"is 1 to {LONGEST_PARTY} characters that can be printed"))
+    if expires_at is not None and expires_at <= now:
+        faults.append(Fault("expires_at", "is not in the future"))
+    if faults:
+        raise Refused("token_invalid", faults)
+
+
 def issue_token(
     book: TokenBook,
     ids: Ids,
@@ -93,14 +104,11 @@ def issue_token(
     expires_at: datetime | None = None,
     id_: UUID | None = None,
 ) -> Issued:
-    """Make a token for a party. Refuses a party that has no name or too long a one, and an end in the past."""
-    faults = []
-    if not party.strip() or len(party) > LONGEST_PARTY or not party.isprintable():
-        faults.append(Fault("party", f"is 1 to {LONGEST_PARTY} characters that can be printed"))
-    if expires_at is not None and expires_at <= now:
-        faults.append(Fault("expires_at", "is not in the future"))
-    if faults:
-        raise Refused("token_invalid", faults)
+    """Make a token for a party. Refuses as `check_token` does.
+
+    `random_bits(n)` gives n bits that nobody can guess.
+    """
+    check_token(party=party, expires_at=expires_at, now=now)
     secret = PREFIX + _written(random_bits(SECRET_BITS))
     token = Token(id_ or ids.new(now), party, role, now, expires_at)
     detail: dict[str, Json] = {"party": party, "role": role.value}

@@ -340,8 +340,8 @@ def _conserved(row: OrderRow) -> Iterator[Finding]:
         return
     lines = tuple(Progress(*row.lines[no]) for no, _ in row.asked if no in row.lines)
     state = state_of(lines)
-    waits = row.state == OrderState.WAITING and state is OrderState.RECEIVED
-    if len(lines) == len(row.asked) and row.state != state and not waits:
+    also = {OrderState.RECEIVED: OrderState.WAITING, OrderState.SOURCED: OrderState.BASKET}.get(state)
+    if len(lines) == len(row.asked) and row.state not in (state, also):
         yield Finding(13, "order", key, f"its state is {row.state}, but its lines are {state}")
 
 

@@ -20,7 +20,7 @@ from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
 from poolwise.flows.views import OrderHead, OrderQuery, OrderView
-from poolwise.web.endpoint import Call, Key, Nothing, Reply, Waiting, answered
+from poolwise.web.endpoint import Call, Key, Nothing, Reply, Sent, Waiting, answered
 from poolwise.web.errors import Rejection, refused, rejection
 from poolwise.web.forms import (
     Code,
@@ -227,7 +227,7 @@ def create_order(call: Call[Nothing, OrderIn]) -> Reply:
 
 
 def create_gathered(calls: Sequence[Call[Nothing, OrderIn]]) -> list[Reply | Exception]:
-    """Accept orders that came at the same time, in one commit for each sender; each on its own if somebody was first."""
+    """Accept orders that came at the same time, in one commit for each sender; each alone where somebody was first."""
     replies: dict[int, Reply | Exception] = {}
     by_sender: dict[str, list[int]] = {}
     for place, call in enumerate(calls):
@@ -299,7 +299,7 @@ def create_orders(call: Call[Nothing, BulkIn]) -> Reply:
     return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
 
 
-def counter_of(call: Call[Nothing, OrderIn] | Call[Nothing, BulkIn]) -> intake.Counter:
+def counter_of(call: Call[Nothing, Sent]) -> intake.Counter:
     """The counter at which an order of this call is taken in."""
     atlas = call.services.rules.current()
     return intake.Counter(atlas.edition, atlas.policy.policy, call.services.ids, call.actor.party)
@@ -315,7 +315,7 @@ def message_of(order: OrderIn, number: str) -> OrderMessage:
     """The order as the flows read it."""
     return OrderMessage(
         channel=order.channel,
-        lines=tuple([_line(line) for line in order.lines]),
+        lines=tuple([line_of(line) for line in order.lines]),
         number=order.number or number,
         ship_to=None if order.ship_to is None else Address(**msgspec.structs.asdict(order.ship_to)),
         zone=order.zone,
@@ -331,7 +331,8 @@ def message_of(order: OrderIn, number: str) -> OrderMessage:
     )
 
 
-def _line(line: LineIn) -> OrderLine:
+def line_of(line: LineIn) -> OrderLine:
+    """A line as the flows read it."""
     return OrderLine(
         item=line.item,
         quantity=line.quantity,

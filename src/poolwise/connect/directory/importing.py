@@ -1,13 +1,12 @@
 """Import a network directory: master data as one edition, policies, then stock, receipts and orders in chunks.
 
 Keeps laws 5, 7 and 12: good rows are booked, every bad one goes to the reject file with row, field and reason; the same
-again changes nothing; how far a file has come commits with each chunk, so an import that was killed goes on from there.
+again changes nothing; how far a file has come commits with each chunk, so an import that was killed goes on there.
 No file is ever in memory as a whole, but for master data, which is checked as a whole.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Final, TextIO
+from typing import Final
 
 from poolwise.connect.directory.columns import File, RowError, read_values, row_of
 from poolwise.connect.directory.counts import Chunk, chunks
@@ -26,6 +24,7 @@ from poolwise.connect.directory.messages import MESSAGE_FILES, ORDERS, RECEIPTS,
 from poolwise.connect.directory.orders import ReadOrder, orders, rejects_of
 from poolwise.connect.directory.policies import policy_paths, read_policies
 from poolwise.connect.directory.reading import EXTENSIONS, Bad, FileError, Reject, Typed, find, records, typed
+from poolwise.connect.directory.rejects import RejectFile
 from poolwise.core.edition.build import Edition
 from poolwise.core.edition.rows import Section
 from poolwise.core.messages import OrderMessage, ReceiptNotice
@@ -36,14 +35,19 @@ from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.ports import Books, Editions
 from poolwise.flows.receipts import book_receipts, refusals
-from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sieve, Sifted, SnapshotResult, book_snapshot
+from poolwise.flows.snapshot import (
+    NO_SEQUENCE,
+    CountColumns,
+    Sieve,
+    Sifted,
+    SnapshotResult,
+    book_snapshot,
+)
 from poolwise.flows.stock import Outcome
 from poolwise.flows.tallying import Clerk
 
 RECEIPTS_IN_A_CHUNK: Final = 1_000
 ORDERS_IN_A_CHUNK: Final = 500
-MOST_KEPT_REJECTS: Final = 1_000
-"""Rejects that the answer holds; the reject file holds all."""
 
 SENDER: Final = "import"
 
@@ -121,63 +125,15 @@ def import_directory(
     known = {*(section.value for section in MASTER_FILES), *MESSAGE_FILES}
     if not directory.is_dir():
         raise Refused("directory_missing", [Fault("directory", f"there is no directory {directory}")])
-    unknown = [
-        path.name for path in sorted(directory.iterdir()) if path.suffix in EXTENSIONS and path.stem not in known
-    ]
-    there = [name for name in known if any((directory / (name + extension)).is_file() for extension in EXTENSIONS)]
-    if not there and not policy_paths(directory):
+    files = [path for path in sorted(directory.iterdir()) if path.suffix in EXTENSIONS]
+    if not any(path.stem in known for path in files) and not policy_paths(directory):
         raise Refused("directory_empty", [Fault("directory", f"{directory} has no file of a network directory")])
     with RejectFile(reject_path) as rejects:
-        for name in unknown:
-            rejects.add(Reject(name, 0, "", "is no file of a network directory"))
+        for path in files:
+            if path.stem not in known:
+                rejects.add(Reject(path.name, 0, "", "is no file of a network directory"))
         run = _Run(directory, target, complete, dry_run, rejects, progress)
         return run.everything()
-
-
-class RejectFile:
-    """Collects rejects: the first ones for the answer, all of them in a CSV file, which is made when there are any."""
-
-    def __init__(self, path: Path | None) -> None:
-        """An older file of that name is removed."""
-        self._path = path
-        self._stream: TextIO | None = None
-        self.first: list[Reject] = []
-        self.rows: dict[str, set[int]] = {}
-        self.warnings = 0
-        if path is not None:
-            path.unlink(missing_ok=True)
-
-    def __enter__(self) -> RejectFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-    def add(self, reject: Reject) -> None:
-        """Keep one."""
-        if reject.warning:
-            self.warnings += 1
-        else:
-            self.rows.setdefault(reject.file, set()).add(reject.row)
-        if len(self.first) < MOST_KEPT_REJECTS:
-            self.first.append(reject)
-        if self._path is None:
-            return
-        if self._stream is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._path.open("w", encoding="utf-8", newline="")
-            csv.writer(self._stream).writerow(("file", "row", "field", "reason", "kind"))
-        row = reject.row or ""
-        kind = "warning" if reject.warning else "rejected"
-        reason = reject.reason.encode("utf-8", "replace").decode()
-        csv.writer(self._stream).writerow((reject.file, row, reject.field, reason, kind))
-
-    def count(self, file: str) -> int:
-        """Rows of a file that were rejected."""
-        return len(self.rows.get(file, ()))
 
 
 class _Run:
@@ -282,39 +238,45 @@ class _Run:
         mark = _Marks(self.target, source, clerk)
         about = _About()
         with ThreadPoolExecutor(max_workers=1) as booker:
-            booking: Future[None] | None = None
+            booking: Future[list[Reject]] | None = None
             for chunk in chunks(source.path, clerk, self.target.clock(), self.rejects.add):
                 result.rows += chunk.rows
                 result.duplicate += chunk.repeated
                 if self.complete:
                     about.add(chunk)
                 if booking is not None:
-                    booking.result()
+                    self._reject_all(booking.result())
                 self.progress(Progress(STOCK.name, chunk.last_row, source.lines))
                 # While a chunk is booked the next one is read.
                 booking = booker.submit(self._book_counts, clerk, chunk, mark, result)
             if booking is not None:
-                booking.result()
+                self._reject_all(booking.result())
         named = about.named()
         if named is not None and not self.dry_run and not self.rejects.count(STOCK.name):
             result.changed += book_absent(self.target.books, clerk, named, self.target.clock())
         self.progress(Progress(STOCK.name, source.lines, source.lines))
 
-    def _book_counts(self, clerk: Clerk, chunk: Chunk, mark: _Marks, result: FileResult) -> None:
+    def _reject_all(self, rejects: list[Reject]) -> None:
+        for reject in rejects:
+            self.rejects.add(reject)
+
+    def _book_counts(self, clerk: Clerk, chunk: Chunk, mark: _Marks, result: FileResult) -> list[Reject]:
         if self.dry_run:
-            return
+            return []
         if mark.is_done(chunk.last_row):
             result.skipped += chunk.rows
-            return
+            return []
         target, now = self.target, self.target.clock()
         sieve = target.sieve or EVERYTHING
         booked = book_snapshot(
             target.books, clerk, sieve, chunk.columns, chunk.message, now, [mark.message(chunk.last_row)]
         )
         _add(result, booked)
-        for row, refused in booked.refused:
-            for fault in refused.faults:
-                self.rejects.add(Reject(STOCK.name, row, fault.field, fault.reason))
+        return [
+            Reject(STOCK.name, row, fault.field, fault.reason)
+            for row, refused in booked.refused
+            for fault in refused.faults
+        ]
 
     # Receipts
 

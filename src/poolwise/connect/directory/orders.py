@@ -109,7 +109,7 @@ def _degrees(name: str, value: Any) -> str:
 
 
 def rejects_of(order: ReadOrder, faults: tuple[Fault, ...]) -> Iterator[Reject]:
-    """Faults that intake found in a message, by the rows and columns of the file. `lines[2].item` is of the third row."""
+    """Faults that intake found in a message, by row and column of the file: `lines[2].item` is of the third row."""
     for fault in faults:
         row, column = order.rows[0], fault.field
         if column.startswith("lines["):

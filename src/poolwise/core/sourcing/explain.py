@@ -99,6 +99,7 @@ def _candidates(
     options: Options, plan: Plan, line: Line, quantity: Quantity, alternative: Alternative
 ) -> Iterator[Candidate]:
     sent = options.goods(line, alternative, quantity)
+    not_short = alternative.substitution is not None and alternative not in options.alternatives(line, quantity)
     wanted = dict(alternative.units(quantity) or ())
     ways = {way.route.key: way for way in options.routes}
     closed = {route.key: (reason, rule) for route, reason, rule in options.closed}
@@ -118,6 +119,8 @@ def _candidates(
                 found = replace(base, lanes=tuple(lane.code for lane in route.lanes), reason=None, detail="")
                 found = replace(found, taken=_taken(plan, found))
                 barred = _barred(options, fact, route, closed.get(route.key), found)
+                if barred is None and not_short:
+                    barred = (Elimination.RESTRICTION, f"substitutes only where {line.item} is short")
                 if barred is not None:
                     yield replace(found, reason=barred[0], detail=barred[1])
                 elif sent is not None:
@@ -231,7 +234,9 @@ def _dearer(problem: Problem, atlas: Atlas, plan: Plan) -> Flip | None:
         )
         other = solve(replace(problem, facts=without), atlas)
         nodes = tuple(shipment.node for shipment in other.shipments)
-        found.append(Flip(node, "", 0, other.objective - plan.objective, nodes))
+        # Without a node's stock a line may be short, and what was barred before, allowed: that is no price of the node.
+        if other.objective > plan.objective:
+            found.append(Flip(node, "", 0, other.objective - plan.objective, nodes))
     return min(found, key=lambda flip: (flip.margin, flip.node), default=None)
 
 

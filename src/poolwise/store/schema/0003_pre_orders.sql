@@ -144,8 +144,8 @@ CREATE TABLE decision (
 
 CREATE INDEX decision_at ON decision USING brin (at) WITH (pages_per_range = 32, autosummarize = on);
 
--- The guard of law 3 for decisions whose owner is no order of the same commit (a basket, a wave): they are few, so a
--- row each is cheap.
+-- The guard of law 3 for decisions whose owner is no order of the same commit, such as a wave: they are few, so a row
+-- each is cheap.
 CREATE TABLE decision_guard (
     owner uuid NOT NULL,
     attempt integer NOT NULL,

@@ -1,0 +1,200 @@
+"""Giving back: reservations that end unused, and baskets that become part of an order.
+
+Keeps law 6: every unit of a reservation ends exactly once. Stock that an order takes over from its basket does not
+move: it stays reserved, its basket's reservation ends as consumed, and the order's own begins, in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
+from poolwise.core.network import Network
+from poolwise.core.orders import Order, OrderState, Progress, state_of
+from poolwise.core.values import Fault, Quantity
+from poolwise.flows.capacity import bookings_of
+from poolwise.flows.ports import (
+    Answer,
+    Audit,
+    CapacityChange,
+    Effects,
+    Ending,
+    Event,
+    OrderRecord,
+    Queue,
+    ReceiptChange,
+    ReservationEnd,
+    ShipmentRecord,
+    Todo,
+    Transaction,
+)
+
+MOST_WOKEN: Final = 1_000
+
+
+class GivenBack:
+    """Reservations that end without being used, and what follows: movements, capacity, demand that wakes."""
+
+    def __init__(self, transaction: Transaction, network: Network, actor: str, now: datetime) -> None:
+        """Starts with nothing given back."""
+        self._transaction, self._network, self._actor, self._now = transaction, network, actor, now
+        self.units: Quantity = 0
+        self.ends: list[ReservationEnd] = []
+        self.movements: list[Movement] = []
+        self.receipts: list[ReceiptChange] = []
+        self.dropped: list[ShipmentRecord] = []
+        self.orders: list[OrderRecord] = []
+        self.events: list[Event] = []
+        self.handed_over: list[ShipmentRecord] = []
+
+    def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
+        """All reservations of an owner."""
+        return self._transaction.reservations(owner)
+
+    def shipments(self, owner: UUID) -> tuple[ShipmentRecord, ...]:
+        """Planned shipments of an owner."""
+        return self._transaction.shipments(owner)
+
+    def over(self, basket: OrderRecord) -> None:
+        """A basket is over, whatever became of what it held."""
+        self.orders.append(OrderRecord(basket.order, OrderState.CANCELLED, cancelled(basket), basket.attempt))
+
+    def add(self, record: OrderRecord, ending: Ending) -> None:
+        """End everything that is still set aside for a basket."""
+        if record.state != OrderState.BASKET:
+            return
+        owner = record.order.id
+        held = [part for part in self._transaction.reservations(owner) if part.open]
+        self.end(held, ending, owner)
+        self.dropped.extend(self._transaction.shipments(owner))
+        self.over(record)
+        self.events.append(Event(f"reservation.{ending.value}", str(owner), {"units": sum(p.open for p in held)}))
+
+    def end(self, held: Sequence[Reservation], ending: Ending, cause_id: UUID) -> None:
+        """End the open units of some reservations: back to available, or to the receipt they were pledged from."""
+        receipts = self._transaction.receipts([part.receipt for part in held if part.receipt is not None])
+        cause = Cause.EXPIRE if ending == Ending.EXPIRED else Cause.FREE
+        for part in held:
+            source, target = Account.RESERVED, Account.AVAILABLE
+            if part.receipt is not None:
+                source, target = Account.PLEDGED, Account.EXPECTED
+                self.receipts.append(ReceiptChange(receipts[part.receipt].cell, part.receipt, pledged=-part.open))
+            self.movements.append(Movement(part.position, source, target, part.open, cause, cause_id))
+            self.ends.append(ReservationEnd(part.cell, part.owner, part.no, ending, part.open))
+            self.units += part.open
+
+    def shipments_gone(self) -> list[tuple[int, UUID, int]]:
+        """Keys of the shipments that are no longer the basket's."""
+        return [(record.cell, record.owner, record.shipment.no) for record in (*self.dropped, *self.handed_over)]
+
+    def capacity(self) -> list[CapacityChange]:
+        """The slots that dropped shipments give back."""
+        return bookings_of(self._network, self.dropped, sign=-1)
+
+    def woken(self) -> list[Todo]:
+        """Demand that waits for what came back, oldest first."""
+        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}))
+        items = sorted({position.key.item for position in positions.values()})
+        if not items:
+            return []
+        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(items, MOST_WOKEN)]
+
+    def effects(self, action: str, answer: Answer | None = None) -> Effects:
+        """Everything to record."""
+        return Effects(
+            at=self._now,
+            movements=self.movements,
+            reservation_ends=self.ends,
+            receipt_changes=self.receipts,
+            capacity=self.capacity(),
+            shipments_dropped=self.shipments_gone(),
+            orders_changed=self.orders,
+            timers_dropped=[(record.order.cell, record.order.id) for record in self.orders],
+            todo=self.woken(),
+            answers=[] if answer is None else [answer],
+            events=self.events,
+            audit=[Audit(self._actor, action, str(record.order.id)) for record in self.orders],
+        )
+
+
+def cancelled(record: OrderRecord) -> tuple[Progress, ...]:
+    """The lines of a basket that is over."""
+    return tuple(
+        replace(line, reserved=0, pledged=0, cancelled=line.cancelled + line.reserved + line.pledged)
+        for line in record.lines
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What an order takes over from the basket it names: reservations, shipments, and where its lines stand then."""
+
+    reservations: tuple[Reservation, ...]
+    shipments: tuple[ShipmentRecord, ...]
+    lines: tuple[Progress, ...]
+
+    @property
+    def open(self) -> tuple[tuple[int, Quantity], ...]:
+        """What of the order is left to be sourced, by line number."""
+        return tuple((no, line.open) for no, line in enumerate(self.lines, start=1) if line.open)
+
+    @property
+    def record_state(self) -> OrderState:
+        """The state of the order after it."""
+        return state_of(self.lines)
+
+
+def take_over(given: GivenBack, basket: OrderRecord, order: Order) -> TakenOver | Fault:
+    """Hand the basket's reservations to an order, line by line of the same item; the rest of the basket is freed.
+
+    A basket line is taken over whole, by an order line of its item that wants at least as much; what an order wants
+    beyond that is sourced like any demand. The basket is over afterwards. A basket that has ended is a fault.
+    """
+    if basket.state != OrderState.BASKET:
+        return Fault("reservation", "has been used, freed, or has expired")
+    held = [part for part in given.reservations(basket.order.id) if part.open]
+    matches = _matches(basket, order)
+    kept = [part for part in held if part.line_no in matches]
+    given.end([part for part in held if part.line_no not in matches], Ending.FREED, order.id)
+    numbers = {part.shipment_no for part in kept}
+    lines = {line.no: Progress(line.quantity, open=line.quantity) for line in order.lines}
+    taken: list[Reservation] = []
+    for no, part in enumerate(kept, start=1):
+        target = matches[part.line_no]
+        given.ends.append(ReservationEnd(part.cell, part.owner, part.no, Ending.CONSUMED, part.open))
+        own = replace(part, cell=order.cell, owner=order.id, no=no, line_no=target, kind=ReservationKind.HARD)
+        taken.append(replace(own, expires_at=None, quantity=part.open))
+        progress = lines[target]
+        served = part.line_quantity
+        lines[target] = replace(
+            progress,
+            open=progress.open - served,
+            reserved=progress.reserved + (0 if part.receipt else served),
+            pledged=progress.pledged + (served if part.receipt else 0),
+        )
+    shipments = []
+    for record in given.shipments(basket.order.id):
+        if record.shipment.no in numbers:
+            shipments.append(ShipmentRecord(order.cell, order.id, record.shipment))
+            given.handed_over.append(record)
+        else:
+            given.dropped.append(record)
+    given.over(basket)
+    return TakenOver(tuple(taken), tuple(shipments), tuple(lines[line.no] for line in order.lines))
+
+
+def _matches(basket: OrderRecord, order: Order) -> dict[int, int]:
+    """Order line by basket line: of the same item, wanting at least what the basket line holds; each used once."""
+    free = {line.no: line for line in order.lines}
+    found: dict[int, int] = {}
+    for line, progress in zip(basket.order.lines, basket.lines, strict=True):
+        held = progress.reserved + progress.pledged
+        fitting = [no for no, own in free.items() if own.item == line.item and own.quantity >= held]
+        if held and fitting:
+            found[line.no] = fitting[0]
+            del free[fitting[0]]
+    return found
