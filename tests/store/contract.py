@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -123,7 +124,9 @@ def accepted(books: Books, *orders: Order, queue: Queue = Queue.ONCE, minute: in
 
 def received(order: Order) -> OrderRecord:
     """An order of which nothing is sourced yet."""
-    return OrderRecord(order, OrderState.RECEIVED, tuple(Progress(line.quantity, line.quantity) for line in order.lines))
+    return OrderRecord(
+        order, OrderState.RECEIVED, tuple(Progress(line.quantity, line.quantity) for line in order.lines)
+    )
 
 
 @dataclass(slots=True)
@@ -147,9 +150,7 @@ class Sourcing:
                 continue
             receipt = part if isinstance(part, UUID) else None
             position = self.positions[part] if isinstance(part, UUID) else part
-            source, target = (
-                (Account.EXPECTED, Account.PLEDGED) if receipt else (Account.AVAILABLE, Account.RESERVED)
-            )
+            source, target = (Account.EXPECTED, Account.PLEDGED) if receipt else (Account.AVAILABLE, Account.RESERVED)
             movements.append(Movement(position, source, target, line.quantity, Cause.RESERVE, self.order.id))
             reservations.append(reservation(self.order, line.no, position, line.quantity, self.minute, receipt))
             taken = {"pledged": line.quantity} if receipt else {"reserved": line.quantity}
@@ -240,6 +241,17 @@ def expected(books: Books, key: PositionKey, quantity: int, cell: int = 0) -> Re
             )
         )
     return receipt
+
+
+@contextmanager
+def failing(books: Books, error: type[Exception] = ZeroDivisionError) -> Iterator[Transaction]:
+    """A transaction that must end in an error."""
+    try:
+        with books.transaction() as transaction:
+            yield transaction
+    except error:
+        return
+    raise AssertionError(f"the transaction ended without {error.__name__}")
 
 
 def position(books: Books, id_: int) -> Position:

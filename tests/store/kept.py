@@ -112,7 +112,9 @@ class KeptInPostgres:
                 " AND NOT relispartition ORDER BY relname"
             ).fetchall()
             return {
-                name: owner.execute(sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1").format(sql.Identifier(name))).fetchall()
+                name: owner.execute(
+                    sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1").format(sql.Identifier(name))
+                ).fetchall()
                 for (name,) in tables
                 if name not in OWN_TO_POSTGRES + CHECKPOINTS
             }

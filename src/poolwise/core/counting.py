@@ -88,7 +88,7 @@ class Tally:
         reservations: Iterable[Reservation],
         movements: list[Movement],
     ) -> None:
-        """`debts` are the positions of `debt_key`, empty where nothing is owed; `reservations` are the open ones.
+        """`debts` are those positions of `debt_key` that exist; `reservations` are the open ones.
 
         Every movement is added to `movements`, which the tallies of a batch share, so that they stay in order.
         """
@@ -109,7 +109,9 @@ class Tally:
     ) -> None:
         """Book a count. `then` and `debts_then` are the position and its debts as of the instant of the count."""
         known = sum(then.balance(account) for account in COUNTED[basis])
-        owed = sum(debts_then[account].balance(Account.IN_TRANSIT) for account in COUNTED[basis] if account in IN_DEBT)
+        owed = sum(
+            debts_then[account].balance(Account.IN_TRANSIT) for account in COUNTED[basis] if account in debts_then
+        )
         difference = counted - (known - owed)
         if difference > 0:
             self.move(Account.OUTSIDE, Account.AVAILABLE, difference, said)
@@ -202,7 +204,10 @@ class Tally:
             self.movements.append(movement)
 
     def _owe(self, account: Account, source: Account, target: Account, quantity: Quantity, said: Statement) -> None:
-        debt = self.debts[account]
+        debt = self.debts.get(account)
+        if debt is None:
+            key = debt_key(self.position.key, account)
+            debt = Position(key.id(), self.position.cell, key)
         movement = self._movement(debt.id, source, target, quantity, said)
         self.debts[account] = post(debt, movement)
         self.movements.append(movement)

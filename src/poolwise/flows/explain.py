@@ -15,7 +15,7 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Place, Problem
 from poolwise.core.sourcing.record import decode_facts, digest, positions_in
 from poolwise.core.values import Fault, Refused
-from poolwise.flows.ports import Books, Decision
+from poolwise.flows.ports import Books, Decision, Transaction
 
 
 class Library(Protocol):
@@ -55,10 +55,7 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
         if decision is None:
             reason = "it still waits to be decided" if not number else f"it has no decision {number}"
             raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))
-        positions = transaction.positions(positions_in(decision.facts))
-    places = {
-        p.id: Place(p.id, p.key.item, p.key.node, p.key.pool, p.key.lot, p.expires_on) for p in positions.values()
-    }
+        places = places_in(transaction, decision)
     atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
     kept = decode_facts(decision.facts, places)
     edition = atlas.edition
@@ -66,6 +63,12 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
     problem = Problem(Demand(record.order, kept.open), edition, terms, kept.facts)
     plan = solve(problem, atlas)
     return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
+
+
+def places_in(transaction: Transaction, decision: Decision) -> dict[int, Place]:
+    """The positions that a decision's facts name, by id; what is kept of them here never changes."""
+    found = transaction.positions(positions_in(decision.facts))
+    return {p.id: Place(p.id, p.key.item, p.key.node, p.key.pool, p.key.lot, p.expires_on) for p in found.values()}
 
 
 def explain_order(

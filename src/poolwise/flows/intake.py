@@ -244,6 +244,12 @@ def _draft(counter: Counter, message: OrderMessage, now: datetime) -> _Draft | R
     return _Draft(order, contact)
 
 
+def read_order(counter: Counter, message: OrderMessage, now: datetime) -> Order | Rejected:
+    """The order a message would make, without making it; or every reason why it makes none."""
+    draft = _draft(counter, message, now)
+    return draft if isinstance(draft, Rejected) else draft.order
+
+
 def _contact(counter: Counter, address: Address | None, now: datetime) -> Contact | None:
     if address is None:
         return None

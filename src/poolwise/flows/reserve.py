@@ -137,9 +137,7 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, an
         movements=written.movements,
         reservations=written.reservations,
         receipt_changes=written.pledges(),
-        capacity=bookings_of(
-            desk.atlas.edition.network, written.shipments, hard=desk.atlas.policy.policy.capacity_is_hard
-        ),
+        capacity=bookings_of(edition.network, written.shipments, hard=hard),
         shipments=written.shipments,
         orders=[OrderRecord(basket.order, OrderState.BASKET, lines, 1)],
         timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],

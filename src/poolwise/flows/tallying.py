@@ -15,7 +15,7 @@ from uuid import UUID
 
 from poolwise.core.counting import IN_DEBT, Break, Tally, debt_key
 from poolwise.core.edition.build import Edition
-from poolwise.core.ledger import Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
+from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.values import Conflict, Json
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
@@ -145,26 +145,38 @@ class Room:
         self.orders = transaction.orders(sorted(wanted.orders), lock=True) if wanted.orders else {}
         self.also = Also()
         self._wanted = wanted
-        self._keys = {key.id(): key for key in _with_debts(keys)}
-        self._before = transaction.positions(self._keys, lock=True)
+        self._ids = {key: key.id() for key in keys}
+        self._before = transaction.positions(self._ids.values(), lock=True)
         new = [
-            Position(key.id(), clerk.cell_of(key.node), key, expires_on=expires_on)
-            for key, expires_on in keys.items()
-            if key.id() not in self._before
+            Position(id_, clerk.cell_of(key.node), key, expires_on=keys[key])
+            for key, id_ in self._ids.items()
+            if id_ not in self._before
         ]
         if new:
             transaction.record(Effects(at=now, positions=new))
             self._before |= transaction.positions([position.id for position in new], lock=True)
+        made = {position.id for position in new}
+        self._debts = self._locked_debts([key for key, id_ in self._ids.items() if id_ not in made])
         self._movements: list[Movement] = []
         self._tallies: dict[PositionKey, Tally] = {}
+
+    def _locked_debts(self, keys: Iterable[PositionKey]) -> dict[PositionKey, dict[Account, Position]]:
+        """Debts of positions, locked; they have their owner's lock already, so nobody else makes one meanwhile."""
+        ids = {(key, account): debt_key(key, account).id() for key in keys for account in IN_DEBT}
+        there = self.transaction.positions(ids.values(), lock=True) if ids else {}
+        found: dict[PositionKey, dict[Account, Position]] = {}
+        for (key, account), id_ in ids.items():
+            if id_ in there:
+                found.setdefault(key, {})[account] = there[id_]
+        return found
 
     def tally(self, key: PositionKey) -> Tally:
         """The tally of a position of this batch."""
         found = self._tallies.get(key)
         if found is None:
-            position = self.position(key)
-            debts = {account: self.position(debt_key(key, account)) for account in IN_DEBT}
-            found = self._tallies[key] = Tally(position, debts, self.reservations_at(position), self._movements)
+            position = self._before[self._ids[key]]
+            reservations = self.reservations_at(position)
+            found = self._tallies[key] = Tally(position, self._debts.get(key, {}), reservations, self._movements)
         return found
 
     def reservations_at(self, position: Position) -> tuple[Reservation, ...]:
@@ -179,23 +191,24 @@ class Room:
         if unlocked:
             raise LookAgain(unlocked)
 
-    def position(self, key: PositionKey) -> Position:
-        """The position as it was locked; empty if it does not exist yet."""
-        id_ = key.id()
-        return self._before.get(id_) or Position(id_, self.clerk.cell_of(key.node), key)
-
     def as_of(
         self, asked: Mapping[PositionKey, datetime]
     ) -> dict[PositionKey, tuple[Position, dict[Account, Position]]]:
         """Positions and their debts as they were at an instant each."""
-        instants = {key.id(): at for owner, at in asked.items() for key in _with_debts([owner])}
-        there = {id_: at for id_, at in instants.items() if id_ in self._before}
-        then = self.transaction.positions_as_of(there) if there else {}
-
-        def of(key: PositionKey) -> Position:
-            return then.get(key.id()) or Position(key.id(), self.clerk.cell_of(key.node), key)
-
-        return {key: (of(key), {account: of(debt_key(key, account)) for account in IN_DEBT}) for key in asked}
+        instants = {
+            position.id: at
+            for key, at in asked.items()
+            for position in (self._before[self._ids[key]], *self._debts.get(key, {}).values())
+            if position.version
+        }
+        then = self._before | (self.transaction.positions_as_of(instants) if instants else {})
+        return {
+            key: (
+                then[self._ids[key]],
+                {account: then[debt.id] for account, debt in self._debts.get(key, {}).items()},
+            )
+            for key in asked
+        }
 
     def record(
         self,
@@ -212,7 +225,7 @@ class Room:
         self.transaction.record(
             Effects(
                 at=self.now,
-                positions=self._new_debts(movements),
+                positions=self._new_debts(),
                 movements=movements,
                 reservations=also.reservations,
                 reservation_ends=[*also.ends, *mended.ends],
@@ -241,10 +254,14 @@ class Room:
         clerk = self.clerk
         return mend(self.transaction, orders, breaks, ended, clerk.cell_of, self.batch, clerk.ids, self.now)
 
-    def _new_debts(self, movements: Sequence[Movement]) -> list[Position]:
-        """Positions of debts that are owed for the first time."""
-        new = sorted({m.position for m in movements} & self._keys.keys() - self._before.keys())
-        return [Position(id_, self.clerk.cell_of(self._keys[id_].node), self._keys[id_]) for id_ in new]
+    def _new_debts(self) -> list[Position]:
+        """Positions of debts that are owed for the first time; they come to be empty."""
+        return [
+            replace(debt, balances=EMPTY, version=0)
+            for key, tally in self._tallies.items()
+            for account, debt in tally.debts.items()
+            if account not in self._debts.get(key, {})
+        ]
 
     def _risen(self, movements: Sequence[Movement]) -> list[str]:
         """Items of which some position has more available than before."""
@@ -298,7 +315,3 @@ class Room:
             "available": after,
         }
         return Event("stock.available" if after else "stock.exhausted", str(position.id), told, position.cell)
-
-
-def _with_debts(keys: Iterable[PositionKey]) -> list[PositionKey]:
-    return [each for key in keys for each in (key, *(debt_key(key, account) for account in IN_DEBT))]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final, ParamSpec
 from uuid import UUID
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -20,10 +21,12 @@ from rich.table import Table
 from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
 from poolwise.flows.tokens import Role, issue_token, revoke_token
-from poolwise.run import picture, processes
+from poolwise.run import directories, picture, processes
 from poolwise.run.bootstrap import App, clock, opened, prepare, server_of, urls
+from poolwise.run.proof import verifier
 from poolwise.run.settings import NAMES, Settings, load
 from poolwise.store.embedded import EmbeddedServer
+from poolwise.store.evidence import check_database
 from poolwise.store.migrate import SchemaRefused
 from poolwise.store.postgres import DatabaseUnavailable
 from poolwise.store.tokens import PostgresTokens
@@ -126,6 +129,42 @@ def explain(
         sys.stdout.write(picture.as_json(recalled, explanation) + "\n")
     else:
         picture.show(out, recalled, explanation)
+
+
+@app.command("import")
+@command
+def import_(
+    directory: Annotated[Path, typer.Argument(help="network directory: CSV or JSONL files")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, keep nothing")] = False,
+    complete: Annotated[bool, typer.Option(help="what a file does not name is removed, or counted as empty")] = False,
+    rejects: Annotated[Path | None, typer.Option(help="where rows go that cannot be booked")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a network directory: master data, policy, stock, receipts and orders."""
+    with opened(load()) as ready:
+        directories.bring_in(ready, directory, dry_run=dry_run, complete=complete, rejects=rejects, as_json=as_json)
+
+
+@app.command()
+@command
+def check(
+    full: Annotated[bool, typer.Option(help="everything, instead of what changed since the last clean check")] = False,
+    plans: Annotated[bool, typer.Option(help="recompute and verify the decisions too")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prove the laws on the live database, from one snapshot, and name what is off."""
+    with opened(load()) as ready:
+        verify = verifier(ready.rules, ready.books) if plans else None
+        report = check_database(ready.pool, ready.settings.cell_numbers, clock(), full=full, verify=verify)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        seen = f"{report.positions} positions, {report.movements} movements, {report.orders} orders"
+        for finding in report.findings:
+            err.print(f"[bold red]law {finding.law}[/] {finding.kind} {finding.key}: {finding.detail}")
+        verdict = f"[bold red]{len(report.findings)} findings[/]" if report.findings else "[bold green]clean[/]"
+        out.print(f"{verdict}: {seen}")
+    raise typer.Exit(1 if report.findings else 0)
 
 
 def order_id(ready: App, text: str) -> UUID:

@@ -14,7 +14,7 @@ from poolwise.flows.explain import Recalled
 
 WORDS = {
     "suspended": "suspended", "partner_allow_list": "not for this customer", "zone": "outside its service area",
-    "pool_not_open_to_channel": "pool closed to the channel", "restriction": "pool not for this zone",
+    "pool_not_open_to_channel": "pool closed to the channel", "restriction": "restricted",
     "lane_missing": "no lane", "capability": "cannot handle it", "distance": "too far",
     "service_too_slow": "too slow", "calendar_or_cut_off": "closed", "no_rate_for_weight": "no rate",
     "excluded_by_rule": "excluded by a rule", "inventory": "not enough stock", "buffer": "kept back",

@@ -52,11 +52,11 @@ LOST_RACES: Final = (
 )
 
 
-# Every statement of the books finds its rows by key. A plan made when a table was small would otherwise read all of it,
-# and stay in use while it grows.
+# Every statement of the books finds its rows by key, and is planned anew each time: a plan made while a table was small
+# might read all of it, and would stay in use while it grows.
 GO_BY_KEY: Final = """
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true)
+    set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 
 
@@ -147,11 +147,12 @@ class PostgresTransaction:
             return {}
         places, cell_of = self._places.learn(self._cursor, wanted)
         known = [position for position in wanted if position in cell_of]
-        cells = sorted({cell_of[position] for position in known})
+        cells = [cell_of[position] for position in known]
         if lock:
             rows = self._locks.positions(cells, known)
         else:
-            rows = self._cursor.execute(READ_POSITIONS, (cells, known)).fetchall()
+            asked = (arrays.array("int2", cells), arrays.array("int8", known))
+            rows = self._cursor.execute(READ_POSITIONS, asked).fetchall()
         found = {}
         for row in rows:
             position = row[0]
@@ -266,10 +267,10 @@ class PostgresTransaction:
 
 
 READ_POSITIONS: Final = """
-SELECT id, outside, expected, pledged, in_transit, available, reserved, blocked, version
-FROM position
-WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
-ORDER BY id
+SELECT p.id, p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked, p.version
+FROM position AS p
+JOIN unnest(%b::smallint[], %b::bigint[]) AS u (cell, id) ON p.cell = u.cell AND p.id = u.id
+ORDER BY p.id
 """
 READ_POSITION_IDS: Final = """
 SELECT id FROM position WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])

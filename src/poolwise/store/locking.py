@@ -15,6 +15,8 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
+from poolwise.store.arrays import array
+
 
 class Locked(IntEnum):
     """What is locked, in the global order."""
@@ -34,11 +36,11 @@ ORDER BY id
 FOR NO KEY UPDATE
 """
 LOCK_POSITIONS: Final = """
-SELECT id, outside, expected, pledged, in_transit, available, reserved, blocked, version
-FROM position
-WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
-ORDER BY id
-FOR NO KEY UPDATE
+SELECT p.id, p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked, p.version
+FROM position AS p
+JOIN unnest(%b::smallint[], %b::bigint[]) AS u (cell, id) ON p.cell = u.cell AND p.id = u.id
+ORDER BY p.id
+FOR NO KEY UPDATE OF p
 """
 LOCK_RECEIPTS: Final = """
 SELECT id, cell, position, reference, due_on, quantity, pledged, arrived, cancelled, announced, sequence
@@ -72,8 +74,8 @@ class RowLocks:
         return self._lock(Locked.ORDERS, LOCK_ORDERS, (cells, ids))
 
     def positions(self, cells: Sequence[int], ids: Sequence[int]) -> list[TupleRow]:
-        """Lock positions by id: the rows of LOCK_POSITIONS."""
-        return self._lock(Locked.POSITIONS, LOCK_POSITIONS, (cells, ids))
+        """Lock positions by cell and id, pair by pair: the rows of LOCK_POSITIONS."""
+        return self._lock(Locked.POSITIONS, LOCK_POSITIONS, (array("int2", cells), array("int8", ids)))
 
     def receipts(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
         """Lock receipts by id: the rows of LOCK_RECEIPTS."""
@@ -84,7 +86,7 @@ class RowLocks:
         columns = [list(column) for column in zip(*keys, strict=True)]
         return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)
 
-    def _lock(self, what: Locked, statement: str, parameters: Sequence[Sequence[object]]) -> list[TupleRow]:
+    def _lock(self, what: Locked, statement: str, parameters: Sequence[object]) -> list[TupleRow]:
         assert what >= self._held, f"{what.name} are locked before {self._held.name}, not after them"
         self._held = what
         return self._cursor.execute(statement, parameters).fetchall()

@@ -176,8 +176,9 @@ def _require_stock_on_the_way(w: Writing, dipping: Mapping[int, Sequence[int]], 
     """
     if not dipping:
         return
-    cells = sorted({cell_of[position] for position in dipping})
-    for position, _outside, *balances, _version in w.locks.positions(cells, sorted(dipping)):
+    positions = sorted(dipping)
+    cells = [cell_of[position] for position in positions]
+    for position, _outside, *balances, _version in w.locks.positions(cells, positions):
         if any(balance + low < 0 for balance, low in zip(balances, dipping[position], strict=True)):
             raise Conflict(f"position {position} does not hold what is moved when it is moved")
 

@@ -189,7 +189,9 @@ def _as_id(name: str) -> UUID | None:
 
 
 DECIDED: Final = """
-SELECT id FROM customer_order WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[]) AND attempt > 0
+SELECT id
+FROM customer_order
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[]) AND (attempt > 0 OR state NOT IN ('received', 'waiting'))
 """
 
 # --- lists --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
 from poolwise.flows.views import OrderHead, OrderQuery, OrderView
-from poolwise.web.endpoint import Call, Key, Nothing, Reply, Sent, Waiting, answered
+from poolwise.web.endpoint import Asked, Call, Key, Nothing, Reply, Sent, Waiting, answered
 from poolwise.web.errors import Rejection, refused, rejection
 from poolwise.web.forms import (
     Code,
@@ -389,7 +389,7 @@ def read_order(call: Call[Nothing, Nothing]) -> Reply:
     return Reply(200, order_out(view, call.services.rules.current().edition.catalog), {"ETag": tag})
 
 
-def found(call: Call[Nothing, Nothing], name: str) -> OrderView:
+def found(call: Call[Asked, Nothing], name: str) -> OrderView:
     """The order of that name. Refuses an unknown one."""
     view = call.services.views.order(name)
     if view is None:
