@@ -167,6 +167,86 @@ class _Gate(NamedTuple):
 _GroupKey = tuple[str, str, str]
 
 
+class Outlook:
+    """What one channel may be promised under one edition and policy. Remembers which pools are open to it where."""
+
+    def __init__(self, network: Network, policy: CompiledPolicy, channel: str) -> None:
+        """An outlook answers only for this edition, policy and channel."""
+        self._network = network
+        self._policy = policy
+        self._channel = channel
+        self._gates: dict[tuple[str, str], _Gate | None] = {}
+
+    @property
+    def open_pools(self) -> tuple[str, ...]:
+        """Codes of the pools whose stock the channel may be promised: of others nothing needs to be read."""
+        pools = self._network.pools
+        return tuple(
+            code
+            for code in sorted(pools)
+            if not pools[code].customers and _is_open(pools[code], self._policy, self._channel)
+        )
+
+    def offers(self, day: date, stock: Iterable[StockFact], receipts: Iterable[ReceiptFact] = ()) -> list[Offer]:
+        """What every group among the facts offers, asked on `day` (UTC), sorted by item, node and pool.
+
+        Left out are nodes that are not active, pools not open to the channel, and pools for named customers only.
+        Receipts count from their due date, an overdue one from today, unless the policy is `on_hand_only`. Facts that
+        come sorted are answered fastest.
+        """
+        on_shelf: dict[_GroupKey, list[StockFact]] = {}
+        for fact in stock:
+            place = fact.place
+            key = (place.item, place.node, place.pool)
+            if key in on_shelf:
+                on_shelf[key].append(fact)
+            else:
+                on_shelf[key] = [fact]
+        coming: dict[_GroupKey, list[ReceiptFact]] = {}
+        for receipt in () if self._policy.policy.on_hand_only else receipts:
+            place = receipt.place
+            key = (place.item, place.node, place.pool)
+            coming.setdefault(key, []).append(receipt)
+            on_shelf.setdefault(key, [])
+        return self._of_groups(day, on_shelf, coming)
+
+    def _of_groups(
+        self, day: date, on_shelf: Mapping[_GroupKey, list[StockFact]], coming: Mapping[_GroupKey, list[ReceiptFact]]
+    ) -> list[Offer]:
+        gates, named = self._gates, self._policy.buffers_by_item
+        found = []
+        for key in sorted(on_shelf):
+            item, node, pool = key
+            where = (node, pool)
+            gate = gates[where] if where in gates else self._gate(where)
+            if gate is None:
+                continue
+            _, protection, buffers = gate
+            withheld = buffers.of(item) if item in named else buffers.otherwise
+            facts = on_shelf[key]
+            if len(facts) > 1 or key in coming or facts[0].place.expires_on is not None:
+                found.append(_offer(key, gate, withheld, day, facts, coming.get(key, ())))
+                continue
+            # The usual group: one position, no expiry, no receipt. Made without a call, because there are so many.
+            place, on_hand = facts[0].place, facts[0].available
+            now = on_hand - protection - withheld.quantity
+            if now < 0 or withheld.closed:
+                now = 0
+            lot = (_new_position(PositionOffer, (place.position, place.lot, now)),)
+            echelon = gate[0].echelon
+            parts = (item, node, pool, echelon, on_hand, now, ((day, now),), lot, protection, withheld)
+            found.append(_new_offer(Offer, parts))
+        return found
+
+    def _gate(self, where: tuple[str, str]) -> _Gate | None:
+        gate = self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
+        return gate
+
+
+_new_offer: Callable[[type[Offer], tuple[object, ...]], Offer] = tuple.__new__
+_new_position: Callable[[type[PositionOffer], tuple[int, str, Quantity]], PositionOffer] = tuple.__new__
+
+
 def offers(
     network: Network,
     policy: CompiledPolicy,
@@ -175,31 +255,8 @@ def offers(
     stock: Iterable[StockFact],
     receipts: Iterable[ReceiptFact] = (),
 ) -> list[Offer]:
-    """What every group among the facts offers `channel`, asked on `day` (UTC), sorted by item, node and pool.
-
-    Left out are nodes that are not active, pools not open to the channel, and pools for named customers only.
-    Receipts count from their due date, an overdue one from today, unless the policy is `on_hand_only`.
-    """
-    on_shelf: dict[_GroupKey, list[StockFact]] = {}
-    for fact in stock:
-        place = fact.place
-        on_shelf.setdefault((place.item, place.node, place.pool), []).append(fact)
-    coming: dict[_GroupKey, list[ReceiptFact]] = {}
-    for receipt in () if policy.policy.on_hand_only else receipts:
-        place = receipt.place
-        key = (place.item, place.node, place.pool)
-        coming.setdefault(key, []).append(receipt)
-        on_shelf.setdefault(key, [])
-    gates: dict[tuple[str, str], _Gate | None] = {}
-    found = []
-    for key in sorted(on_shelf):
-        where = key[1:]
-        if where not in gates:
-            gates[where] = _gate(network, policy, channel, *where)
-        gate = gates[where]
-        if gate is not None:
-            found.append(_offer(key, gate, day, on_shelf[key], coming.get(key, ())))
-    return found
+    """What every group among the facts offers `channel`: see `Outlook.offers`, which remembers between calls."""
+    return Outlook(network, policy, channel).offers(day, stock, receipts)
 
 
 def _gate(network: Network, policy: CompiledPolicy, channel: str, node_code: str, pool_code: str) -> _Gate | None:
@@ -219,24 +276,22 @@ def _is_open(pool: Pool, policy: CompiledPolicy, channel: str) -> bool:
 
 
 def _offer(
-    key: _GroupKey, gate: _Gate, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
+    key: _GroupKey,
+    gate: _Gate,
+    withheld: Withheld,
+    day: date,
+    stock: Sequence[StockFact],
+    receipts: Sequence[ReceiptFact],
 ) -> Offer:
-    """One group; the usual one has a single position without expiry and no receipt."""
+    """One group of several lots, with lots that expire, or with receipts."""
     item, node, pool = key
-    withheld = gate.buffers.of(item)
-    if len(stock) == 1 and not receipts and stock[0].place.expires_on is None:
-        place, on_hand = stock[0].place, stock[0].available
-        now = usable(on_hand, gate.protection, withheld)
-        positions: tuple[PositionOffer, ...] = (PositionOffer(place.position, place.lot, now),)
-        by_date: Profile = ((day, now),)
-    else:
-        lots = sorted(stock, key=_taken_first)
-        counted = [0 if has_expired(fact.place.expires_on, day) else fact.available for fact in lots]
-        on_hand = sum(counted)
-        now = usable(on_hand, gate.protection, withheld)
-        shares = zip(lots, shared_out(counted, now), strict=True)
-        positions = tuple(PositionOffer(fact.place.position, fact.place.lot, share) for fact, share in shares)
-        by_date = _by_date(gate, withheld, day, stock, receipts)
+    lots = sorted(stock, key=_taken_first) if len(stock) > 1 else stock
+    counted = [0 if has_expired(fact.place.expires_on, day) else fact.available for fact in lots]
+    on_hand = sum(counted)
+    now = usable(on_hand, gate.protection, withheld)
+    shares = zip(lots, shared_out(counted, now), strict=True)
+    positions = tuple([PositionOffer(fact.place.position, fact.place.lot, share) for fact, share in shares])
+    by_date = _by_date(gate, withheld, day, stock, receipts)
     return Offer(item, node, pool, gate.node.echelon, on_hand, now, by_date, positions, gate.protection, withheld)
 
 
@@ -248,21 +303,29 @@ def _by_date(
     gate: _Gate, withheld: Withheld, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
 ) -> Profile:
     """The group's usable units on each day on which they change: receipts come in, lots expire."""
-    places = [fact.place for fact in stock] + [fact.place for fact in receipts]
-    changes = [place.expires_on for place in places if place.expires_on is not None]
-    changes += [fact.due_on for fact in receipts]
+    changes: dict[date, Quantity] = {day: 0}
+    for fact in stock:
+        _count(changes, day, day, fact.place.expires_on, fact.available)
+    for receipt in receipts:
+        _count(changes, day, receipt.due_on, receipt.place.expires_on, receipt.open)
     steps: list[tuple[date, Quantity]] = []
-    for when in sorted({day, *(change for change in changes if change > day)}):
-        there = sum(fact.available for fact in stock if not has_expired(fact.place.expires_on, when))
-        due = sum(
-            fact.open
-            for fact in receipts
-            if fact.due_on <= when and not has_expired(fact.place.expires_on, when)
-        )  # fmt: skip
-        quantity = usable(there + due, gate.protection, withheld)
+    there = 0
+    for when in sorted(changes):
+        there += changes[when]
+        quantity = usable(there, gate.protection, withheld)
         if not steps or quantity != steps[-1][1]:
             steps.append((when, quantity))
     return tuple(steps)
+
+
+def _count(changes: dict[date, Quantity], day: date, since: date, expires_on: date | None, quantity: Quantity) -> None:
+    """Note units that count from a day, or from `day` if that is later, until they expire."""
+    begin = max(day, since)
+    if has_expired(expires_on, begin):
+        return
+    changes[begin] = changes.get(begin, 0) + quantity
+    if expires_on is not None:
+        changes[expires_on] = changes.get(expires_on, 0) - quantity
 
 
 # --- adding up ----------------------------------------------------------------------------------------------------

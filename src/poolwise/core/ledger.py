@@ -49,8 +49,13 @@ class PositionKey:
 
     def id(self) -> int:
         """The position's number, the same everywhere: the first 64 bits of sha256 over its key (ADR 0007)."""
-        text = "\x1f".join((self.item, self.node, self.pool, self.lot))
-        return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
+        return position_id(self.item, self.node, self.pool, self.lot)
+
+
+def position_id(item: str, node: str, pool: str, lot: str = "") -> int:
+    """The number of a position, where nobody needs its key."""
+    text = "\x1f".join((item, node, pool, lot))
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ class StockMovement:
 class ReceiptNotice:
     """Expected inbound stock, by the supplier's reference; a later sequence replaces an earlier one.
 
-    `arrived` is what has come so far, in all.
+    `arrived` is what has come so far, in all; `arrived_at` when the last of it came (None: now). A count later than
+    that has seen it.
     """
 
     reference: str
@@ -148,3 +149,4 @@ class ReceiptNotice:
     cancelled: bool = False
     announced: bool = False
     sequence: int = 0
+    arrived_at: datetime | None = None

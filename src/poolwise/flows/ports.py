@@ -223,7 +223,9 @@ class Contact:
 class Effects:
     """Everything one flow writes, recorded in one go. Every part is keyed by cell through its own values.
 
-    `moved` movements of other cells than the orders' are allowed on one PostgreSQL.
+    Positions come to be empty, and one that exists already stays as it is; timers to be dropped may be gone. An
+    order's attempt rises by one in the recording that holds its decision, or stays. Reservations begin whole.
+    Movements of other cells than the orders' are allowed on one PostgreSQL.
     """
 
     at: datetime
@@ -268,7 +270,7 @@ class Transaction(Protocol):
     """
 
     def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
-        """Take up to `limit` demands out of the queue; one that is `alone` comes by itself."""
+        """Take up to `limit` demands that wait since `now` or longer; one that is `alone` comes by itself."""
 
     def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
         """Take demands that wait for stock of any of the items, oldest first."""

@@ -16,7 +16,16 @@ from poolwise.core.ledger import Account, Cause, PositionKey, Receipt, Reservati
 from poolwise.core.messages import ReceiptNotice
 from poolwise.core.values import Fault, Json, Quantity
 from poolwise.flows.breaking import open_line_quantity, stands_alone
-from poolwise.flows.ports import Books, Ending, Event, OrderRecord, ReceiptChange, ReservationEnd, Transaction
+from poolwise.flows.ports import (
+    Books,
+    CountMark,
+    Ending,
+    Event,
+    OrderRecord,
+    ReceiptChange,
+    ReservationEnd,
+    Transaction,
+)
 from poolwise.flows.stock import Outcome, Result, position_key, quantity_of
 from poolwise.flows.tallying import MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
 
@@ -53,6 +62,7 @@ def book_receipts(
         keys: dict[PositionKey, date | None] = {found.key: None for found in read if isinstance(found, Announced)}
         room = Room(transaction, clerk, wanted, keys, at)
         known = transaction.receipts_named({found.name for found in read if isinstance(found, Announced)})
+        marks = transaction.count_marks(key.id() for key in keys)
         results = [_before(found, known.get(found.name)) if isinstance(found, Announced) else found for found in read]
         newest: dict[tuple[int, str], int] = {}
         for place, found in enumerate(read):
@@ -67,7 +77,7 @@ def book_receipts(
         for place in newest.values():
             found = read[place]
             assert isinstance(found, Announced)
-            results[place] = _Delivery(room, found, known.get(found.name)).book()
+            results[place] = _Delivery(room, found, known.get(found.name), marks.get(found.key.id())).book()
         changed = sum(result is not None and result.outcome is Outcome.BOOKED for result in results)
         if changed or messages_seen:
             room.record("stock.receive", {"notices": len(notices), "changed": changed}, messages_seen=messages_seen)
@@ -117,8 +127,9 @@ def _before(found: Announced, receipt: Receipt | None) -> Result | None:
 class _Delivery:
     """One receipt while a notice is booked: first what is expected, then what has arrived, then what is cancelled."""
 
-    def __init__(self, room: Room, found: Announced, receipt: Receipt | None) -> None:
+    def __init__(self, room: Room, found: Announced, receipt: Receipt | None, mark: CountMark | None) -> None:
         self.room, self.found = room, found
+        self.counted_at = mark.as_of if mark else None
         self.tally: Tally = room.tally(found.key)
         self.new = receipt is None
         self.receipt = receipt or self._first()
@@ -195,7 +206,10 @@ class _Delivery:
 
     def _arrive(self, quantity: Quantity) -> None:
         """Units are there: first for those who were promised them, then for everybody."""
-        said = replace(self.said, cause=Cause.ARRIVAL)
+        arrived_at = self.found.message.arrived_at
+        seen = arrived_at is not None and self.counted_at is not None and arrived_at < self.counted_at
+        at = self.room.now if arrived_at is None else min(arrived_at, self.room.now)
+        said = replace(self.said, cause=Cause.ARRIVAL, at=at)
         left = quantity
         for held in reversed(self.pledges):
             part = min(left, held.open)
@@ -206,9 +220,8 @@ class _Delivery:
                 continue
             self._keep(held, part, said)
             left -= part
-        self.tally.move(Account.EXPECTED, Account.AVAILABLE, left, said)
+        self.tally.change(Account.EXPECTED, Account.AVAILABLE, left, said, counted=seen)
         self.receipt = replace(self.receipt, arrived=self.receipt.arrived + quantity)
-        self.tally.pay(Account.AVAILABLE, said)
 
     def _keep(self, held: Reservation, quantity: Quantity, said: Statement) -> None:
         """Pledged units have come: the pledge is consumed, and the stock is reserved instead."""

@@ -128,7 +128,7 @@ class Views(Protocol):
         """Which of the orders have been decided at least once."""
 
     def supply(self, items: Sequence[str], pools: Sequence[str] | None = None) -> Supply:
-        """Positions and open receipts of items, in these pools only where given."""
+        """Positions of items, in these pools only where given, by node, pool and lot; and their open receipts."""
 
     def policies(self) -> Sequence[PolicyHead]:
         """All versions of all policies, by family, code and version, newest version first."""

@@ -176,7 +176,7 @@ class Evidence(Protocol):
         """Receipts with open or pledged units, or changed since."""
 
     def reservations(self) -> Iterator[ReservationRow]:
-        """Reservations with open units, or made since."""
+        """Reservations made since."""
 
     def orders(self) -> Iterator[OrderRow]:
         """Orders that changed since."""
@@ -202,7 +202,7 @@ class Evidence(Protocol):
 
 def findings(evidence: Evidence, verify: Verify | None = None) -> list[Finding]:
     """What is off, sorted; at most MOST_FINDINGS. Plans are verified only if everything else is in order."""
-    laws = (ledger, holdings, receipts, endings, orders, strangers, capacity, persons)
+    laws = (ledger, holdings, endings, orders, strangers, capacity, persons)
     found = list(islice((finding for law in laws for finding in law(evidence)), MOST_FINDINGS))
     if not found and verify is not None:
         found = list(islice(plans(evidence, verify), MOST_FINDINGS))
@@ -261,19 +261,26 @@ def holdings(evidence: Evidence) -> Iterator[Finding]:
     expected: dict[int, int] = {}
     pledged: dict[int, int] = {}
     reserved: dict[int, int] = {}
-    for receipt in evidence.receipts():
-        is_open = receipt.quantity - receipt.pledged - receipt.arrived - receipt.cancelled
-        expected[receipt.position] = expected.get(receipt.position, 0) + is_open
+    of_receipts: dict[UUID, int] = {}
     for group in evidence.open_reservations():
         sums = reserved if group.receipt is None else pledged
         sums[group.position] = sums.get(group.position, 0) + group.units
+        if group.receipt is not None:
+            of_receipts[group.receipt] = of_receipts.get(group.receipt, 0) + group.units
+    for receipt in evidence.receipts():
+        yield from _pledged(receipt, of_receipts.pop(receipt.receipt, 0))
+        is_open = receipt.quantity - receipt.pledged - receipt.arrived - receipt.cancelled
+        expected[receipt.position] = expected.get(receipt.position, 0) + is_open
+    for id_, units in sorted(of_receipts.items()):
+        yield Finding(2, "receipt", str(id_), f"{units} reserved of a receipt with nothing pledged")
     for row in evidence.held():
-        claims = {
-            "expected": (row.expected, expected.pop(row.position, 0), "open receipts"),
-            "pledged": (row.pledged, pledged.pop(row.position, 0), "reservations on receipts"),
-            "reserved": (row.reserved, reserved.pop(row.position, 0), "open reservations"),
-        }
-        for account, (balance, claimed, whose) in claims.items():
+        claims = (
+            ("expected", row.expected, expected, "open receipts"),
+            ("pledged", row.pledged, pledged, "reservations on receipts"),
+            ("reserved", row.reserved, reserved, "open reservations"),
+        )
+        for account, balance, sums, whose in claims:
+            claimed = sums.pop(row.position, 0)
             if balance != claimed:
                 yield Finding(2, "position", str(row.position), f"{balance} {account}, but {claimed} in {whose}")
     for account, sums in (("expected", expected), ("pledged", pledged), ("reserved", reserved)):
@@ -282,18 +289,13 @@ def holdings(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding(2, "position", str(position), f"0 {account}, but {units} are claimed")
 
 
-def receipts(evidence: Evidence) -> Iterator[Finding]:
+def _pledged(row: ReceiptRow, reserved: int) -> Iterator[Finding]:
     """Law 2: a receipt holds what is taken of it, and what is pledged is reserved by somebody."""
-    claimed = {group.receipt: group.units for group in evidence.open_reservations() if group.receipt is not None}
-    for row in evidence.receipts():
-        taken = row.pledged + row.arrived + row.cancelled
-        if min(row.pledged, row.arrived, row.cancelled) < 0 or taken > row.quantity:
-            yield Finding(2, "receipt", str(row.receipt), f"{taken} taken of {row.quantity}")
-        units = claimed.pop(row.receipt, 0)
-        if units != row.pledged:
-            yield Finding(2, "receipt", str(row.receipt), f"{row.pledged} pledged, but {units} reserved")
-    for receipt, units in sorted(claimed.items()):
-        yield Finding(2, "receipt", str(receipt), f"{units} reserved of a receipt with nothing pledged")
+    taken = row.pledged + row.arrived + row.cancelled
+    if min(row.pledged, row.arrived, row.cancelled) < 0 or taken > row.quantity:
+        yield Finding(2, "receipt", str(row.receipt), f"{taken} taken of {row.quantity}")
+    if reserved != row.pledged:
+        yield Finding(2, "receipt", str(row.receipt), f"{row.pledged} pledged, but {reserved} reserved")
 
 
 def endings(evidence: Evidence) -> Iterator[Finding]:

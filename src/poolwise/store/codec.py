@@ -122,6 +122,11 @@ def unpack_events(packed: bytes, cell: int) -> tuple[Event, ...]:
     return tuple(Event(kept.type, kept.subject, _mapping(kept.data), cell) for kept in _EVENTS.decode(packed))
 
 
+def mentions(packed: bytes, names: Iterable[str]) -> bool:
+    """Whether one of the names may be a field of what was packed; if not, there is no need to unpack it."""
+    return any(name.encode() in packed for name in names)
+
+
 def _order_out(order: Order) -> _Order:
     return _Order(
         order.id,

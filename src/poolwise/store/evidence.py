@@ -20,8 +20,10 @@ from psycopg.rows import TupleRow
 
 from poolwise.core.values import Json
 from poolwise.store import postgres
+from poolwise.store.arrays import array, register
 from poolwise.store.books import PostgresTransaction
 from poolwise.store.check import (
+    PERSONAL,
     DecisionRow,
     Finding,
     HeldRow,
@@ -37,7 +39,7 @@ from poolwise.store.check import (
     Verify,
     findings,
 )
-from poolwise.store.codec import unpack_events, unpack_order
+from poolwise.store.codec import mentions, unpack_events, unpack_order
 from poolwise.store.journal import first_of_month
 from poolwise.store.places import Places
 from poolwise.store.postgres import Pool
@@ -47,6 +49,7 @@ BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP: Final = timedelta(hours=1)
 DAYS_OF_CAPACITY: Final = timedelta(days=31)
 ROWS_AT_ONCE: Final = 5_000
+POSITIONS_AT_ONCE: Final = 1_000
 ORDERS_AT_ONCE: Final = 1_000
 
 SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
@@ -131,10 +134,15 @@ class PostgresEvidence:
 
     def _stream(self, statement: str, **asked: object) -> Iterator[TupleRow]:
         """The rows of a statement, some thousand at a time."""
+        for rows in self._batches(statement, ROWS_AT_ONCE, **asked):
+            yield from rows
+
+    def _batches(self, statement: str, size: int, **asked: object) -> Iterator[list[TupleRow]]:
+        """The rows of a statement in lists of a size."""
         with self._connection.cursor(name=f"evidence_{next(self._names)}", binary=True) as cursor:
-            cursor.itersize = ROWS_AT_ONCE
             cursor.execute(statement, {**self._asked, **asked})
-            yield from cursor
+            while rows := cursor.fetchmany(size):
+                yield rows
 
     def positions(self) -> Iterator[PositionRow]:
         """See store.check."""
@@ -143,10 +151,18 @@ class PostgresEvidence:
             yield PositionRow(row[0], row[1], row[2:9], row[9], row[10], row[11:])
 
     def movements(self) -> Iterator[MovementRow]:
-        """See store.check."""
-        for row in self._stream(READ_ALL_MOVEMENTS if self._full else READ_NEW_MOVEMENTS):
+        """See store.check. What came since is looked up by key, position by position: its cost is that of the news."""
+        for row in self._stream(READ_ALL_MOVEMENTS) if self._full else self._new_movements():
             self.seen["movements"] += 1
             yield MovementRow(*row)
+
+    def _new_movements(self) -> Iterator[TupleRow]:
+        cursor = self._connection.cursor(binary=True)
+        register(cursor)
+        for moved in self._batches(READ_MOVED, POSITIONS_AT_ONCE, incremental=True):
+            cells = array("int2", [row[0] for row in moved])
+            positions, versions = array("int8", [row[1] for row in moved]), array("int8", [row[10] for row in moved])
+            yield from cursor.execute(READ_NEW_MOVEMENTS, (cells, positions, versions)).fetchall()
 
     def held(self) -> Iterator[HeldRow]:
         """See store.check."""
@@ -168,22 +184,12 @@ class PostgresEvidence:
     def orders(self) -> Iterator[OrderRow]:
         """See store.check."""
         queued = {order for (order,) in self._stream(READ_QUEUED)}
-        for batch in self._order_batches():
+        for batch in self._batches(READ_CHANGED_ORDERS, ORDERS_AT_ONCE):
             details = _Details(self._connection.cursor(binary=True), self._cells, [row[1] for row in batch])
             for _, order, state, attempt, document in batch:
                 self.seen["orders"] += 1
                 asked = [(line.no, line.quantity) for line in unpack_order(document).lines]
                 yield details.row(order, state, attempt, asked, order in queued)
-
-    def _order_batches(self) -> Iterator[list[TupleRow]]:
-        batch: list[TupleRow] = []
-        for row in self._stream(READ_CHANGED_ORDERS):
-            batch.append(row)
-            if len(batch) == ORDERS_AT_ONCE:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check."""
@@ -208,20 +214,21 @@ class PostgresEvidence:
     def documents(self) -> Iterator[Stored]:
         """See store.check."""
         for cell, no, packed in self._stream(READ_EVENTS):
-            for event in unpack_events(packed, cell):
+            for event in unpack_events(packed, cell) if mentions(packed, PERSONAL) else ():
                 yield Stored("event", f"{cell}/{no}/{event.type}/{event.subject}", dict(event.data))
         for cell, no, subject, detail in self._stream(READ_AUDIT):
             yield Stored("audit", f"{cell}/{no}/{subject}", detail)
         for _, order, _, _, document in self._stream(READ_CHANGED_ORDERS):
-            facts: dict[str, Json] = dict(unpack_order(document).facts)
-            yield Stored("order", str(order), facts)
+            if mentions(document, PERSONAL):
+                facts: dict[str, Json] = dict(unpack_order(document).facts)
+                yield Stored("order", str(order), facts)
 
     def plans(self) -> Iterator[StoredPlan]:
         """See store.check."""
         places = Places(self._cells)
         reader = PostgresTransaction(self._connection, places, never, [])
         cursor = self._connection.cursor(binary=True)
-        for batch in self._order_batches():
+        for batch in self._batches(READ_CHANGED_ORDERS, ORDERS_AT_ONCE):
             for id_, record in reader.orders([row[1] for row in batch]).items():
                 decision = reader.decision(id_, record.attempt)
                 if decision is None:
@@ -252,14 +259,8 @@ ORDER BY cell, position, version
 """
 READ_NEW_MOVEMENTS: Final = """
 SELECT m.cell, m.position, m.version, m.source, m.target, m.quantity
-FROM position AS p
-LEFT JOIN verified_position AS v ON v.cell = p.cell AND v.position = p.id
-JOIN movement AS m ON m.cell = p.cell AND m.position = p.id AND m.version > coalesce(v.version, 0)
-    AND m.month >= coalesce(v.month, '-infinity')
-WHERE p.cell = ANY (%(cells)b::smallint[])
-    AND (p.version, p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked)
-    IS DISTINCT FROM
-    (v.version, v.outside, v.expected, v.pledged, v.in_transit, v.available, v.reserved, v.blocked)
+FROM unnest(%b::smallint[], %b::bigint[], %b::bigint[]) AS u (cell, position, version)
+JOIN movement AS m ON m.cell = u.cell AND m.position = u.position AND m.version > u.version
 ORDER BY m.cell, m.position, m.version
 """
 READ_HELD: Final = """
@@ -289,8 +290,7 @@ WHERE cell = ANY (%(cells)b::smallint[])
 READ_RESERVATIONS: Final = """
 SELECT owner, no, quantity, consumed, freed, expired, broken, line_no, line_quantity, receipt
 FROM reservation
-WHERE cell = ANY (%(cells)b::smallint[])
-    AND (made_at >= %(since)b OR consumed + freed + expired + broken < quantity)
+WHERE cell = ANY (%(cells)b::smallint[]) AND made_at >= %(since)b
 """
 READ_QUEUED: Final = "SELECT order_id FROM todo WHERE cell = ANY (%(cells)b::smallint[])"
 READ_CHANGED_ORDERS: Final = """

@@ -58,8 +58,8 @@ ORDER BY c.cell, c.node, c.day, c.slot
 FOR NO KEY UPDATE OF c
 """
 
-CapacityKey = tuple[int, str, date, int]
-"""Cell, node, day and slot."""
+Slot = tuple[int, str, date, int]
+"""Cell, node, day and slot: the key of a capacity, and the order in which capacities are locked."""
 
 
 class RowLocks:
@@ -81,7 +81,7 @@ class RowLocks:
         """Lock receipts by id: the rows of LOCK_RECEIPTS."""
         return self._lock(Locked.RECEIPTS, LOCK_RECEIPTS, (cells, ids))
 
-    def capacity(self, keys: Sequence[CapacityKey]) -> list[TupleRow]:
+    def capacity(self, keys: Sequence[Slot]) -> list[TupleRow]:
         """Lock slots by key: the keys of those that exist."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)

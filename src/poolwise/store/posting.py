@@ -7,7 +7,7 @@ the last unit, and a recording fails only if stock is really gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from poolwise.core.ledger import ACCOUNTS, EMPTY, Movement
 from poolwise.core.values import LARGEST_QUANTITY, Conflict
 from poolwise.flows.ports import CapacityChange, Ending, ReceiptChange, ReservationEnd
 from poolwise.store.journal import first_of_month
+from poolwise.store.locking import Slot
 from poolwise.store.writing import Writing, columns
 
 ACCOUNT_NUMBER: Final = {account: number for number, account in enumerate(ACCOUNTS)}
@@ -350,9 +351,6 @@ WHERE c.cell = u.cell AND c.node = u.node AND c.day = u.day AND c.slot = u.slot
 """
 
 SLOT_TYPES: Final = ("int2", "text", "date", "int4")
-
-Slot = tuple[int, str, date, int]
-"""Cell, node, day and slot: the key of a capacity, and the order in which capacities are locked."""
 
 
 def change_capacity(w: Writing) -> None:

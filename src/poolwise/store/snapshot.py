@@ -1,19 +1,22 @@
-"""The sieve of snapshots: finds in one statement which counts of a chunk change something. Laws 5 and 9.
+"""The sieve of snapshots: finds which counts of a chunk change something, and marks the rest. Laws 5 and 9.
 
 It asks what `core.counting` would: is the statement newer than the mark, and is the figure what the position had at
-that time? Positions that owe units are left to core. What is unchanged gets its mark, set by set.
+that time? Nearly every count is answered by one UPDATE, which marks it as known where both hold and nothing has moved
+since. What is left is looked at more closely; positions that owe units are left to core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from poolwise.core.counting import OWN_LOT
+from poolwise.core.counting import IN_DEBT, OWN_LOT
+from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted
 from poolwise.store import postgres
 from poolwise.store.arrays import array, register
@@ -21,6 +24,22 @@ from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.postgres import Pool
 
+MARK_UNCHANGED: Final = """
+UPDATE count_mark AS m
+SET as_of = (%(instants)b::timestamptz[])[u.as_of], sequence = coalesce(nullif(u.sequence, -1), m.sequence)
+FROM unnest(%(cells)b::smallint[], %(ids)b::bigint[], %(quantities)b::bigint[], %(as_ofs)b::integer[],
+    %(sequences)b::bigint[], %(accounts)b::smallint[])
+    WITH ORDINALITY AS u (cell, id, quantity, as_of, sequence, accounts, place)
+JOIN position AS p ON p.cell = u.cell AND p.id = u.id
+WHERE m.cell = u.cell AND m.position = u.id
+    AND (%(instants)b::timestamptz[])[u.as_of] > m.as_of
+    AND (u.sequence = -1 OR m.sequence IS NULL OR u.sequence > m.sequence)
+    AND p.moved_at <= (%(instants)b::timestamptz[])[u.as_of]
+    AND u.quantity = p.available
+        + CASE WHEN u.accounts > 1 THEN p.reserved ELSE 0 END
+        + CASE WHEN u.accounts > 2 THEN p.blocked ELSE 0 END
+RETURNING u.place
+"""
 # Accounts are numbered as in core.ledger.ACCOUNTS: available is 4, reserved 5, blocked 6.
 SIFT: Final = """
 WITH told AS MATERIALIZED (
@@ -64,7 +83,13 @@ FROM judged AS j
 LEFT JOIN later AS l ON l.place = j.place
 """
 OWING: Final = """
-SELECT item, node, pool, lot FROM position WHERE cell = ANY (%b::smallint[]) AND lot >= '~' AND in_transit > 0
+SELECT cell, item, node, pool, lot FROM position
+WHERE cell = ANY (%b::smallint[]) AND lot >= '~' AND in_transit > 0
+"""
+# The rows come in the order of the index, and few of a large table are wanted: the planner knows neither.
+BY_INDEX: Final = """
+SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('enable_seqscan', 'off', true)
 """
 MARK: Final = """
 INSERT INTO count_mark AS m (cell, position, as_of, sequence)
@@ -90,45 +115,79 @@ class PostgresSieve:
         """See flows.snapshot."""
         if not len(counts):
             return Sifted((), 0, 0)
+        told = _Told(counts)
         with translated(), postgres.transaction(self._pool) as connection:
             cursor = connection.cursor(binary=True)
             register(cursor)
-            words = {
-                "cells": array("int2", counts.cells),
-                "ids": array("int8", counts.positions),
-                "quantities": array("int8", counts.quantities),
-                "as_ofs": array("int4", [place + 1 for place in counts.as_of]),
-                "sequences": array("int8", counts.sequences),
-                "accounts": array("int2", counts.accounts),
-                "instants": counts.instants,
-                "month": first_of_month(min(counts.instants)),
-            }
-            row = cursor.execute(SIFT, words).fetchone()
-            assert row is not None
-            differing, stale, duplicate = ([place - 1 for place in places or ()] for places in row)
-            _mark(cursor, counts, [*differing, *stale, *duplicate])
-        return Sifted(differing, len(stale), len(duplicate))
+            cursor.execute(BY_INDEX)
+            owing = told.places_of(_owing(cursor, told))
+            told.drop(owing)
+            cursor.execute(MARK_UNCHANGED, told.parameters())
+            told.drop(told.places[[place - 1 for (place,) in cursor.fetchall()]])
+            differing, stale, duplicate = _look_closer(cursor, told)
+            told.drop([*differing, *stale, *duplicate])
+            if len(told.places):
+                cursor.execute(MARK, told.parameters())
+        return Sifted(sorted([*differing, *owing]), len(stale), len(duplicate))
 
 
-def _mark(cursor: Cursor[TupleRow], counts: CountColumns, others: Sequence[int]) -> None:
-    """Mark every count as known, in key order, but for those at `others`."""
-    keep = np.ones(len(counts), dtype=bool)
-    keep[list(others)] = False
-    cells, ids = np.asarray(counts.cells), np.asarray(counts.positions)
-    order = np.lexsort((ids, cells))
-    order = order[keep[order]]
-    if not len(order):
-        return
-    cursor.execute(
-        MARK,
-        {
-            "cells": array("int2", cells[order].tolist()),
-            "ids": array("int8", ids[order].tolist()),
-            "as_ofs": array("int4", (np.asarray(counts.as_of)[order] + 1).tolist()),
-            "sequences": array("int8", np.asarray(counts.sequences)[order].tolist()),
-            "instants": counts.instants,
-        },
-    )
+class _Told:
+    """The counts of a chunk that are still to be looked at, by key; `places` is where they stand in the chunk."""
 
+    def __init__(self, counts: CountColumns) -> None:
+        self._instants = counts.instants
+        self._columns = {
+            "cells": ("int2", np.asarray(counts.cells)),
+            "ids": ("int8", np.asarray(counts.positions)),
+            "quantities": ("int8", np.asarray(counts.quantities)),
+            "as_ofs": ("int4", np.asarray(counts.as_of) + 1),
+            "sequences": ("int8", np.asarray(counts.sequences)),
+            "accounts": ("int2", np.asarray(counts.accounts)),
+        }
+        self.places = np.lexsort((self._columns["ids"][1], self._columns["cells"][1]))
+
+    @property
+    def cells(self) -> list[int]:
+        """The cells of the chunk."""
+        return [int(cell) for cell in np.unique(self._columns["cells"][1])]
+
+    def parameters(self) -> dict[str, object]:
+        """The parameters of the statements above."""
+        columns = {name: array(kind, values[self.places].tolist()) for name, (kind, values) in self._columns.items()}
+        return {**columns, "instants": self._instants, "month": first_of_month(min(self._instants))}
+
+    def places_of(self, positions: Iterable[int]) -> list[int]:
+        """Where some positions stand."""
+        wanted = np.fromiter(positions, np.int64)
+        found = np.isin(self._columns["ids"][1], wanted) if len(wanted) else np.zeros(0, bool)
+        return [int(place) for place in np.flatnonzero(found)]
+
+    def drop(self, places: Sequence[int] | NDArray[np.int64]) -> None:
+        """Look no more at these."""
+        if len(places):
+            self.places = self.places[~np.isin(self.places, np.asarray(places))]
+
+
+def _owing(cursor: Cursor[TupleRow], told: _Told) -> list[int]:
+    """Positions that owe units."""
+    rows = cursor.execute(OWING, (told.cells,)).fetchall()
+    found = []
+    for _, item, node, pool, lot in rows:
+        own = next(lot.removeprefix(prefix) for prefix in DEBT_LOTS if lot.startswith(prefix))
+        found.append(PositionKey(item, node, pool, own).id())
+    return found
+
+
+def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> tuple[list[int], list[int], list[int]]:
+    """Of the counts that are left: those that differ, those that are stale, and those that are repeated."""
+    if not len(told.places):
+        return [], [], []
+    row = cursor.execute(SIFT, told.parameters()).fetchone()
+    assert row is not None
+    differing, stale, duplicate = ([int(told.places[place - 1]) for place in places or ()] for places in row)
+    return differing, stale, duplicate
+
+
+DEBT_LOTS: Final = tuple(OWN_LOT + account.value for account in IN_DEBT)
 
 assert NO_SEQUENCE == -1 and OWN_LOT == "~", "as the statements above say"

@@ -5,7 +5,7 @@ Fan-out over cells lives here and nowhere else; still every list is bounded, cel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Final
@@ -247,7 +247,8 @@ SUPPLY: Final = """
 SELECT i.item, s.ids, s.available, r.ids, r.positions, r.due_on, r.open
 FROM unnest(%(items)b::text[]) AS i (item)
 CROSS JOIN LATERAL (
-    SELECT array_agg(id) AS ids, array_agg(available) AS available
+    SELECT array_agg(id ORDER BY node, pool, lot) AS ids,
+        array_agg(available ORDER BY node, pool, lot) AS available
     FROM position
     WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item
 ) AS s
@@ -255,14 +256,16 @@ CROSS JOIN LATERAL (
     SELECT array_agg(id) AS ids, array_agg(position) AS positions, array_agg(due_on) AS due_on,
         array_agg(quantity - pledged - arrived - cancelled) AS open
     FROM receipt
-    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pledged + arrived + cancelled < quantity
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND arrived + cancelled < quantity
+        AND pledged + arrived + cancelled < quantity
 ) AS r
 """
 SUPPLY_OF_POOLS: Final = """
 SELECT i.item, s.ids, s.available, r.ids, r.positions, r.due_on, r.open
 FROM unnest(%(items)b::text[]) AS i (item)
 CROSS JOIN LATERAL (
-    SELECT array_agg(id) AS ids, array_agg(available) AS available
+    SELECT array_agg(id ORDER BY node, pool, lot) AS ids,
+        array_agg(available ORDER BY node, pool, lot) AS available
     FROM position
     WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pool = ANY (%(pools)b::text[])
 ) AS s
@@ -270,13 +273,17 @@ CROSS JOIN LATERAL (
     SELECT array_agg(id) AS ids, array_agg(position) AS positions, array_agg(due_on) AS due_on,
         array_agg(quantity - pledged - arrived - cancelled) AS open
     FROM receipt
-    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND pledged + arrived + cancelled < quantity
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND arrived + cancelled < quantity
+        AND pledged + arrived + cancelled < quantity
 ) AS r
 """
 
 
 def _stock(places: Mapping[int, Place], ids: Sequence[int], available: Sequence[int]) -> list[StockFact]:
-    return [StockFact(places[id_], units) for id_, units in zip(ids, available, strict=True)]
+    return [_new_fact(StockFact, (places[id_], units)) for id_, units in zip(ids, available, strict=True)]
+
+
+_new_fact: Callable[[type[StockFact], tuple[Place, int]], StockFact] = tuple.__new__
 
 
 def _receipts(places: Mapping[int, Place], columns: TupleRow) -> list[ReceiptFact]:

@@ -53,7 +53,7 @@ def read_query(text: str, type_: type[_T]) -> _T:
     for name, values in given.items():
         if "\0" in "".join(values):
             faults.append(Fault(name, "holds a character that no text may hold"))
-        if name in fields and _is_list(fields[name].type):
+        if name in fields and is_list(fields[name].type):
             data[name] = [part for value in values for part in value.split(",")]
         elif len(values) > 1:
             faults.append(Fault(name, "is given more than once"))
@@ -122,7 +122,8 @@ def _element_of(type_: object) -> object | None:
     return get_args(type_)[0] if get_origin(type_) in (list, tuple) and get_args(type_) else None
 
 
-def _is_list(type_: object) -> bool:
+def is_list(type_: object) -> bool:
+    """Whether a type is a list, or may be one besides None."""
     return _element_of(type_) is not None
 
 

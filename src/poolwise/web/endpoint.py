@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from poolwise.core.values import Conflict, Json, Refused, Upstream
+from poolwise.core.values import Conflict, Refused, Upstream
 from poolwise.flows.tokens import Role
 from poolwise.web.decoding import read_body, read_query
 from poolwise.web.wiring import Services
@@ -115,13 +115,12 @@ class Endpoint:
     gathers: bool
     query: type[msgspec.Struct]
     body: type[msgspec.Struct] | None
-    answers: Mapping[int, tuple[str, type[msgspec.Struct] | None]]
+    answers: Mapping[int, tuple[str, tuple[type[msgspec.Struct], ...]]]
     refusals: tuple[int, ...]
     writes: bool
     bulk: bool
     public: bool
     media_type: str
-    example: Json
     headers: Mapping[str, str]
     answer_headers: Mapping[str, str]
     streams: bool
@@ -147,7 +146,7 @@ def endpoint(
     together: Callable[[Sequence[Call[Asked, Sent]]], Sequence[Reply | Exception]] | None = None,
     tag: str,
     summary: str,
-    answers: Mapping[int, tuple[str, type[msgspec.Struct] | None]],
+    answers: Mapping[int, tuple[str, tuple[type[msgspec.Struct], ...]]],
     query: type[Asked],
     body: type[Sent],
     description: str = "",
@@ -156,7 +155,6 @@ def endpoint(
     bulk: bool = False,
     public: bool = False,
     media_type: str = "application/json",
-    example: Json = None,
     headers: Mapping[str, str] | None = None,
     answer_headers: Mapping[str, str] | None = None,
     streams: bool = False,
@@ -202,7 +200,6 @@ def endpoint(
         bulk=bulk,
         public=public,
         media_type=media_type,
-        example=example,
         headers=headers or {},
         answer_headers=answer_headers or {},
         streams=streams,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from poolwise.web import orders
-from poolwise.web.endpoint import Endpoint, Nothing, endpoint
+import msgspec
+
+from poolwise.web import network, orders, plan, reservations, stock, tokens
+from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
+from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
+from poolwise.web.openapi import description
 from poolwise.web.operations import HealthOut, Measured, ReadyOut, read_health, read_ready
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -20,7 +24,19 @@ def litestar_path(path: str) -> str:
 
 def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
     """The table."""
-    return (*ORDERS, *EVENTS, *OPERATIONS, metrics(measured))
+    return (
+        *ORDERS,
+        *RESERVATIONS,
+        *STOCK,
+        availability(),
+        *PLANS,
+        *NETWORK,
+        *EVENTS,
+        *TOKENS,
+        *OPERATIONS,
+        metrics(measured),
+        DESCRIPTION,
+    )
 
 
 ORDERS: Final = (
@@ -34,8 +50,8 @@ ORDERS: Final = (
         body=orders.OrderIn,
         writes=True,
         answers={
-            201: ("Accepted; with `Prefer: wait=N`, the order with its plan.", orders.AcceptedOut),
-            202: ("Accepted, and not decided within the time of `Prefer: wait=N`.", orders.AcceptedOut),
+            201: ("Accepted; with `Prefer: wait=N`, the order with its plan.", (orders.AcceptedOut, orders.OrderOut)),
+            202: ("Accepted, and not decided within the time of `Prefer: wait=N`.", (orders.AcceptedOut,)),
         },
         refusals=(409,),
         headers={"Prefer": "wait=N: answer with the plan, if it is made within N seconds (at most 10)."},
@@ -50,7 +66,7 @@ ORDERS: Final = (
         body=orders.BulkIn,
         writes=True,
         bulk=True,
-        answers={200: ("An outcome for each order.", orders.BulkOut)},
+        answers={200: ("An outcome for each order.", (orders.BulkOut,))},
     ),
     endpoint(
         "GET /v1/orders",
@@ -59,7 +75,7 @@ ORDERS: Final = (
         summary="List orders",
         query=orders.OrdersAsked,
         body=Nothing,
-        answers={200: ("A page of orders.", orders.OrdersOut)},
+        answers={200: ("A page of orders.", (orders.OrdersOut,))},
     ),
     endpoint(
         "GET /v1/orders/{number}",
@@ -68,10 +84,103 @@ ORDERS: Final = (
         summary="Read an order",
         query=Nothing,
         body=Nothing,
-        answers={200: ("The order.", orders.OrderOut), 304: ("It has not changed since.", None)},
+        answers={200: ("The order.", (orders.OrderOut,)), 304: ("It has not changed since.", ())},
         refusals=(404,),
         headers={"If-None-Match": "The ETag of an answer you have."},
         answer_headers={"ETag": "Changes whenever the order does."},
+    ),
+)
+RESERVATIONS: Final = (
+    endpoint(
+        "POST /v1/reservations",
+        reservations.create_reservation,
+        tag="reservations",
+        summary="Set a basket aside",
+        query=Nothing,
+        body=reservations.ReservationIn,
+        writes=True,
+        answers={201: ("Set aside.", (reservations.ReservationOut,))},
+        refusals=(409,),
+        answer_headers={"Location": "Where the reservation is read."},
+    ),
+    endpoint(
+        "GET /v1/reservations/{id}",
+        reservations.read_reservation,
+        tag="reservations",
+        summary="Read a reservation",
+        query=Nothing,
+        body=Nothing,
+        answers={200: ("The reservation.", (reservations.ReservationOut,))},
+        refusals=(404,),
+    ),
+    endpoint(
+        "POST /v1/reservations/{id}/free",
+        reservations.free_reservation,
+        tag="reservations",
+        summary="Give a basket back",
+        query=Nothing,
+        body=Nothing,
+        writes=True,
+        answers={200: ("The reservation, which has ended.", (reservations.ReservationOut,))},
+        refusals=(404, 409),
+    ),
+)
+STOCK: Final = (
+    endpoint(
+        "POST /v1/stock/counts",
+        stock.create_counts,
+        tag="stock",
+        summary="Book counts",
+        query=Nothing,
+        body=stock.CountsIn,
+        writes=True,
+        bulk=True,
+        answers={200: ("An outcome for each count.", (stock.StatementsOut,))},
+    ),
+    endpoint(
+        "POST /v1/stock/movements",
+        stock.create_movements,
+        tag="stock",
+        summary="Book movements",
+        query=Nothing,
+        body=stock.MovementsIn,
+        writes=True,
+        bulk=True,
+        answers={200: ("An outcome for each movement.", (stock.StatementsOut,))},
+    ),
+    endpoint(
+        "POST /v1/receipts",
+        stock.create_receipts,
+        tag="stock",
+        summary="Book notices of inbound stock",
+        query=Nothing,
+        body=stock.ReceiptsIn,
+        writes=True,
+        bulk=True,
+        answers={200: ("An outcome for each notice.", (stock.StatementsOut,))},
+    ),
+)
+PLANS: Final = (
+    endpoint(
+        "POST /v1/plan",
+        plan.plan_order,
+        tag="plans",
+        summary="Plan an order without any effect",
+        query=Nothing,
+        body=plan.PlanIn,
+        bulk=True,
+        answers={200: ("The plan.", (plan.PlannedOut,))},
+        refusals=(404,),
+    ),
+    endpoint(
+        "GET /v1/orders/{number}/explanation",
+        plan.read_explanation,
+        tag="plans",
+        summary="Explain a decision",
+        query=plan.ExplanationAsked,
+        body=Nothing,
+        answers={200: ("The explanation.", (plan.ExplanationOut,))},
+        refusals=(404,),
     ),
 )
 EVENTS: Final = (
@@ -84,8 +193,96 @@ EVENTS: Final = (
         body=Nothing,
         streams=True,
         media_type="text/event-stream",
-        answers={200: ("A stream of events.", None)},
+        answers={200: ("A stream of events.", ())},
         headers={"Last-Event-ID": "The id of the last event you have seen."},
+    ),
+)
+NETWORK: Final = (
+    endpoint(
+        "GET /v1/network/nodes",
+        network.list_nodes,
+        tag="network",
+        summary="List nodes",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of nodes.", (network.NodesOut,))},
+    ),
+    endpoint(
+        "GET /v1/network/pools",
+        network.list_pools,
+        tag="network",
+        summary="List pools",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of pools.", (network.PoolsOut,))},
+    ),
+    endpoint(
+        "GET /v1/network/zones",
+        network.list_zones,
+        tag="network",
+        summary="List zones",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of zones.", (network.ZonesOut,))},
+    ),
+    endpoint(
+        "GET /v1/network/lanes",
+        network.list_lanes,
+        tag="network",
+        summary="List lanes",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of lanes.", (network.LanesOut,))},
+    ),
+    endpoint(
+        "GET /v1/network/items",
+        network.list_items,
+        tag="network",
+        summary="List items",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of items.", (network.ItemsOut,))},
+    ),
+    endpoint(
+        "GET /v1/network/policies",
+        network.list_policies,
+        tag="network",
+        summary="List policies",
+        query=network.PageAsked,
+        body=Nothing,
+        answers={200: ("A page of policies.", (network.PoliciesOut,))},
+    ),
+)
+TOKENS: Final = (
+    endpoint(
+        "POST /v1/tokens",
+        tokens.create_token,
+        tag="tokens",
+        summary="Issue a token",
+        query=Nothing,
+        body=tokens.TokenIn,
+        writes=True,
+        answers={201: ("The token and its secret, shown once.", (tokens.IssuedOut,))},
+    ),
+    endpoint(
+        "GET /v1/tokens",
+        tokens.list_tokens,
+        tag="tokens",
+        summary="List tokens",
+        query=tokens.TokensAsked,
+        body=Nothing,
+        answers={200: ("A page of tokens.", (tokens.TokensOut,))},
+    ),
+    endpoint(
+        "POST /v1/tokens/{id}/revoke",
+        tokens.revoke,
+        tag="tokens",
+        summary="Revoke a token",
+        query=Nothing,
+        body=Nothing,
+        writes=True,
+        answers={200: ("The token, revoked.", (tokens.TokenOut,))},
+        refusals=(404,),
     ),
 )
 OPERATIONS: Final = (
@@ -97,7 +294,7 @@ OPERATIONS: Final = (
         query=Nothing,
         body=Nothing,
         public=True,
-        answers={200: ("Alive.", HealthOut)},
+        answers={200: ("Alive.", (HealthOut,))},
     ),
     endpoint(
         "GET /ready",
@@ -107,9 +304,27 @@ OPERATIONS: Final = (
         query=Nothing,
         body=Nothing,
         public=True,
-        answers={200: ("Ready.", ReadyOut)},
+        answers={200: ("Ready.", (ReadyOut,))},
         refusals=(503,),
     ),
+)
+
+
+def read_description(call: Call[Nothing, Nothing]) -> Reply:
+    """Read this description of the API."""
+    measured = Measured(lambda: 0, lambda: 0)
+    return Reply(200, msgspec.json.encode(description(endpoints(measured), call.services.release)))
+
+
+DESCRIPTION: Final = endpoint(
+    "GET /v1/openapi.json",
+    read_description,
+    tag="operations",
+    summary="Read this description",
+    query=Nothing,
+    body=Nothing,
+    public=True,
+    answers={200: ("The description, OpenAPI 3.1.", ())},
 )
 
 
@@ -123,5 +338,18 @@ def metrics(measured: Measured) -> Endpoint:
         query=Nothing,
         body=Nothing,
         media_type="text/plain; version=0.0.4; charset=utf-8",
-        answers={200: ("The text format of Prometheus.", None)},
+        answers={200: ("The text format of Prometheus.", ())},
+    )
+
+
+def availability() -> Endpoint:
+    """The endpoint of what may be promised, with what it remembers of channels."""
+    return endpoint(
+        "GET /v1/availability",
+        Availability().read_availability,
+        tag="availability",
+        summary="Read what may be promised",
+        query=AvailabilityAsked,
+        body=Nothing,
+        answers={200: ("What is available.", (AvailabilityOut,))},
     )

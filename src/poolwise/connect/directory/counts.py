@@ -15,15 +15,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from poolwise.connect.directory.columns import RowError, read_values, row_of
 from poolwise.connect.directory.messages import STOCK
 from poolwise.connect.directory.reading import ROWS_IN_A_BLOCK, Bad, Block, Record, Reject, blocks, decoded, records
 from poolwise.core.counting import COUNTED
-from poolwise.core.ledger import PositionKey
+from poolwise.core.ledger import position_id
 from poolwise.core.messages import CountBasis, StockCount
 from poolwise.core.values import Fault
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns
-from poolwise.flows.stock import compared, position_key, quantity_of
+from poolwise.flows.stock import Outcome, compared, position_key, quantity_of
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk
 
 ROWS_IN_A_CHUNK: Final = 50_000
@@ -36,7 +38,7 @@ LONGEST_WHOLE: Final = 12
 class Chunk:
     """Counts of consecutive rows, each position once; `last_row` is the line on which the chunk ends.
 
-    `rows` is how many the file had there, `repeated` how many were about a position that a newer one is about.
+    `rows` is how many the file had there; `stale` and `duplicate` are those about a position that another is about.
     """
 
     header: list[str]
@@ -44,7 +46,8 @@ class Chunk:
     fields: list[list[str]] = field(default_factory=list)
     last_row: int = 0
     rows: int = 0
-    repeated: int = 0
+    stale: int = 0
+    duplicate: int = 0
 
     def message(self, place: int) -> StockCount:
         """The count at a place of the columns."""
@@ -151,7 +154,7 @@ class _Reader:
         """Rows of the usual form, column by column."""
         columns, count = self.chunk.columns, len(block.rows)
         items, nodes, pools = (list(self._column(block, name)) for name in ("item", "node", "pool"))
-        numbers = [PositionKey(*key).id() for key in zip(items, nodes, pools, strict=True)]
+        numbers = list(map(position_id, items, nodes, pools))
         columns.rows.extend(block.numbers)
         columns.cells.extend(map(self._cells.__getitem__, nodes))
         columns.positions.extend(numbers)
@@ -206,20 +209,32 @@ class _Reader:
 def _keep_newest(chunk: Chunk) -> None:
     """Of several counts of a position in a chunk keep the newest, of equal ones the first."""
     columns = chunk.columns
-    places: dict[int, int] = {}
-    if len(set(columns.positions)) == len(columns):
-        return
     keep = [True] * len(columns)
-    for place in sorted(range(len(columns)), key=columns.rows.__getitem__):
-        rival = places.setdefault(columns.positions[place], place)
-        if rival != place:
-            newer = compared(*_said(columns, place), *_said(columns, rival)) is None
-            keep[rival if newer else place] = False
-            places[columns.positions[place]] = place if newer else rival
-            chunk.repeated += 1
-    for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts"):
-        setattr(columns, name, array("q", compress(getattr(columns, name), keep)))
-    chunk.fields = list(compress(chunk.fields, keep))
+    newest: dict[int, int] = {}
+    for place in sorted(_met_twice(columns.positions), key=columns.rows.__getitem__):
+        rival = newest.setdefault(columns.positions[place], place)
+        if rival == place:
+            continue
+        outcome = compared(*_said(columns, place), *_said(columns, rival))
+        keep[rival if outcome is None else place] = False
+        if outcome is None:
+            newest[columns.positions[place]] = place
+        if outcome is Outcome.DUPLICATE:
+            chunk.duplicate += 1
+        else:
+            chunk.stale += 1
+    if newest:
+        for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts"):
+            setattr(columns, name, array("q", compress(getattr(columns, name), keep)))
+        chunk.fields = list(compress(chunk.fields, keep))
+
+
+def _met_twice(positions: array[int]) -> list[int]:
+    """The places of positions that are there more than once."""
+    ids = np.asarray(positions)
+    order = np.argsort(ids, kind="stable")
+    same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    return [int(place) for place in np.unique(order[np.concatenate((same, same + 1))])]
 
 
 def _said(columns: CountColumns, place: int) -> tuple[datetime, int | None]:

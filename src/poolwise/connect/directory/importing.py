@@ -241,7 +241,8 @@ class _Run:
             booking: Future[list[Reject]] | None = None
             for chunk in chunks(source.path, clerk, self.target.clock(), self.rejects.add):
                 result.rows += chunk.rows
-                result.duplicate += chunk.repeated
+                result.stale += chunk.stale
+                result.duplicate += chunk.duplicate
                 if self.complete:
                     about.add(chunk)
                 if booking is not None:

@@ -48,11 +48,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Pieces that leave together by one route, on a day not before `ready` (an ordinal; 0 is at once)."""
+    """Pieces that leave together by one route, on a day not before `ready` (an ordinal; 0 is at once).
+
+    A wave lets a block wait for other orders' sake: `not_before` is the day it gave it.
+    """
 
     way: OpenRoute
     pieces: tuple[Piece, ...]
     ready: int = 0
+    not_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class _Builder:
         sent = [goods for piece in block.pieces for goods in piece.sent]
         ready = self._draw_pieces(block, number)
         lines = len({piece.line.no for piece in block.pieces})
-        leaving = leave(options, block.way, ready, need_of(lines, sent), self.taken)
+        leaving = leave(options, block.way, max(ready, block.not_before), need_of(lines, sent), self.taken)
         weight_ug = sum(goods.weight_ug for goods in sent)
         freight = options.prices.freight(route, weight_ug)
         assert leaving is not None and freight is not None, "an engine chose a route that cannot be taken"

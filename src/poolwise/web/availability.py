@@ -1,0 +1,263 @@
+"""What may be promised of some items, now and by date: by position, node, pool, echelon or channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from poolwise.core.availability import (
+    NONE_AVAILABLE,
+    Available,
+    Offer,
+    added_up,
+    by_echelon,
+    by_node,
+    by_pool,
+)
+from poolwise.core.catalog import Catalog
+from poolwise.core.sourcing.options import Atlas
+from poolwise.core.values import Fault, Quantity, Refused
+from poolwise.flows.intake import Counter, Reader
+from poolwise.flows.promisable import Outlooks, look_up
+from poolwise.web.endpoint import Call, Nothing, Reply
+from poolwise.web.forms import Code, Decimal, base_to_text
+
+Day = date  # the name of a parameter hides it in the class below
+MOST_ITEMS: Final = 100
+MOST_NODES: Final = 1_000
+
+
+class By(StrEnum):
+    """What the answer is broken down by."""
+
+    POSITION = "position"
+    NODE = "node"
+    POOL = "pool"
+    ECHELON = "echelon"
+    CHANNEL = "channel"
+
+
+class AvailabilityAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which items, for whom. Lists are repeated parameters or words with commas between."""
+
+    items: Annotated[
+        list[Code], Meta(min_length=1, max_length=MOST_ITEMS, description="Items, as an order names them.")
+    ]
+    channel: Code
+    quantities: Annotated[
+        list[Decimal], Meta(max_length=MOST_ITEMS, description="How much is wanted of each item, in order; else one.")
+    ] = []
+    zone: Annotated[str, Meta(max_length=200, description="Only what can be sent there.")] = ""
+    nodes: Annotated[list[Code], Meta(max_length=MOST_NODES, description="Only at these nodes.")] = []
+    by: By = By.CHANNEL
+    date: Annotated[Day, Meta(description="A day to promise for; receipts due by then count.")] | None = None
+
+
+class StepOut(msgspec.Struct, frozen=True, kw_only=True):
+    """From a day on, so much."""
+
+    since: date
+    quantity: Decimal
+
+
+class GroupOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A part of what is available of an item: under the heading asked for. Parts that do not apply are left out.
+
+    `later` says how the quantity changes after today, where it does.
+    """
+
+    now: Decimal
+    node: str = ""
+    pool: str = ""
+    lot: str | None = None
+    position: Annotated[str, Meta(description="The position's id, as text: it has 64 bits.")] = ""
+    echelon: str = ""
+    channel: str = ""
+    on_date: Decimal | None = None
+    later: list[StepOut] = []
+
+
+class ItemOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What is available of one item in all, and its parts. `ready_on` is the first day on which all wanted is there."""
+
+    item: str
+    unit: str
+    wanted: Decimal
+    now: Decimal
+    on_date: Decimal | None
+    ready_on: date | None
+    later: list[StepOut]
+    groups: list[GroupOut]
+
+
+class NodeReadyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that has the whole basket by itself, and from when on."""
+
+    node: str
+    ready_on: date
+
+
+class AvailabilityOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be promised: item by item, and for the basket as a whole."""
+
+    asked_on: date
+    edition: str
+    policy: str
+    policy_version: int
+    items: list[ItemOut]
+    ready_on: date | None
+    from_one_node: list[NodeReadyOut]
+
+
+class Availability:
+    """The endpoint, with what it remembers of channels."""
+
+    def __init__(self) -> None:
+        self._outlooks = Outlooks()
+
+    def read_availability(self, call: Call[AvailabilityAsked, Nothing]) -> Reply:
+        """Read what may be promised to a channel now and by date, after buffers and protection.
+
+        A reader sees its own writes at once. With several items the answer also says when the whole basket can be had,
+        and which nodes have it alone.
+        """
+        asked = call.query
+        atlas = call.services.rules.current()
+        wanted = _wanted(call, atlas)
+        zone_nodes, zone_pools = _serving(atlas, asked)
+        found = look_up(
+            call.services.views,
+            self._outlooks.of(atlas, asked.channel),
+            wanted,
+            call.now.date(),
+            frozenset(asked.nodes) or None,
+            zone_nodes,
+            zone_pools,
+        )
+        ready = {line.item: line.ready_on for line in found.basket.lines}
+        catalog, policy = atlas.edition.catalog, atlas.policy.policy
+        body = AvailabilityOut(
+            asked_on=call.now.date(),
+            edition=atlas.edition.hash,
+            policy=policy.code,
+            policy_version=policy.version,
+            items=[_item(catalog, item, asked, wanted[item], found.offers[item], ready[item]) for item in wanted],
+            ready_on=found.basket.ready_on,
+            from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in found.basket.from_one_node.items()],
+        )
+        return Reply(200, body)
+
+
+def _wanted(call: Call[AvailabilityAsked, Nothing], atlas: Atlas) -> dict[str, Quantity]:
+    """Base units by our code of each item. Refuses items, quantities, a zone and nodes that there are not."""
+    asked = call.query
+    reader = Reader(Counter(atlas.edition, atlas.policy.policy, call.services.ids, call.actor.party))
+    if asked.quantities and len(asked.quantities) != len(asked.items):
+        reader.fault("quantities", f"there are {len(asked.quantities)} for {len(asked.items)} items")
+    wanted: dict[str, Quantity] = {}
+    for place, text in enumerate(asked.items):
+        item = reader.item(f"items[{place}]", text)
+        amount = asked.quantities[place] if place < len(asked.quantities) else "1"
+        units = None if item is None else reader.quantity(f"quantities[{place}]", item, "", amount)
+        if item is not None and units is not None:
+            wanted[item] = wanted.get(item, 0) + units
+    if asked.zone and asked.zone not in atlas.edition.network.zones:
+        reader.fault("zone", f"there is no zone '{asked.zone}'")
+    for place, node in enumerate(asked.nodes):
+        if node not in atlas.edition.network.nodes:
+            reader.fault(f"nodes[{place}]", f"there is no node '{node}'")
+    if reader.faults:
+        raise Refused("query_invalid", [Fault(fault.field, fault.reason) for fault in reader.faults])
+    return wanted
+
+
+def _serving(atlas: Atlas, asked: AvailabilityAsked) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    """The nodes and pools from which a zone is served; None for both where none is named."""
+    if not asked.zone:
+        return None, None
+    nodes = frozenset(
+        route.node.code
+        for route in atlas.routes(asked.zone)
+        if not route.node.service_area or asked.zone in route.node.service_area
+    )
+    pools = atlas.edition.network.pools
+    return nodes, frozenset(code for code, pool in pools.items() if not pool.zones or asked.zone in pool.zones)
+
+
+def _item(
+    catalog: Catalog,
+    item: str,
+    asked: AvailabilityAsked,
+    wanted: Quantity,
+    offers: Sequence[Offer],
+    ready_on: date | None,
+) -> ItemOut:
+    scale = catalog.items[item].scale
+    total = added_up(offers) if offers else NONE_AVAILABLE
+    return ItemOut(
+        item=item,
+        unit=catalog.items[item].unit,
+        wanted=base_to_text(wanted, scale),
+        now=base_to_text(total.now, scale),
+        on_date=None if asked.date is None else base_to_text(total.on(asked.date), scale),
+        ready_on=ready_on,
+        later=_later(total, scale),
+        groups=list(_groups(asked, offers, scale)),
+    )
+
+
+def _groups(asked: AvailabilityAsked, offers: Sequence[Offer], scale: int) -> Iterable[GroupOut]:
+    match asked.by:
+        case By.POSITION:
+            for offer in offers:
+                for place in offer.positions:
+                    yield GroupOut(
+                        now=base_to_text(place.now, scale),
+                        node=offer.node,
+                        pool=offer.pool,
+                        lot=place.lot,
+                        position=str(place.position),
+                        echelon=offer.echelon.value,
+                    )
+        case By.NODE:
+            yield from (_group(there, asked, scale, node=node) for node, there in by_node(offers).items())
+        case By.POOL:
+            yield from (_group(there, asked, scale, pool=pool) for pool, there in by_pool(offers).items())
+        case By.ECHELON:
+            yield from (_group(there, asked, scale, echelon=name) for name, there in by_echelon(offers).items())
+        case By.CHANNEL:
+            if offers:
+                yield _group(added_up(offers), asked, scale, channel=asked.channel)
+
+
+def _group(
+    there: Available,
+    asked: AvailabilityAsked,
+    scale: int,
+    node: str = "",
+    pool: str = "",
+    echelon: str = "",
+    channel: str = "",
+) -> GroupOut:
+    return GroupOut(
+        now=base_to_text(there.now, scale),
+        node=node,
+        pool=pool,
+        echelon=echelon,
+        channel=channel,
+        on_date=None if asked.date is None else base_to_text(there.on(asked.date), scale),
+        later=_later(there, scale),
+    )
+
+
+def _later(there: Available, scale: int) -> list[StepOut]:
+    """How it changes: every step but one that says what is there now."""
+    steps = there.by_date
+    if steps and steps[0][1] == there.now:
+        steps = steps[1:]
+    return [StepOut(since=since, quantity=base_to_text(quantity, scale)) for since, quantity in steps]

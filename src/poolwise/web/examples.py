@@ -1,0 +1,69 @@
+"""Examples of bodies, as the description of the API shows them. Tests send them to a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from poolwise.core.values import Json
+
+_MUGS: Final[Json] = {"item": "MUG-BLUE", "quantity": "2"}
+_ORDER: Final[Json] = {
+    "number": "WEB-1001",
+    "channel": "web",
+    "ship_to": {"country": "DE", "postcode": "20095", "name": "A. Example", "street": "Alster 1", "city": "Hamburg"},
+    "lines": [_MUGS, {"item": "PLATE", "quantity": "1", "pack": "case"}],
+}
+
+EXAMPLES: Final[Mapping[str, Json]] = {
+    "POST /v1/orders": _ORDER,
+    "POST /v1/orders:bulk": {
+        "orders": [{"number": "WEB-1002", "channel": "web", "zone": "de-north", "lines": [_MUGS]}]
+    },
+    "POST /v1/reservations": {
+        "channel": "web",
+        "zone": "de-north",
+        "expires_in_seconds": 600,
+        "lines": [_MUGS],
+    },
+    "POST /v1/stock/counts": {
+        "counts": [
+            {
+                "item": "MUG-BLUE",
+                "node": "HAM-DC",
+                "pool": "web",
+                "quantity": "40",
+                "as_of": "2026-01-05T08:00:00Z",
+                "basis": "on_hand",
+            }
+        ]
+    },
+    "POST /v1/stock/movements": {
+        "movements": [
+            {
+                "id": "WMS-77",
+                "item": "MUG-BLUE",
+                "node": "HAM-DC",
+                "pool": "web",
+                "quantity": "1",
+                "source": "available",
+                "target": "blocked",
+                "at": "2026-01-05T09:00:00Z",
+            }
+        ]
+    },
+    "POST /v1/receipts": {
+        "receipts": [
+            {
+                "reference": "PO-4711",
+                "item": "MUG-BLUE",
+                "node": "HAM-DC",
+                "pool": "web",
+                "quantity": "20",
+                "due_on": "2026-01-20",
+            }
+        ]
+    },
+    "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
+    "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
+}
