@@ -1,4 +1,4 @@
-"""Where benchmarks run: an embedded server with fsync on in a folder of its own, databases, worker processes, CPU time.
+"""Where benchmarks run: an embedded server with fsync on in its own folder, databases, worker processes, CPU time.
 
 Workers are the real ones: processes that run `poolwise.run.processes.work` on a database URL, and are stopped by signal.
 """

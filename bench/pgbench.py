@@ -39,7 +39,8 @@ def measure(server: EmbeddedServer, script: str, seconds: int, rate: int = 0) ->
     limit = ["--rate", str(rate)] if rate else []
     said = _run(server, script, "-c", str(CLIENTS), "-j", str(THREADS), "-T", str(seconds), *limit)
     tps, latency = _TPS.search(said), _LATENCY.search(said)
-    assert tps is not None and latency is not None, said
+    assert tps is not None, said
+    assert latency is not None, said
     return Measured(float(tps[1]), float(latency[1]))
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import islice
+from datetime import datetime, timedelta
+from itertools import islice, pairwise, product
 from random import Random
 from typing import Final
 
@@ -19,11 +19,12 @@ from poolwise.core.ledger import Account, Cause, Movement, Position, PositionKey
 from poolwise.core.messages import OrderLine, OrderMessage
 from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, RateBand, Slot, Transit, Zone
 from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.values import MILLION, Rate
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, accept
 from poolwise.flows.masterdata import Published, Told, adopt_policy, publish
-from poolwise.flows.ports import Books, Editions, Effects
+from poolwise.flows.ports import Books, CapacityChange, Editions, Effects, ShipmentRecord
 
 NODES: Final = 10
 ZONES: Final = 48
@@ -42,18 +43,20 @@ class Shape:
     """What of the world a scenario chooses.
 
     `hot` draws most lines from a hundred items; `scarce` stocks two thirds of what is ordered; `orders` sizes both, and
-    the daily capacity: on a day a node can send four tenths of the mean it has to send, so that days fill up.
+    the daily capacity: on a day a node can send the mean of what it has to send, so that cheap nodes fill a day or two.
+    Before the first order comes, the first `full_days` are full already.
     """
 
     cells: int = 1
     hot: bool = False
     scarce: bool = False
     orders: int = 20_000
+    full_days: int = 4
 
     @property
     def daily_capacity(self) -> int:
         """Shipments that leave a node on a day."""
-        return max(20, self.orders // (NODES * self.cells) * 4 // 10)
+        return max(20, self.orders // (NODES * self.cells))
 
 
 def node_code(cell: int, number: int) -> str:
@@ -88,9 +91,9 @@ def told(shape: Shape, seed: int) -> list[Told]:
                 rows.append((Section.LANES, _lane(random, code, zone)))
     rows += [(Section.POOLS, PoolRow(Pool(f"P{number}"))) for number in range(NODES)]
     for ring in range(1, 9):
-        edges = (0, 1, 5, 30, 1000)
-        for above, up_to in zip(edges, edges[1:], strict=False):
-            band = RateBand(above * MICROGRAMS, up_to * MICROGRAMS, Rate(300 + 60 * ring, 2), per_kg=Rate(3 + 2 * ring, 1))
+        fixed, per_kg = Rate(300 + 60 * ring, 2), Rate(3 + 2 * ring, 1)
+        for above, up_to in pairwise((0, 1, 5, 30, 1000)):
+            band = RateBand(above * MICROGRAMS, up_to * MICROGRAMS, fixed, per_kg=per_kg)
             rows.append((Section.RATES, BandRow(f"ring-{ring}", band)))
     return [Told(row, section) for section, row in rows]
 
@@ -139,7 +142,23 @@ def set_up(
                     ],
                 )
             )
+    with books.transaction() as transaction:
+        transaction.record(_busy_days(shape, ids, now))
     return published, adopted
+
+
+def _busy_days(shape: Shape, ids: Ids, now: datetime) -> Effects:
+    """Shipments of earlier orders, one a node and day, that fill it."""
+    shipments: list[ShipmentRecord] = []
+    changes: list[CapacityChange] = []
+    for cell in range(shape.cells):
+        for number, ahead in product(range(NODES), range(shape.full_days)):
+            node, day = node_code(cell, number), now.date() + timedelta(days=ahead)
+            booked = Booking(node, day, 0, shape.daily_capacity)
+            planned = PlannedShipment(1, node, (), day, day, 0, 0, (booked,))
+            shipments.append(ShipmentRecord(cell, ids.new(now), planned))
+            changes.append(CapacityChange(cell, node, day, 0, booked.quantity, booked.quantity))
+    return Effects(at=now, shipments=shipments, capacity=changes)
 
 
 def _opening(shape: Shape, random: Random) -> Iterator[tuple[Position, int]]:

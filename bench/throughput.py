@@ -2,11 +2,11 @@
 
     python -m bench.throughput --json [--orders 20000] [--rounds 3] [--quick]
 
-Every scenario has a database of its own: the network and stock of `bench.ten_pools`, orders of three lines that wait, the
-shipped default policy with daily capacity that fills day after day. Workers are spawned, come to the queue, which is
-held, and are let go together. The first fifth of the orders warms up (batches grow from 8 to 500 orders, caches fill);
-the rate is that of the rest, until the queue is empty. fsync is on. Afterwards the laws are checked in full, every order
-is looked for, and what was reserved is compared with what there was.
+Every scenario has a database of its own: the network and stock of `bench.ten_pools`, orders of three lines that wait,
+the shipped default policy, daily capacity of which the next days are full already. Workers are spawned, come to the
+queue, which is held, and are let go together. The first fifth of the orders warms up (batches grow from 8 to 500
+orders, caches fill); the rate is that of the rest, until the queue is empty. fsync is on. Afterwards the laws are
+checked in full, every order is looked for, and what was reserved is compared with what there was.
 
 `lines_per_second` is that of two workers, one cell, spread items, ample stock: the median over the rounds.
 `ratio_to_pgbench_n` is that number of order lines over the transactions per second of `pgbench -N` (one transaction of
@@ -45,7 +45,8 @@ from bench.hall import (
 from bench.ten_pools import LINES, Shape, accept_all, set_up
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter
-from poolwise.run.bootstrap import default_policy
+from poolwise.run.bootstrap import Rulebook, default_policy
+from poolwise.run.proof import verifier
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.check import Finding
@@ -59,13 +60,15 @@ WARM_UP: Final = 5
 LONGEST_S: Final = 1_800
 HEADLINE: Final = "2 workers"
 
-EXPLAIN_BYTES: Final = "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY length(facts)), max(length(facts)) FROM decision"
+EXPLAIN_BYTES: Final = """
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY length(facts)), max(length(facts)) FROM decision
+"""
 LOST: Final = "SELECT count(*) FILTER (WHERE attempt = 0), count(*) FROM customer_order"
 OVERSOLD: Final = """
 SELECT count(*)
 FROM position AS p
 LEFT JOIN (
-    SELECT position, sum(quantity) AS units FROM movement WHERE cause = 'stock' GROUP BY position
+    SELECT position, sum(quantity) AS units FROM movement WHERE cause = 'stock_movement' GROUP BY position
 ) AS m ON m.position = p.id
 LEFT JOIN (SELECT position, sum(quantity) AS units FROM reservation GROUP BY position) AS r ON r.position = p.id
 WHERE coalesce(r.units, 0) > coalesce(m.units, 0)
@@ -146,7 +149,9 @@ def run(server: EmbeddedServer, scenario: Scenario, seed: int) -> Row:
         with psycopg.connect(server.superuser_url(name), autocommit=True) as watcher:
             _work(Crew(server, name, each), watcher, row)
             _judge(watcher, row, accepted)
-        row.findings = [_told(finding) for finding in check_database(pool, cells, datetime.now(UTC), full=True).findings]
+        verify = verifier(Rulebook(PostgresEditions(pool)), books)
+        checked = check_database(pool, cells, datetime.now(UTC), full=True, verify=verify)
+        row.findings = [_told(finding) for finding in checked.findings]
     drop_database(server, name)
     return row
 
@@ -248,7 +253,8 @@ def report(rows: Sequence[Row], pgbench_n: float, pgbench_s: float) -> dict[str,
 
 
 def _machine() -> dict[str, object]:
-    return {"cpus": cpu_count(), "load": getloadavg(), "platform": platform.platform(), "python": platform.python_version()}
+    system = {"platform": platform.platform(), "python": platform.python_version()}
+    return {"cpus": cpu_count(), "load": getloadavg(), **system}
 
 
 def main() -> None:
@@ -261,9 +267,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of few orders, pgbench for 4 seconds")
     asked = parser.parse_args()
     orders, rounds, seconds = (min(asked.orders, 4_000), 1, 4) if asked.quick else (asked.orders, asked.rounds, 20)
-    quiet: Callable[[str], None] = lambda _: None  # noqa: E731
-    found = measure(orders, rounds, seconds, asked.seed, quiet if asked.json else lambda line: print(line, file=sys.stderr))
+    found = measure(orders, rounds, seconds, asked.seed, _silent if asked.json else _aloud)
     print(json.dumps(found, indent=2))
+
+
+def _silent(_line: str) -> None:
+    pass
+
+
+def _aloud(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

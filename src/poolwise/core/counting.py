@@ -71,6 +71,15 @@ def debt_key(key: PositionKey, account: Account) -> PositionKey:
     return replace(key, lot=f"{OWN_LOT}{account.value}{key.lot}")
 
 
+def owner_of(debt: PositionKey) -> PositionKey | None:
+    """The position that owes what is in this one; None when this is no position of a debt."""
+    for account in IN_DEBT:
+        prefix = OWN_LOT + account.value
+        if debt.lot.startswith(prefix):
+            return replace(debt, lot=debt.lot.removeprefix(prefix))
+    return None
+
+
 def breaking_order(reservations: Iterable[Reservation]) -> list[Reservation]:
     """Reservations on hand in the order in which they break: newest soft first, then newest hard."""
     on_hand = [reservation for reservation in reservations if reservation.receipt is None and reservation.open]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -13,9 +13,11 @@ from poolwise.core.sourcing.explain import Explanation, explain
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Place, Problem
-from poolwise.core.sourcing.record import decode_facts, digest, positions_in
+from poolwise.core.sourcing.record import decode_facts, digest, facts_of_wave, members_of_wave, positions_in
+from poolwise.core.sourcing.wave import Wave, Wish, solve_wave
 from poolwise.core.values import Fault, Refused
 from poolwise.flows.ports import Books, Decision, Transaction
+from poolwise.flows.source import items_wanted
 
 
 class Library(Protocol):
@@ -57,12 +59,38 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
             raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))
         places = places_in(transaction, decision)
     atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
+    if decision.wave is not None:
+        problem, plan = recall_wave(books, atlas, decision.wave)[owner]
+        return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
     kept = decode_facts(decision.facts, places)
     edition = atlas.edition
     terms = atlas.policy.terms(OrderFacts(record.order, edition.network, edition.catalog))
     problem = Problem(Demand(record.order, kept.open), edition, terms, kept.facts)
     plan = solve(problem, atlas)
     return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
+
+
+def recall_wave(books: Books, atlas: Atlas, wave: UUID) -> dict[UUID, tuple[Problem, Plan]]:
+    """A wave worked out again as a whole: by order, the problem it was carried out on, and its plan."""
+    with books.transaction() as transaction:
+        whole = transaction.decision(wave, 1)
+        assert whole is not None, f"law 4 broken: wave {wave} is not there"
+        members = members_of_wave(whole.facts)
+        records = transaction.orders([member.order for member in members])
+        shared = replace(whole, facts=facts_of_wave(whole.facts))
+        places = places_in(transaction, shared)
+    edition = atlas.edition
+    wishes = tuple(
+        Wish(
+            Demand(records[member.order].order, member.open),
+            atlas.policy.terms(OrderFacts(records[member.order].order, edition.network, edition.catalog)),
+        )
+        for member in members
+    )
+    items = {wish.demand.order.id: items_wanted(atlas, wish.demand.order) for wish in wishes}
+    planned = solve_wave(Wave(edition, wishes, decode_facts(shared.facts, places).facts), atlas, items)
+    answers = zip(planned.problems, planned.plans, strict=True)
+    return dict(zip((member.order for member in members), answers, strict=True))
 
 
 def places_in(transaction: Transaction, decision: Decision) -> dict[int, Place]:
@@ -76,4 +104,4 @@ def explain_order(
 ) -> tuple[Recalled, Explanation]:
     """A decision with every candidate, reason, cost part and the smallest flip."""
     recalled, atlas = recall(books, library, owner, attempt)
-    return recalled, explain(recalled.problem, atlas)
+    return recalled, explain(recalled.problem, atlas, recalled.plan)

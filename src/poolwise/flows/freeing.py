@@ -15,7 +15,7 @@ from uuid import UUID
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import Network
 from poolwise.core.orders import Order, OrderState, Progress, state_of
-from poolwise.core.values import Fault, Quantity
+from poolwise.core.values import Fault, Json, Quantity
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.ports import (
     Answer,
@@ -72,7 +72,8 @@ class GivenBack:
         self.end(held, ending, owner)
         self.dropped.extend(self._transaction.shipments(owner))
         self.over(record)
-        self.events.append(Event(f"reservation.{ending.value}", str(owner), {"units": sum(p.open for p in held)}))
+        told: dict[str, Json] = {"units": sum(part.open for part in held)}
+        self.events.append(Event(f"reservation.{ending.value}", str(owner), told, record.order.cell))
 
     def end(self, held: Sequence[Reservation], ending: Ending, cause_id: UUID) -> None:
         """End the open units of some reservations: back to available, or to the receipt they were pledged from."""
@@ -96,8 +97,11 @@ class GivenBack:
         return bookings_of(self._network, self.dropped, sign=-1)
 
     def woken(self) -> list[Todo]:
-        """Demand that waits for what came back, oldest first."""
-        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}))
+        """Demand that waits for what came back, oldest first.
+
+        Under lock: whoever finds too little at these positions at the same time waits for us, or we for him.
+        """
+        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}), lock=True)
         items = sorted({position.key.item for position in positions.values()})
         if not items:
             return []

@@ -158,7 +158,7 @@ def _effects(
         ],
         timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
         answers=[] if answer is None else [answer],
-        events=[Event("order.accepted", str(draft.order.id), _event(draft.order)) for draft in drafts],
+        events=[Event("order.accepted", str(d.order.id), _event(d.order), d.order.cell) for d in drafts],
         audit=[Audit(counter.sender, "orders.accept", draft.order.number) for draft in drafts],
     )  # fmt: skip
 

@@ -180,6 +180,10 @@ class ReceiptChange:
     sequence: int | None = None
 
 
+SlotKey = tuple[int, str, date, int]
+"""Cell, node, day and slot: the key of a capacity."""
+
+
 @dataclass(frozen=True, slots=True)
 class CapacityChange:
     """Units to add to (or, negative, give back of) a node's slot; refused above `limit` unless that is None."""
@@ -298,6 +302,9 @@ class Transaction(Protocol):
 
     def receipts_named(self, references: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Receipt]:
         """Receipts by (position, reference), locked."""
+
+    def capacity(self, slots: Iterable[SlotKey]) -> dict[SlotKey, int]:
+        """What is taken of slots, locked in key order; a slot of which nothing was ever taken is not in the answer."""
 
     def orders(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, OrderRecord]:
         """Orders by id; with `lock` locked in id order."""

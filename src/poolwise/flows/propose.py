@@ -125,7 +125,7 @@ def _order(atlas: Atlas, reader: Reader, message: OrderMessage, id_: UUID, now: 
 def _facts(books: Books, atlas: Atlas, cells: tuple[int, ...], order: Order, now: datetime) -> Facts:
     items = items_wanted(atlas, order)
     with books.transaction() as transaction:
-        shelf = Shelf(transaction.stock(cells, items, now.date() - timedelta(days=1)))
+        shelf = Shelf(transaction.stock(cells, items, now.date() - timedelta(days=1)), atlas)
     return shelf.facts(items, now)
 
 

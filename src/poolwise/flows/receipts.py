@@ -221,6 +221,9 @@ class _Delivery:
             self._keep(held, part, said)
             left -= part
         self.tally.change(Account.EXPECTED, Account.AVAILABLE, left, said, counted=seen)
+        if seen and left < quantity:
+            counted = replace(said, cause=Cause.COUNT)
+            self.tally.change(Account.AVAILABLE, Account.OUTSIDE, quantity - left, counted)
         self.receipt = replace(self.receipt, arrived=self.receipt.arrived + quantity)
 
     def _keep(self, held: Reservation, quantity: Quantity, said: Statement) -> None:

@@ -73,13 +73,16 @@ def reserve(
 
 def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, under_lock: bool) -> tuple[Choice, bool]:
     items = items_wanted(desk.atlas, todo.order)
-    shelf = Shelf(transaction.stock(desk.cells, items, now.date() - timedelta(days=1)))
+    since = now.date() - timedelta(days=1)
+    shelf = Shelf(transaction.stock(desk.cells, items, since), desk.atlas)
     if under_lock:
         shelf.lock(transaction, shelf.positions(items))
+        shelf.renew(items, transaction.stock(desk.cells, items, since))
         return choose(desk, todo, shelf, now), True
     choice = choose(desk, todo, shelf, now)
-    checked = Shelf(transaction.stock(desk.cells, (), now.date()))
+    checked = Shelf(transaction.stock(desk.cells, (), since), desk.atlas)
     checked.lock(transaction, {part.position for part in choice.plan.assignments if part.receipt is None})
+    checked.lock_receipts(transaction, {p.receipt for p in choice.plan.assignments if p.receipt is not None})
     if not checked.fits(choice.plan):
         raise Conflict("somebody took the stock between reading and locking")
     return choice, False
@@ -143,7 +146,7 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, an
         timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],
         decisions=[written.decision(desk.ids.new(now), 0)],
         answers=[] if answer is None else [answer],
-        events=[Event("reservation.made", str(basket.order.id), written.event())],
+        events=[Event("reservation.made", str(basket.order.id), written.event(), basket.order.cell)],
         audit=[Audit(desk.actor, "reservations.make", str(basket.order.id))],
     )
 

@@ -8,13 +8,15 @@ transaction, and after two returns it is decided under the lock. Only then is ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
-from poolwise.core.ledger import Account, Cause, Movement, Position, Reservation, ReservationKind
+from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
+from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Order, Progress, state_of
 from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
@@ -43,6 +45,11 @@ from poolwise.flows.ports import (
 
 RETURNS_BEFORE_LOCK: Final = 2
 MOST_CONFLICTS: Final = 8
+MOST_WOKEN: Final = 1_000
+FEW_BOOKINGS: Final = 64
+SHARES_OF_ROOM: Final = 8
+"""A slot is locked before a batch is written when the batch takes more than this part of its room: there may be as many
+batches at a time."""
 PARTS_PER_ATTEMPT: Final = 100_000
 """Numbers of reservations and shipments of the n-th attempt begin at n times this."""
 
@@ -70,41 +77,24 @@ class Sourced:
 
 
 def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int, queue: Queue = Queue.ONCE) -> Sourced:
-    """Decide up to `limit` waiting demands of a cell. Repeats the batch when a slot or receipt was taken meanwhile."""
+    """Decide up to `limit` waiting demands of a cell; again, with fewer, when somebody was first at what they take."""
     for conflicts in range(MOST_CONFLICTS):
+        patience = RETURNS_BEFORE_LOCK if conflicts < RETURNS_BEFORE_LOCK else 0
         try:
             with books.transaction() as transaction:
                 claimed = transaction.claim(cell, queue, now, limit)
                 if not claimed:
                     return Sourced()
-                return _decide(transaction, desk, claimed, now, under_lock=conflicts >= RETURNS_BEFORE_LOCK)
+                batch = Batch(transaction, desk, now)
+                batch.decide(claimed, patience)
+                transaction.record(batch.effects())
         except Conflict:
-            # Somebody took a slot or a receipt between reading and writing: with fewer orders there is less to lose.
+            # With fewer orders there is less to lose.
             limit = max(1, limit // 2)
+            continue
+        _look_again(books, desk, [choice for choice in batch.made if choice.plan.unserved], now)
+        return batch.sourced()
     raise Conflict(f"a batch of cell {cell} met {MOST_CONFLICTS} conflicts in a row")
-
-
-def _decide(transaction: Transaction, desk: Desk, claimed: Sequence[Todo], now: datetime, under_lock: bool) -> Sourced:
-    items = sorted({item for todo in claimed for item in items_wanted(desk.atlas, todo.order)})
-    since = now.date() - timedelta(days=1)
-    stock = transaction.stock(desk.cells, items, since)
-    locked = under_lock or any(todo.returns >= RETURNS_BEFORE_LOCK for todo in claimed)
-    shelf = Shelf(stock)
-    if locked:
-        shelf.lock(transaction, shelf.positions(items))
-    made = [choose(desk, todo, shelf, now) for todo in claimed]
-    returned: list[Todo] = []
-    if not locked:
-        made, returned = _check_under_lock(transaction, desk, stock, made, now)
-    effects = _effects(transaction, desk, made, returned, now)
-    transaction.record(effects)
-    return Sourced(
-        decided=len(made),
-        short=sum(1 for choice in made if choice.plan.unserved),
-        returned=len(returned),
-        lines=sum(len(choice.todo.open) for choice in made),
-        orders=tuple(choice.todo.order.id for choice in made),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,77 +106,303 @@ class Choice:
     plan: Plan
 
 
+class Batch:
+    """The demands of one transaction on their way from the queue to what is recorded."""
+
+    def __init__(self, transaction: Transaction, desk: Desk, now: datetime) -> None:
+        """Nothing is claimed yet."""
+        self._transaction, self._desk, self._now = transaction, desk, now
+        self._since = now.date() - timedelta(days=1)
+        self._known: Mapping[UUID, OrderRecord] = {}
+        self._woken: list[Todo] = []
+        self.made: list[Choice] = []
+        self.returned: list[Todo] = []
+
+    def decide(self, claimed: Sequence[Todo], patience: int) -> None:
+        """Decide demands without locks; those that came back `patience` times already are decided under the lock."""
+        waiting = self._as_they_stand(claimed)
+        items = sorted({item for todo in waiting for item in items_wanted(self._desk.atlas, todo.order)})
+        stock = self._transaction.stock(self._desk.cells, items, self._since)
+        shelf = Shelf(stock, self._desk.atlas)
+        made = [choose(self._desk, todo, shelf, self._now) for todo in waiting if todo.returns < patience]
+        self._check_under_lock(stock, made, [todo for todo in waiting if todo.returns >= patience])
+
+    def _as_they_stand(self, claimed: Sequence[Todo]) -> list[Todo]:
+        """What is still to be sourced: of an order that was decided before, what its record says, under lock.
+
+        Such a row of the queue only says that there may be something to do: stock that came, and reservations that
+        broke, may both have put it there.
+        """
+        again = [todo.order.id for todo in claimed if todo.attempt > 1]
+        self._known = self._transaction.orders(again, lock=True) if again else {}
+        found: list[Todo] = []
+        for todo in claimed:
+            record = self._known.get(todo.order.id)
+            if todo.attempt == 1:
+                found.append(todo)
+            elif record is not None:
+                waits = zip(record.order.lines, record.lines, strict=True)
+                rest = tuple((line.no, p.open + p.backordered) for line, p in waits if p.open + p.backordered)
+                if rest:
+                    found.append(replace(todo, order=record.order, open=rest, attempt=record.attempt + 1))
+        return found
+
+    def _check_under_lock(self, stock: Stock, made: Sequence[Choice], patient: Sequence[Todo]) -> None:
+        """Lock what was chosen and check it again; what does not fit any more goes back to the queue.
+
+        All positions are locked of what would be left short, and of `patient` demand: it is decided here, on facts that
+        nobody changes meanwhile.
+        """
+        desk, transaction = self._desk, self._transaction
+        shelf = Shelf(stock, desk.atlas)
+        parts = [part for choice in made for part in choice.plan.assignments]
+        undecided = [*(choice.todo for choice in made if choice.plan.unserved), *patient]
+        items = sorted({item for todo in undecided for item in items_wanted(desk.atlas, todo.order)})
+        on_hand = {part.position for part in parts if part.receipt is None}
+        shelf.lock(transaction, on_hand.union(shelf.positions(items)))
+        shelf.lock_receipts(transaction, {part.receipt for part in parts if part.receipt is not None})
+        shelf.renew(items, transaction.stock(desk.cells, items, self._since))
+        shelf.lock_capacity(transaction, [choice.plan for choice in made])
+        for choice in made:
+            if choice.plan.unserved:
+                self.made.append(choose(desk, choice.todo, shelf, self._now, choice))
+            elif shelf.fits(choice.plan):
+                shelf.draw(choice.plan)
+                self.made.append(choice)
+            else:
+                self.returned.append(replace(choice.todo, returns=choice.todo.returns + 1))
+        self.made.extend(choose(desk, todo, shelf, self._now) for todo in patient)
+        self._woken = self._next_in_line(shelf)
+
+    def _next_in_line(self, shelf: Shelf) -> list[Todo]:
+        """Demand that waits for items of which woken demand has left something: not all that waits wakes at once."""
+        served = {part.item for choice in self.made if choice.todo.attempt > 1 for part in choice.plan.assignments}
+        left = [item for item in sorted(served) if shelf.has_some(item)]
+        if not left:
+            return []
+        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(left, MOST_WOKEN)]
+
+    def sourced(self) -> Sourced:
+        """What became of the batch."""
+        return Sourced(
+            decided=len(self.made),
+            short=sum(1 for choice in self.made if choice.plan.unserved),
+            returned=len(self.returned),
+            lines=sum(len(choice.todo.open) for choice in self.made),
+            orders=tuple(choice.todo.order.id for choice in self.made),
+        )
+
+    def effects(self) -> Effects:
+        """Everything the batch writes: one value, recorded in one go."""
+        desk, now = self._desk, self._now
+        batch = desk.ids.new(now)
+        written = [Written(desk, choice, self._known.get(choice.todo.order.id), now) for choice in self.made]
+        events = [Event("order.sourced", str(w.owner), w.event(), w.cell) for w in written]
+        shipments = [record for w in written for record in w.shipments]
+        waiting = [w.waiting() for w in written if w.choice.plan.unserved]
+        hard = desk.atlas.policy.policy.capacity_is_hard
+        told: dict[str, Json] = {"orders": len(written), "returned": len(self.returned)}
+        return Effects(
+            at=now,
+            movements=[movement for w in written for movement in w.movements],
+            reservations=[reservation for w in written for reservation in w.reservations],
+            receipt_changes=[change for w in written for change in w.pledges()],
+            capacity=bookings_of(desk.atlas.edition.network, shipments, hard=hard),
+            shipments=shipments,
+            orders_changed=[w.order() for w in written],
+            todo=[*self.returned, *waiting, *self._woken],
+            decisions=[w.decision(batch, place) for place, w in enumerate(written)],
+            events=events,
+            audit=[Audit(desk.actor, "orders.source", str(batch), told)],
+        )
+
+
+def _look_again(books: Books, desk: Desk, short: Sequence[Choice], now: datetime) -> None:
+    """Wake what was left short while a position of its items came to be, which nobody could lock (law 2)."""
+    if not short:
+        return
+    wanted = {choice.todo.order.id: items_wanted(desk.atlas, choice.todo.order) for choice in short}
+    items = sorted({item for items in wanted.values() for item in items})
+    with books.transaction() as transaction:
+        stock = transaction.stock(desk.cells, items, now.date())
+        overtaken: set[str] = set()
+        for choice in short:
+            seen = {fact.place.position for fact in choice.facts.stock}
+            facts = [fact for item in wanted[choice.todo.order.id] for fact in stock.by_item.get(item, ())]
+            if any(fact.available and fact.place.position not in seen for fact in facts):
+                overtaken.update(line.item for line in choice.todo.order.lines)
+        if overtaken:
+            woken = transaction.waiting(sorted(overtaken), MOST_WOKEN)
+            transaction.record(Effects(at=now, todo=[replace(todo, queue=Queue.ONCE) for todo in woken]))
+
+
 class Shelf:
     """Balances as a batch sees them: read once, drawn down by each of its plans in turn."""
 
-    def __init__(self, stock: Stock) -> None:
+    def __init__(self, stock: Stock, atlas: Atlas) -> None:
         """Begins with what was read."""
-        self.by_item = stock.by_item
-        self.available = {fact.place.position: fact.available for facts in stock.by_item.values() for fact in facts}
-        self.receipts = stock.receipts
-        self.pledgeable = {fact.receipt: fact.open for facts in stock.receipts.values() for fact in facts}
-        self.taken: dict[str, dict[tuple[date, int], int]] = {
-            node: {(fact.day, fact.slot): fact.taken for fact in facts} for node, facts in stock.capacity.items()
-        }
-        self._capacity: dict[str, tuple[CapacityFact, ...]] = {}
+        self._network = atlas.edition.network
+        self._hard = atlas.policy.policy.capacity_is_hard
+        self._stock = dict(stock.by_item)
+        self._receipts = dict(stock.receipts)
+        self._available = {fact.place.position: fact.available for facts in stock.by_item.values() for fact in facts}
+        self._open = {fact.receipt: fact.open for facts in stock.receipts.values() for fact in facts}
+        self._taken = _by_slot(stock)
+        # What was drawn of is put together anew when somebody asks; the rest is shared by all plans of a batch.
+        self._drawn: set[str] = set()
+        self._nodes: dict[str, frozenset[str]] = {}
+        self._listed: dict[tuple[str, bool], tuple[CapacityFact, ...]] = {}
 
     def positions(self, items: Iterable[str]) -> list[int]:
         """Ids of all positions of some items."""
-        return [fact.place.position for item in items for fact in self.by_item.get(item, ())]
+        return [fact.place.position for item in items for fact in self._stock.get(item, ())]
 
-    def lock(self, transaction: Transaction, positions: Iterable[int]) -> dict[int, Position]:
+    def has_some(self, item: str) -> bool:
+        """Whether anything of an item is left on hand."""
+        return any(self._available[fact.place.position] for fact in self._stock.get(item, ()))
+
+    def lock(self, transaction: Transaction, positions: Iterable[int]) -> None:
         """Lock positions and take over their balances as they are now."""
-        found = transaction.positions(sorted(set(positions)), lock=True)
-        for position in found.values():
-            self.available[position.id] = position.balance(Account.AVAILABLE)
-        return found
+        for position in transaction.positions(sorted(set(positions)), lock=True).values():
+            self._available[position.id] = position.balance(Account.AVAILABLE)
+            self._drawn.add(position.key.item)
 
-    def facts(self, items: Sequence[str], now: datetime) -> Facts:
-        """What an order's decision is made on, in key order."""
-        stock = [
-            StockFact(fact.place, self.available[fact.place.position])
-            for item in items
-            for fact in self.by_item.get(item, ())
-        ]
-        receipts = [
-            ReceiptFact(fact.receipt, fact.place, fact.due_on, self.pledgeable[fact.receipt])
-            for item in items
-            for fact in self.receipts.get(item, ())
-            if self.pledgeable[fact.receipt] > 0
-        ]
-        nodes = sorted({fact.place.node for fact in stock} | {fact.place.node for fact in receipts})
-        capacity = tuple(fact for node in nodes for fact in self._taken_at(node))
-        return Facts(now, tuple(stock), tuple(receipts), capacity)
+    def lock_receipts(self, transaction: Transaction, receipts: Collection[UUID]) -> None:
+        """Lock receipts and take over what is open of them now."""
+        for receipt in transaction.receipts(receipts, lock=True).values() if receipts else ():
+            self._open[receipt.id] = receipt.open
 
-    def _taken_at(self, node: str) -> tuple[CapacityFact, ...]:
-        found = self._capacity.get(node)
+    def renew(self, items: Sequence[str], stock: Stock) -> None:
+        """Take over what was read again: some items with their receipts, and all capacity."""
+        for item in items:
+            self._stock[item] = stock.by_item.get(item, ())
+            self._receipts[item] = stock.receipts.get(item, ())
+            self._available.update((fact.place.position, fact.available) for fact in self._stock[item])
+            self._open.update((fact.receipt, fact.open) for fact in self._receipts[item])
+            self._nodes.pop(item, None)
+            self._drawn.discard(item)
+        self._taken = _by_slot(stock)
+        self._listed.clear()
+
+    def lock_capacity(self, transaction: Transaction, plans: Sequence[Plan]) -> None:
+        """Lock the slots that plans leave nearly full, and take over what is taken of them now.
+
+        With the others it is left to the conditional UPDATE at the end: locked here, they would make batches wait for
+        each other.
+        """
+        if not self._hard:
+            return
+        needs: dict[tuple[str, date, int], int] = {}
+        for booking in (booking for plan in plans for shipment in plan.shipments for booking in shipment.bookings):
+            key = (booking.node, booking.day, booking.slot)
+            needs[key] = needs.get(key, 0) + booking.quantity
+        nodes = self._network.nodes
+        scarce = [
+            (nodes[node].cell, node, day, slot)
+            for (node, day, slot), need in needs.items()
+            if need * SHARES_OF_ROOM > self._room(node, day, slot)
+        ]
+        for (_, node, day, slot), taken in (transaction.capacity(scarce) if scarce else {}).items():
+            self._taken.setdefault(node, {})[day, slot] = taken
+            self._forget(node)
+
+    def _room(self, node: str, day: date, slot: int) -> int:
+        return self._network.nodes[node].slots[slot].limit - self._taken.get(node, {}).get((day, slot), 0)
+
+    def facts(self, items: Sequence[str], now: datetime, most_bookings: int | None = None) -> Facts:
+        """What an order's decision is made on, in key order: stock, receipts, and the capacity it could depend on.
+
+        `most_bookings` is the most order lines, counted once a shipment, that the order can send, if that is known. A
+        slot with room for all of them is left out: to the decision it is as good as an empty one.
+        """
+        for item in self._drawn.intersection(items):
+            self._stock[item] = tuple(
+                [StockFact(fact.place, self._available[fact.place.position]) for fact in self._stock.get(item, ())]
+            )
+            self._drawn.discard(item)
+        stock = tuple(chain.from_iterable([self._stock.get(item, ()) for item in items]))
+        receipts = tuple(
+            [
+                ReceiptFact(fact.receipt, fact.place, fact.due_on, self._open[fact.receipt])
+                for item in items
+                for fact in self._receipts.get(item, ())
+                if self._open[fact.receipt] > 0
+            ]
+        )
+        brief = most_bookings is not None and most_bookings <= FEW_BOOKINGS
+        nodes = sorted(frozenset().union(*[self._nodes_of(item) for item in items]))
+        capacity = tuple(chain.from_iterable([self._taken_at(node, brief) for node in nodes]))
+        return Facts(now, stock, receipts, capacity)
+
+    def _nodes_of(self, item: str) -> frozenset[str]:
+        found = self._nodes.get(item)
         if found is None:
-            entries = sorted(self.taken.get(node, {}).items())
-            found = tuple(CapacityFact(node, day, slot, taken) for (day, slot), taken in entries if taken)
-            self._capacity[node] = found
+            on_hand, expected = self._stock.get(item, ()), self._receipts.get(item, ())
+            nodes = chain([fact.place.node for fact in on_hand], [fact.place.node for fact in expected])
+            found = self._nodes[item] = frozenset(nodes)
         return found
+
+    def _taken_at(self, node: str, brief: bool) -> tuple[CapacityFact, ...]:
+        found = self._listed.get((node, brief))
+        if found is None:
+            found = self._listed[node, brief] = tuple(
+                CapacityFact(node, day, slot, taken)
+                for (day, slot), taken in sorted(self._taken.get(node, {}).items())
+                if taken and not (brief and self._has_plenty(node, day, slot))
+            )
+        return found
+
+    def _has_plenty(self, node: str, day: date, slot: int) -> bool:
+        counts_lines = self._network.nodes[node].slots[slot].unit in (CapacityUnit.ORDERS, CapacityUnit.LINES)
+        return counts_lines and self._room(node, day, slot) >= FEW_BOOKINGS
+
+    def _forget(self, node: str) -> None:
+        self._listed.pop((node, True), None)
+        self._listed.pop((node, False), None)
 
     def draw(self, plan: Plan) -> None:
         """Take what a plan takes."""
         for assignment in plan.assignments:
             if assignment.receipt is None:
-                self.available[assignment.position] -= assignment.quantity
+                self._available[assignment.position] -= assignment.quantity
+                self._drawn.add(assignment.item)
             else:
-                self.pledgeable[assignment.receipt] -= assignment.quantity
+                self._open[assignment.receipt] -= assignment.quantity
         for shipment in plan.shipments:
             for booking in shipment.bookings:
-                taken = self.taken.setdefault(booking.node, {})
+                taken = self._taken.setdefault(booking.node, {})
                 key = (booking.day, booking.slot)
+                had_plenty = self._has_plenty(booking.node, *key)
                 taken[key] = taken.get(key, 0) + booking.quantity
-                self._capacity.pop(booking.node, None)
+                if had_plenty and self._has_plenty(booking.node, *key):
+                    self._listed.pop((booking.node, False), None)
+                else:
+                    self._forget(booking.node)
 
     def fits(self, plan: Plan) -> bool:
-        """Whether what a plan takes of positions is still there."""
-        wanted: dict[int, Quantity] = {}
-        for assignment in plan.assignments:
-            if assignment.receipt is None:
-                wanted[assignment.position] = wanted.get(assignment.position, 0) + assignment.quantity
-        return all(self.available[position] >= quantity for position, quantity in wanted.items())
+        """Whether what a plan takes is still there."""
+        units: dict[int, Quantity] = {}
+        pledges: dict[UUID, Quantity] = {}
+        for part in plan.assignments:
+            if part.receipt is None:
+                units[part.position] = units.get(part.position, 0) + part.quantity
+            else:
+                pledges[part.receipt] = pledges.get(part.receipt, 0) + part.quantity
+        if any(self._available[position] < wanted for position, wanted in units.items()):
+            return False
+        if any(self._open[receipt] < wanted for receipt, wanted in pledges.items()):
+            return False
+        if not self._hard:
+            return True
+        slots: dict[tuple[str, date, int], int] = {}
+        for booking in (booking for shipment in plan.shipments for booking in shipment.bookings):
+            slot = (booking.node, booking.day, booking.slot)
+            slots[slot] = slots.get(slot, 0) + booking.quantity
+        return all(self._room(*slot) >= need for slot, need in slots.items())
+
+
+def _by_slot(stock: Stock) -> dict[str, dict[tuple[date, int], int]]:
+    return {node: {(fact.day, fact.slot): fact.taken for fact in facts} for node, facts in stock.capacity.items()}
 
 
 def items_wanted(atlas: Atlas, order: Order) -> tuple[str, ...]:
@@ -209,62 +425,21 @@ def terms_of(atlas: Atlas, order: Order) -> Terms:
     return atlas.policy.terms(OrderFacts(order, atlas.edition.network, atlas.edition.catalog))
 
 
-def choose(desk: Desk, todo: Todo, shelf: Shelf, now: datetime) -> Choice:
-    """Decide one demand on what the shelf holds now, and draw it down by the plan."""
+def choose(desk: Desk, todo: Todo, shelf: Shelf, now: datetime, before: Choice | None = None) -> Choice:
+    """Decide one demand on what the shelf holds now, and draw it down by the plan.
+
+    `before` is what was decided on facts that may not have changed since; then it stands.
+    """
     atlas, order = desk.atlas, todo.order
-    facts = shelf.facts(items_wanted(atlas, order), now)
-    plan = solve(Problem(Demand(order, todo.open), atlas.edition, terms_of(atlas, order), facts), atlas)
+    terms = terms_of(atlas, order)
+    most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(order.lines)
+    facts = shelf.facts(items_wanted(atlas, order), now, most_bookings)
+    if before is not None and facts == before.facts:
+        shelf.draw(before.plan)
+        return before
+    plan = solve(Problem(Demand(order, todo.open), atlas.edition, terms, facts), atlas)
     shelf.draw(plan)
     return Choice(todo, facts, plan)
-
-
-def _check_under_lock(
-    transaction: Transaction, desk: Desk, stock: Stock, made: list[Choice], now: datetime
-) -> tuple[list[Choice], list[Todo]]:
-    """Lock what was chosen and check it again; decide those that would be left short once more, under the lock."""
-    shelf = Shelf(stock)
-    chosen = {a.position for choice in made for a in choice.plan.assignments if a.receipt is None}
-    short = [choice for choice in made if choice.plan.unserved]
-    short_items = {item for choice in short for item in items_wanted(desk.atlas, choice.todo.order)}
-    shelf.lock(transaction, chosen | set(shelf.positions(sorted(short_items))))
-    kept: list[Choice] = []
-    returned: list[Todo] = []
-    for choice in made:
-        if choice.plan.unserved:
-            kept.append(choose(desk, choice.todo, shelf, now))
-        elif shelf.fits(choice.plan):
-            shelf.draw(choice.plan)
-            kept.append(choice)
-        else:
-            returned.append(replace(choice.todo, returns=choice.todo.returns + 1))
-    return kept, returned
-
-
-def _effects(
-    transaction: Transaction, desk: Desk, made: Sequence[Choice], returned: Sequence[Todo], now: datetime
-) -> Effects:
-    """Everything the batch writes: one value, recorded in one go."""
-    batch = desk.ids.new(now)
-    edition = desk.atlas.edition
-    again = [choice.todo.order.id for choice in made if choice.todo.attempt > 1]
-    known = transaction.orders(again, lock=True) if again else {}
-    written = [Written(desk, choice, known.get(choice.todo.order.id), now) for choice in made]
-    events: list[Event] = [Event("order.sourced", str(w.choice.todo.order.id), w.event()) for w in written]
-    shipments = [record for w in written for record in w.shipments]
-    waiting = [w.waiting() for w in written if w.choice.plan.unserved]
-    return Effects(
-        at=now,
-        movements=[movement for w in written for movement in w.movements],
-        reservations=[reservation for w in written for reservation in w.reservations],
-        receipt_changes=[change for w in written for change in w.pledges()],
-        capacity=bookings_of(edition.network, shipments, hard=desk.atlas.policy.policy.capacity_is_hard),
-        shipments=shipments,
-        orders_changed=[w.order() for w in written],
-        todo=[*returned, *waiting],
-        decisions=[w.decision(batch, place) for place, w in enumerate(written)],
-        events=events,
-        audit=[Audit(desk.actor, "orders.source", str(batch), {"orders": len(made), "returned": len(returned)})],
-    )
 
 
 class Written:

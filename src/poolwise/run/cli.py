@@ -117,6 +117,24 @@ def work(
 
 @app.command()
 @command
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal networks and orders")] = 7,
+    orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many orders to place")] = 5_000,
+    rate: Annotated[int, typer.Option(min=0, help="orders placed a second; 0 for as many as go")] = 0,
+    headless: Annotated[bool, typer.Option("--headless", help="no live screen")] = False,
+    as_json: AsJson = False,
+    number: Annotated[int, typer.Option("--processes", min=1, max=64, help="worker processes")] = 1,
+    data: Annotated[Path, typer.Option(help="folder of its own, emptied first")] = Path(".poolwise/demo"),
+    picture: Annotated[Path | None, typer.Option(hidden=True, help="write the last screen as SVG")] = None,
+) -> None:
+    """Generate a network, source a stream of orders on it, and watch: needs nothing but this program."""
+    from poolwise.run.demo import Wish, run_demo
+
+    raise typer.Exit(run_demo(Wish(seed, orders, rate, number, data, headless, as_json, picture)))
+
+
+@app.command()
+@command
 def explain(
     order: Annotated[str, typer.Argument(help="the sender's number of the order, or our id")],
     attempt: Annotated[int | None, typer.Option(help="which decision; the newest one by default")] = None,

@@ -58,7 +58,7 @@ EVENTS_AT_ONCE: Final = 2_000
 NUMBERED_AT_ONCE: Final = 500
 FRAME_S: Final = 0.25
 PLAIN_S: Final = 2.0
-EXPLAIN_EVERY_S: Final = 0.5
+EXPLAIN_EVERY_S: Final = 0.2
 PATIENCE_S: Final = 60.0
 GRACE_S: Final = 15.0
 PLANS_VERIFIED: Final = 300
@@ -148,6 +148,7 @@ def _on_server(wish: Wish, folder: Path, talk: Console) -> Ran:
     settings = Settings(
         data_folder=str(folder / "server"),
         processes=wish.processes,
+        batch=LARGEST_BATCH,
         log_level="error",
         origin=dict.fromkeys(NAMES, "demo"),
     )
@@ -204,7 +205,9 @@ def _bars(talk: Console) -> Iterator[_Steps]:
 def _import(app: App, directory: Path, bars: _Steps) -> None:
     done = import_directory(directory, target_of(app), progress=bars.file)
     if done.rejected:
-        raise Refused("world_refused", [Fault(reject.file, f"row {reject.row}: {reject.reason}") for reject in done.rejects])
+        raise Refused(
+            "world_refused", [Fault(reject.file, f"row {reject.row}: {reject.reason}") for reject in done.rejects]
+        )
     ensure_policy(app.editions, clock())
     app.rules.refresh()
 
@@ -331,6 +334,7 @@ class Watch:
         self._feed = PostgresFeed(app.pool, app.settings.cell_numbers)
         self._reader = FeedReader(self._whereabouts, self._cost_of_waiting)
         self._explained_at = 0.0
+        self._turn = 0
         self._kinds: dict[str, str] = {}
         network = app.rules.current().edition.network
         caption = Caption(
@@ -387,7 +391,8 @@ class Watch:
             self._remember(one)
         if decided and not self._wish.headless and time.monotonic() - self._explained_at > EXPLAIN_EVERY_S:
             self._explained_at = time.monotonic()
-            self._screen.add(self._explained(_telling(decided)))
+            self._turn += 1
+            self._screen.add(self._explained(_telling(decided) if self._turn % 3 == 0 else decided[-1]))
 
     def catch_up(self) -> None:
         """Number and read what the workers left unnumbered when they ended."""
@@ -408,7 +413,10 @@ class Watch:
         self._kinds.setdefault(kind, one.number)
 
     def _explained(self, one: Decided) -> Verdict:
-        return verdict_of(*explain_order(self._app.books, self._app.rules, one.order, one.attempt))
+        recalled, explanation = explain_order(self._app.books, self._app.rules, one.order, one.attempt)
+        kept = recalled.decision
+        atlas = self._app.rules.atlas(kept.edition, kept.policy, kept.policy_version)
+        return verdict_of(recalled, explanation, atlas)
 
     def _whereabouts(self, ids: Sequence[int]) -> Mapping[int, PositionKey]:
         with self._app.books.transaction() as transaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from poolwise.core.policy.terms import CostKind
+from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.explain import Explanation
+from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.values import MILLION, Cost
+from poolwise.core.values import MILLION
 from poolwise.flows.explain import Recalled
 from poolwise.run.picture import WORDS, money
 from poolwise.sim.figures import Figures
@@ -34,8 +36,7 @@ SPARKS: Final = " ▁▂▃▄▅▆▇█"
 FULL, HALF, EMPTY = "━", "╸", "─"
 ECHELONS: Final = ("supplier", "regional", "last_mile")
 PICTURE_WIDTH, PICTURE_HEIGHT = 118, 34
-PLAIN_STYLE: Final = {"split": "yellow", "waits": "red", "swap": "magenta", "one": "green"}
-MARKS: Final = {"split": "split", "waits": "waits", "swap": "swap", "one": ""}
+STYLES: Final = {"split": "yellow", "waits": "red", "swap": "magenta", "one": "green"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Verdict:
     kind: str
 
 
-def verdict_of(recalled: Recalled, explanation: Explanation) -> Verdict:
+def verdict_of(recalled: Recalled, explanation: Explanation, atlas: Atlas) -> Verdict:
     """A decision and its reason in one line."""
     plan, order = explanation.plan, recalled.order
     nodes = list(dict.fromkeys(shipment.node for shipment in plan.shipments))
@@ -75,7 +76,7 @@ def verdict_of(recalled: Recalled, explanation: Explanation) -> Verdict:
         " + ".join(nodes) or "-",
         f"{max(shipment.arrive_by for shipment in plan.shipments):%a %d}" if plan.shipments else "-",
         money(sum(part.amount for part in plan.costs if part.kind is not CostKind.BACKORDER)),
-        _why(kind, recalled, explanation),
+        _why(kind, recalled, explanation, atlas),
         kind,
     )
 
@@ -99,27 +100,31 @@ def _swapped(recalled: Recalled, plan: Plan) -> str:
     return ""
 
 
-def _why(kind: str, recalled: Recalled, explanation: Explanation) -> str:
+def _why(kind: str, recalled: Recalled, explanation: Explanation, atlas: Atlas) -> str:
     plan = explanation.plan
     if kind == "waits":
         entry = plan.unserved[0]
         item = next(line.item for line in recalled.order.lines if line.no == entry.line_no)
         when = f", expected {entry.expected_on:%d %b}" if entry.expected_on else ""
-        return f"{item}: {WORDS.get(entry.reason.value, entry.reason.value)}{when}"
+        return f"{item} waits: {WORDS.get(entry.reason.value, entry.reason.value)}{when}"
     if kind == "swap":
-        return f"{_swapped(recalled, plan)} goes instead: the item is short"
+        return f"{_swapped(recalled, plan)} instead: the item is short"
+    if kind == "split":
+        return _why_split(recalled, plan, atlas)
     able = len({candidate.node for candidate in explanation.candidates if candidate.reason is None})
     dearer = explanation.dearer
     if dearer is None or not dearer.nodes:
-        return f"the only way among {able} nodes" if able > 1 else "the only node that can"
-    other = " + ".join(dict.fromkeys(dearer.nodes))
-    if kind == "split":
-        return f"no node has all; next: {other} {_signed(dearer.margin)}"
-    return f"cheapest of {able}; next: {other} {_signed(dearer.margin)}"
+        return "nobody else can"
+    return f"cheapest of {able}; next: {' + '.join(dict.fromkeys(dearer.nodes))} +{money(dearer.margin)}"
 
 
-def _signed(amount: Cost) -> str:
-    return f"+{money(amount)}" if amount >= 0 else money(amount)
+def _why_split(recalled: Recalled, plan: Plan, atlas: Atlas) -> str:
+    """What one parcel would have cost more, or that no node has everything: the order solved once more, undivided."""
+    problem = recalled.problem
+    whole = solve(replace(problem, terms=replace(problem.terms, max_shipments=1)), atlas)
+    if whole.unserved or not whole.shipments:
+        return f"split in {len(plan.shipments)}: no node has all of it"
+    return f"split in {len(plan.shipments)}: {whole.shipments[0].node} alone +{money(whole.objective - plan.objective)}"
 
 
 class Screen:
@@ -218,22 +223,14 @@ class Screen:
         spark = sparkline(self.rates(tile_width - 4))
         tiles = (
             ("orders/s", f"{self.rate():,.0f}", Text(spark, style="cyan"), "bold cyan"),
-            ("fill rate", f"{filled:.1%}", Text(f"{figures.lines_waiting:,} lines wait", style="dim"), "bold green"),
+            ("fill rate", f"{filled:.1%}", Text(f"{figures.lines_waiting:,} wait", style="dim"), "bold green"),
             ("split rate", f"{split:.1%}", Text(f"{figures.split:,} orders", style="dim"), "bold yellow"),
             ("cost/order", money(figures.cost // orders), Text(self.caption.currency, style="dim"), "bold"),
             ("CO2e/order", f"{figures.co2e_mg / orders / MILLION:.2f}", Text("kg", style="dim"), "bold"),
         )
         for _ in tiles:
             grid.add_column(ratio=1)
-        grid.add_row(
-            *(
-                Panel(
-                    Group(Text(value, style=style), below), title=f"[not bold]{name}[/]", title_align="left",
-                    box=box.ROUNDED, border_style="bright_black", padding=(0, 1),
-                )
-                for name, value, below, style in tiles
-            )
-        )  # fmt: skip
+        grid.add_row(*(_framed(name, Text(value, style=style), below) for name, value, below, style in tiles))
         return grid
 
     def _progress(self, width: int) -> RenderableType:
@@ -260,33 +257,41 @@ class Screen:
         for _ in panels:
             grid.add_column(ratio=1)
         inner = width // len(panels) - 4
-        grid.add_row(*(_bars(title, entries, inner) for title, entries in panels))
+        grid.add_row(*(_bars(title, entries, inner, rows) for title, entries in panels))
         return grid
 
     def _decisions(self, width: int, rows: int) -> RenderableType:
-        table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1), header_style="dim", show_edge=False)
+        table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
         roomy = width >= WIDE
         for name, size, right in (
-            ("order", 9, False), ("ln", 2, True), ("from", 22 if roomy else 15, False), ("there", 6, False),
-            ("cost", 6, True), ("", 5, False),
+            ("order", 9, False), ("ln", 2, True), ("from", 26 if roomy else 15, False), ("there", 6, False),
+            ("cost", 6, True),
         ):  # fmt: skip
             justify = "right" if right else "left"
             table.add_column(name, width=size, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]  # a literal
         table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
         for verdict in list(self._verdicts)[: max(1, rows - 3)]:
-            style = PLAIN_STYLE[verdict.kind]
+            style = STYLES[verdict.kind]
             table.add_row(
                 Text(verdict.order, style="bold"), str(verdict.lines), Text(verdict.nodes, style="cyan"),
-                verdict.arrives, verdict.cost, Text(MARKS[verdict.kind], style=style),
+                verdict.arrives, verdict.cost,
                 Text(verdict.why, style="" if verdict.kind == "one" else style),
             )  # fmt: skip
-        return Panel(
-            table, title="[not bold]last decisions, explained[/]", title_align="left", box=box.ROUNDED,
-            border_style="bright_black", padding=(0, 1),
-        )  # fmt: skip
+        return _framed("last decisions, explained", table)
 
 
-def _bars(title: str, entries: Sequence[tuple[str, int]], width: int) -> RenderableType:
+def _framed(title: str, *content: RenderableType) -> RenderableType:
+    return Panel(
+        Group(*content),
+        title=f"[not bold]{title}[/]",
+        title_align="left",
+        box=box.ROUNDED,
+        border_style="bright_black",
+        padding=(0, 1),
+    )
+
+
+def _bars(title: str, entries: Sequence[tuple[str, int]], width: int, rows: int) -> RenderableType:
     """Names with a bar each, in proportion to their sum."""
     total = sum(count for _, count in entries)
     widest = max((len(name) for name, _ in entries), default=0)
@@ -295,10 +300,8 @@ def _bars(title: str, entries: Sequence[tuple[str, int]], width: int) -> Rendera
         figure = f"{count:>6,}"
         room = max(3, width - widest - len(figure) - 2)
         lines.append(Text.assemble((f"{name:<{widest}}", ""), " ", _bar(count, total, room), (figure, "bold")))
-    return Panel(
-        Group(*lines), title=f"[not bold]{title}[/]", title_align="left", box=box.ROUNDED,
-        border_style="bright_black", padding=(0, 1),
-    )  # fmt: skip
+    lines += [Text("")] * (rows - len(lines))
+    return _framed(title, *lines)
 
 
 def _bar(count: int, total: int, width: int) -> Text:
@@ -306,9 +309,7 @@ def _bar(count: int, total: int, width: int) -> Text:
     halves = 2 * width * count // total if total else 0
     halves = min(halves, 2 * width)
     full, half = divmod(halves, 2)
-    return Text.assemble(
-        (FULL * full + HALF * half, "cyan"), (EMPTY * (width - full - half), "bright_black")
-    )
+    return Text.assemble((FULL * full + HALF * half, "cyan"), (EMPTY * (width - full - half), "bright_black"))
 
 
 def sparkline(values: Sequence[float]) -> str:

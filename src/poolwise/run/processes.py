@@ -8,11 +8,12 @@ import secrets
 import signal
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import uvicorn
 
+from poolwise.flows.wave import run_wave
 from poolwise.run.bootstrap import App, clock, opened
 from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
@@ -59,6 +60,23 @@ def serve(settings: Settings) -> None:
         )
 
 
+class WaveClock:
+    """When the next wave of a cell is due."""
+
+    def __init__(self, every_s: int) -> None:
+        """The first one is due at once."""
+        self._every = timedelta(seconds=every_s)
+        self._last: dict[int, datetime] = {}
+
+    def is_due(self, cell: int, now: datetime) -> bool:
+        """Whether it is time for a wave of a cell; says so once."""
+        last = self._last.get(cell)
+        if last is not None and now - last < self._every:
+            return False
+        self._last[cell] = now
+        return True
+
+
 def worker_of(app: App) -> Worker:
     """A worker with all its duties on an application."""
 
@@ -66,8 +84,14 @@ def worker_of(app: App) -> Worker:
         sequence_once(app.pool, cell, now, MOST_NUMBERED)
 
     settings = app.settings
+    waves = WaveClock(settings.wave_every_s)
+
+    def weave(cell: int, now: datetime) -> None:
+        if waves.is_due(cell, now):
+            run_wave(app.books, app.desk(), cell, now)
+
     return Worker(
-        Duties(app.books, app.desk, clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number,))
+        Duties(app.books, app.desk, clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number, weave))
     )
 
 

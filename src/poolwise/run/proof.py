@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
+from poolwise.core.orders import Order
 from poolwise.core.policy.evaluate import OrderFacts, route_facts
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
@@ -11,15 +13,17 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Problem
 from poolwise.core.sourcing.record import decode_facts, digest
 from poolwise.core.values import Cost, Refused
-from poolwise.core.verify import verify
-from poolwise.flows.explain import Library, places_in
-from poolwise.flows.ports import Books
+from poolwise.core.verify import verify, verify_many
+from poolwise.flows.explain import Library, places_in, recall_wave
+from poolwise.flows.ports import Books, Decision
 from poolwise.flows.source import PARTS_PER_ATTEMPT
 from poolwise.store.check import StoredPlan
 
 
 def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[str]]:
     """What `check` calls for every stored plan: the hard constraints it breaks, in words."""
+
+    waves: dict[UUID, dict[UUID, tuple[Problem, Plan]]] = {}
 
     def broken(stored: StoredPlan) -> Iterator[str]:
         decision, order = stored.decision, stored.record.order
@@ -28,20 +32,33 @@ def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[
         except Refused as refused:
             yield f"it names what is not there: {refused}"
             return
-        with books.transaction() as transaction:
-            places = places_in(transaction, decision)
-        kept = decode_facts(decision.facts, places)
-        edition = atlas.edition
-        terms = atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
-        problem = Problem(Demand(order, kept.open), edition, terms, kept.facts)
-        plan = solve(problem, atlas)
+        if decision.wave is not None:
+            if decision.wave not in waves:
+                # Orders of a wave come one after another; the newest wave is enough to keep.
+                waves.clear()
+                waves[decision.wave] = recall_wave(books, atlas, decision.wave)
+            problem, plan = waves[decision.wave][order.id]
+            violations = verify_many((problem,), (plan,), (verdicts(atlas, problem),))
+        else:
+            problem = _problem(books, atlas, decision, order)
+            plan = solve(problem, atlas)
+            violations = verify(problem, plan, verdicts(atlas, problem))
         if digest(plan) != decision.digest:
             yield "it recomputes to another plan (law 8)"
-        for violation in verify(problem, plan, verdicts(atlas, problem)):
+        for violation in violations:
             yield f"{violation.constraint.value}: {violation.detail}"
         yield from _not_reserved(stored, plan)
 
     return broken
+
+
+def _problem(books: Books, atlas: Atlas, decision: Decision, order: Order) -> Problem:
+    with books.transaction() as transaction:
+        places = places_in(transaction, decision)
+    kept = decode_facts(decision.facts, places)
+    edition = atlas.edition
+    terms = atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
+    return Problem(Demand(order, kept.open), edition, terms, kept.facts)
 
 
 def verdicts(atlas: Atlas, problem: Problem) -> dict[tuple[str, ...], Cost | None]:

@@ -24,10 +24,13 @@ KIT_SHARE: Final = 33
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A range of goods: weights in grams, costs in cents, longest side in mm; `share` is its part in a thousand."""
+    """A range of goods: nouns with commas between, weights in grams, costs in cents, longest side in mm.
+
+    `share` is its part in a thousand.
+    """
 
     code: str
-    nouns: tuple[str, ...]
+    nouns: str
     variants: tuple[tuple[str, str], ...]
     grams: tuple[int, int]
     cents: tuple[int, int]
@@ -48,27 +51,27 @@ NAMES: Final = tuple(
 )
 
 CATEGORIES: Final = (
-    Category("KIT", tuple("Saucepan,Frying pan,Casserole,Kettle,Carafe,Grater,Ladle,Mixing bowl,Chopping board,Mug".split(",")),
+    Category("KIT", "Saucepan,Frying pan,Casserole,Kettle,Carafe,Grater,Ladle,Mixing bowl,Chopping board,Mug",
              COLOURS, (180, 3200), (320, 4200), (110, 480), 200),
-    Category("TEX", tuple("Bath towel,Hand towel,Blanket,Cushion,Duvet cover,Tablecloth,Apron,Rug".split(",")),
+    Category("TEX", "Bath towel,Hand towel,Blanket,Cushion,Duvet cover,Tablecloth,Apron,Rug",
              COLOURS, (150, 2400), (280, 3600), (200, 600), 170),
-    Category("ELE", tuple("Desk lamp,Headphones,Speaker,Power bank,Charger,Keyboard,Webcam,Smart plug".split(",")),
+    Category("ELE", "Desk lamp,Headphones,Speaker,Power bank,Charger,Keyboard,Webcam,Smart plug",
              COLOURS[:3], (90, 1800), (700, 8900), (80, 450), 140),
-    Category("TOY", tuple("Building set,Puzzle,Board game,Plush bear,Wooden train,Paint box".split(",")),
+    Category("TOY", "Building set,Puzzle,Board game,Plush bear,Wooden train,Paint box",
              SIZES, (200, 1900), (450, 3900), (150, 480), 120),
-    Category("SPO", tuple("Yoga mat,Dumbbell,Water bottle,Backpack,Cycling helmet,Rope".split(",")),
+    Category("SPO", "Yoga mat,Dumbbell,Water bottle,Backpack,Cycling helmet,Rope",
              COLOURS, (150, 5200), (380, 5200), (180, 900), 110),
-    Category("PET", tuple("Dog bed,Cat tree,Leash,Feeding bowl,Chew toy".split(",")),
+    Category("PET", "Dog bed,Cat tree,Leash,Feeding bowl,Chew toy",
              SIZES, (120, 4800), (260, 3300), (120, 800), 70),
-    Category("OFF", tuple("Notebook,Binder,Letter tray,Pen set,Desk pad".split(",")),
+    Category("OFF", "Notebook,Binder,Letter tray,Pen set,Desk pad",
              COLOURS, (80, 1400), (150, 1900), (120, 420), 70),
-    Category("DIY", tuple("Wood varnish,Spray paint,Contact glue,Lamp oil".split(",")),
+    Category("DIY", "Wood varnish,Spray paint,Contact glue,Lamp oil",
              SIZES, (400, 2600), (390, 2400), (100, 320), 40, frozenset({"hazmat"})),
-    Category("CHL", tuple("Cheese board,Smoked salmon,Butter,Fresh pasta,Yoghurt".split(",")),
+    Category("CHL", "Cheese board,Smoked salmon,Butter,Fresh pasta,Yoghurt",
              SIZES, (200, 900), (220, 1600), (90, 280), 30, frozenset({"cold"})),
-    Category("FUR", tuple("Bookshelf,Side table,Mattress,Garden bench,Wardrobe".split(",")),
+    Category("FUR", "Bookshelf,Side table,Mattress,Garden bench,Wardrobe",
              COLOURS[:3], (9000, 42000), (3900, 21000), (1300, 2100), 30, frozenset({"oversize"})),
-    Category("COF", tuple("Coffee beans,Green tea,Almonds,Oats".split(",")),
+    Category("COF", "Coffee beans,Green tea,Almonds,Oats",
              ONE, (1000, 1000), (620, 1900), (150, 300), 20, frozenset(), "kg", 3),
 )  # fmt: skip
 
@@ -123,7 +126,7 @@ def _families(random: Random, items: int) -> Iterator[list[Item]]:
 
 
 def _family(random: Random, category: Category, product: str, variants: Sequence[tuple[str, str]]) -> Iterator[Item]:
-    noun = f"{random.choice(category.nouns)} {random.choice(NAMES)}"
+    noun = f"{random.choice(category.nouns.split(','))} {random.choice(NAMES)}"
     weight_g, cents = random.randint(*category.grams), random.randint(*category.cents)
     length = random.randint(*category.longest_mm)
     width, height = random.randint(length // 3, length), random.randint(length // 8, length // 2)

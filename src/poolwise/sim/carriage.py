@@ -1,4 +1,4 @@
-"""How goods travel in the generated network: carrier services, their rate cards, and a lane wherever one makes sense."""
+"""How goods travel in the generated network: carrier services, their rate cards, a lane wherever one makes sense."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ SERVICES: Final = {
     "ground": Service(
         "ground", "viapost", frozenset({"economy", "standard"}),
         ("1", "1:0.92 2:0.08", "1:0.55 2:0.45", "2:0.8 3:0.2", "2:0.3 3:0.7", "3:0.75 4:0.25", "4:0.7 5:0.3"),
-        (330, 48, 110), ((2, 0, 0), (5, 60, 8), (10, 110, 14), (31, 160, 22)),
+        (290, 44, 90), ((2, 0, 0), (5, 60, 8), (10, 110, 14), (31, 160, 22)),
         (120, 9), frozenset({"hazmat"}), 1_200, "weekdays", time(19),
     ),
     "express": Service(
         "express", "aeris", frozenset({"express", "standard"}),
         ("1", "1", "1", "1", "1:0.985 2:0.015", "2", "2"),
-        (690, 95, 160), ((2, 0, 0), (10, 140, 45), (25, 260, 70)),
+        (560, 90, 140), ((2, 0, 0), (10, 140, 45), (25, 260, 70)),
         (260, 34), frozenset({"cold"}), 1_000, "six", time(20),
     ),
     "freight": Service(
@@ -65,7 +65,7 @@ SERVICES: Final = {
     "courier": Service(
         "courier", "velo", frozenset({"express", "standard"}),
         ("0:0.7 1:0.3", "1", "1", "1", "1", "1", "1"),
-        (460, 60, 0), ((3, 0, 0), (12, 90, 12)),
+        (260, 60, 0), ((3, 0, 0), (12, 60, 9)),
         (35, 6), frozenset({"cold"}), 700, "six", time(17),
     ),
     "shuttle": Service(
@@ -131,9 +131,7 @@ def _transfers(sites: Sequence[Site]) -> Iterator[Lane]:
                 yield _lane(SERVICES["shuttle"], centre, site.node.code, km, border, to_node=True)
 
 
-def _lane(
-    service: Service, site: Site, destination: str, km: int, border: bool, *, to_node: bool = False
-) -> Lane:
+def _lane(service: Service, site: Site, destination: str, km: int, border: bool, *, to_node: bool = False) -> Lane:
     tier = tier_of(km, TIERS_KM)
     grams, grams_per_kg = service.grams
     longest = service.bands[-1][0] * MICROGRAMS_PER_KG

@@ -173,9 +173,7 @@ def regions() -> tuple[Region, ...]:
     centres = [(code, tuple(prefixes.split()), city(code[:2], name)) for code, prefixes, name in lines]
     members: dict[str, list[City]] = {code: [] for code, _, _ in centres}
     for found in cities():
-        near = min(
-            (distance_km(centre, found), code) for code, _, centre in centres if centre.country == found.country
-        )
+        near = min((distance_km(centre, found), code) for code, _, centre in centres if centre.country == found.country)
         members[near[1]].append(found)
     return tuple(
         Region(

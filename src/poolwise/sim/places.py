@@ -113,17 +113,18 @@ WEEKS: Final = {"weekdays": WEEKDAYS, "six": SIX_DAYS, "seven": SEVEN_DAYS}
 
 PROFILES: Final = {
     "supplier_site": Profile(Echelon.SUPPLIER, "weekdays", time(12), 2, frozenset({"hazmat", "oversize"}),
-                             310, (45, 4, 1, 0), CapacityUnit.WEIGHT, 9_000_000),
-    "distribution_centre": Profile(Echelon.REGIONAL, "six", time(20), 0, frozenset({"cold", "gift", "hazmat", "oversize"}),
+                             220, (40, 4, 1, 0), CapacityUnit.WEIGHT, 9_000_000),
+    "distribution_centre": Profile(Echelon.REGIONAL, "six", time(20), 0,
+                                   frozenset({"cold", "gift", "hazmat", "oversize"}),
                                    115, (28, 5, 1, 4), CapacityUnit.ORDERS, 1_400),
     "3pl": Profile(Echelon.REGIONAL, "weekdays", time(17), 0, frozenset({"gift", "hazmat"}),
                    135, (32, 6, 1, 5), CapacityUnit.LINES, 1_500, "nordlog"),
     "drop_shipper": Profile(Echelon.SUPPLIER, "weekdays", time(11), 1, frozenset({"gift"}),
                             240, (50, 5, 0, 0), CapacityUnit.ORDERS, 400, "casabella"),
     "store": Profile(Echelon.LAST_MILE, "six", time(15), 0, frozenset({"gift"}),
-                     260, (55, 10, 0, 6), CapacityUnit.ORDERS, 70),
+                     170, (45, 8, 0, 6), CapacityUnit.ORDERS, 90),
     "depot": Profile(Echelon.LAST_MILE, "seven", time(18), 0, frozenset({"cold", "gift"}),
-                     150, (35, 6, 1, 5), CapacityUnit.UNITS, 420),
+                     105, (30, 5, 1, 5), CapacityUnit.UNITS, 420),
 }  # fmt: skip
 
 

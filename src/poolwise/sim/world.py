@@ -41,7 +41,7 @@ LOW_COVER: Final = 90
 
 # How a node's part of an item compares with that of others.
 PARTS: Final = {
-    "supplier_site": 40, "distribution_centre": 50, "3pl": 30, "drop_shipper": 60, "store": 7, "depot": 12,
+    "supplier_site": 40, "distribution_centre": 50, "3pl": 30, "drop_shipper": 60, "store": 8, "depot": 18,
 }  # fmt: skip
 
 
@@ -157,7 +157,7 @@ class _Filling:
             *self._some("3pl", random.choice((0, 1, 1))),
             *self._some("supplier_site", random.choice((0, 1, 1))),
             *self._some("store", random.randint(2, 8)),
-            *self._some("depot", random.choice((0, 0, 1, 3))),
+            *self._some("depot", random.randint(1, 5)),
         ]
 
     def _some(self, kind: str, count: int) -> list[Site]:

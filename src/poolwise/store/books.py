@@ -30,6 +30,7 @@ from poolwise.flows.ports import (
     OrderRecord,
     Queue,
     ShipmentRecord,
+    SlotKey,
     Stock,
     Timer,
     Todo,
@@ -187,6 +188,11 @@ class PostgresTransaction:
         self._cursor.execute(FIND_RECEIPTS, {"cells": self._cells, "positions": positions, "references": names})
         found = self.receipts([receipt for (receipt,) in self._cursor.fetchall()], lock=True)
         return {(receipt.position, receipt.reference): receipt for receipt in found.values()}
+
+    def capacity(self, slots: Iterable[SlotKey]) -> dict[SlotKey, int]:
+        """See ports."""
+        keys = sorted(set(slots))
+        return {(cell, node, day, slot): taken for cell, node, day, slot, taken in self._locks.capacity(keys)}
 
     def orders(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, OrderRecord]:
         """See ports."""

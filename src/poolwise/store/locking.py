@@ -50,7 +50,7 @@ ORDER BY id
 FOR NO KEY UPDATE
 """
 LOCK_CAPACITY: Final = """
-SELECT c.cell, c.node, c.day, c.slot
+SELECT c.cell, c.node, c.day, c.slot, c.taken
 FROM capacity AS c
 JOIN unnest(%b::smallint[], %b::text[], %b::date[], %b::integer[]) AS u (cell, node, day, slot)
     ON c.cell = u.cell AND c.node = u.node AND c.day = u.day AND c.slot = u.slot
@@ -82,7 +82,7 @@ class RowLocks:
         return self._lock(Locked.RECEIPTS, LOCK_RECEIPTS, (cells, ids))
 
     def capacity(self, keys: Sequence[Slot]) -> list[TupleRow]:
-        """Lock slots by key: the keys of those that exist."""
+        """Lock slots by key: the keys of those that exist, and what is taken of them."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)
 

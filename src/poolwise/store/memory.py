@@ -25,6 +25,7 @@ from poolwise.flows.ports import (
     OrderRecord,
     Queue,
     ShipmentRecord,
+    SlotKey,
     Stock,
     Timer,
     Todo,
@@ -209,6 +210,12 @@ class MemoryTransaction:
         """See ports."""
         ids = self._shelves.receipt_ids
         return {name: self._shelves.receipts[ids[name]] for name in references if name in ids}
+
+    def capacity(self, slots: Iterable[SlotKey]) -> dict[SlotKey, int]:
+        """See ports."""
+        kept = self._shelves.capacity
+        asked = ((key, kept.get(key[:2], {}).get(key[2:])) for key in sorted(set(slots)))
+        return {key: found[0] for key, found in asked if found is not None}
 
     def orders(self, ids: Iterable[UUID], lock: bool = False) -> dict[UUID, OrderRecord]:  # noqa: ARG002
         """See ports."""

@@ -193,6 +193,14 @@ class MemoryRecording:
 
     def _queue(self, todo: Todo) -> None:
         key = (todo.queue, todo.order.id)
+        before = self._shelves.todo.get(key) if todo.attempt > 1 else None
+        if before is not None:
+            # Demand of an order that was decided before waits already. What it waits for may be more now.
+            if todo.queue is not Queue.STOCK:
+                return
+            self._undo.drop(self._shelves.todo, key)
+            for item in items_waited_for(before):
+                self._undo.drop(self._shelves.waiting[item], key)
         self._add(self._shelves.todo, key, todo)
         heappush(self._shelves.queues[todo.cell, todo.queue], (todo.rank, todo.since, todo.order.id))
         if todo.queue is Queue.STOCK:

@@ -213,6 +213,20 @@ def write_shipments(w: Writing) -> None:
 
 
 COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
+# Demand of an order that was decided before may wait in the queue already: then its row says all there is to say.
+ADD_TODO: Final = """
+INSERT INTO todo (cell, queue, rank, since, order_id, alone, demand)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::text[], %(c3)b::integer[], %(c4)b::timestamptz[], %(c5)b::uuid[],
+    %(c6)b::boolean[], %(c7)b::bytea[]) AS u
+ON CONFLICT (cell, order_id, queue) DO NOTHING
+"""
+ADD_TODO_ITEMS: Final = """
+INSERT INTO todo_item (cell, item, since, order_id)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::text[], %(c3)b::timestamptz[], %(c4)b::uuid[]) AS u
+ON CONFLICT (cell, order_id, item) DO NOTHING
+"""
+TODO_TYPES: Final = ("int2", "text", "int4", "timestamptz", "uuid", "bool", "bytea")
+TODO_ITEM_TYPES: Final = ("int2", "text", "timestamptz", "uuid")
 COPY_TODO_ITEMS: Final = "COPY todo_item (cell, item, since, order_id) FROM STDIN (FORMAT BINARY)"
 DELETE_TIMERS: Final = """
 DELETE FROM timer AS t
@@ -224,10 +238,15 @@ COPY_TIMERS: Final = "COPY timer (cell, kind, subject, due_at) FROM STDIN (FORMA
 
 def write_queues(w: Writing) -> None:
     """Demand that waits, and timers: those that end, then those that begin. A timer that is gone is no conflict."""
-    todo = [(t.cell, t.queue.value, t.rank, t.since, t.order.id, t.alone, pack_todo(t)) for t in w.effects.todo]
-    w.copy(COPY_TODO, ("int2", "text", "int4", "timestamptz", "uuid", "bool", "bytea"), todo)
-    items = [row for t in w.effects.todo if t.queue is Queue.STOCK for row in _waits(t)]
-    w.copy(COPY_TODO_ITEMS, ("int2", "text", "timestamptz", "uuid"), items)
+    new = [todo for todo in w.effects.todo if todo.attempt == 1]
+    w.copy(COPY_TODO, TODO_TYPES, [_todo_row(todo) for todo in new])
+    w.copy(COPY_TODO_ITEMS, TODO_ITEM_TYPES, [row for todo in new for row in _waits(todo)])
+    again = [todo for todo in w.effects.todo if todo.attempt > 1]
+    if again:
+        w.cursor.execute(ADD_TODO, columns(TODO_TYPES, [_todo_row(todo) for todo in again]))
+        items = [row for todo in again for row in _waits(todo)]
+        if items:
+            w.cursor.execute(ADD_TODO_ITEMS, columns(TODO_ITEM_TYPES, items))
     dropped = sorted(set(w.effects.timers_dropped))
     if dropped:
         w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid"), dropped))
@@ -235,7 +254,13 @@ def write_queues(w: Writing) -> None:
     w.copy(COPY_TIMERS, ("int2", "text", "uuid", "timestamptz"), timers)
 
 
+def _todo_row(todo: Todo) -> tuple[object, ...]:
+    return (todo.cell, todo.queue.value, todo.rank, todo.since, todo.order.id, todo.alone, pack_todo(todo))
+
+
 def _waits(todo: Todo) -> list[tuple[int, str, datetime, UUID]]:
+    if todo.queue is not Queue.STOCK:
+        return []
     return [(todo.cell, item, todo.since, todo.order.id) for item in items_waited_for(todo)]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from poolwise.core.counting import IN_DEBT, OWN_LOT
+from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted
 from poolwise.store import postgres
@@ -171,11 +171,8 @@ class _Told:
 def _owing(cursor: Cursor[TupleRow], told: _Told) -> list[int]:
     """Positions that owe units."""
     rows = cursor.execute(OWING, (told.cells,)).fetchall()
-    found = []
-    for _, item, node, pool, lot in rows:
-        own = next(lot.removeprefix(prefix) for prefix in DEBT_LOTS if lot.startswith(prefix))
-        found.append(PositionKey(item, node, pool, own).id())
-    return found
+    owners = (owner_of(PositionKey(*key)) for _, *key in rows)
+    return [owner.id() for owner in owners if owner is not None]
 
 
 def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> tuple[list[int], list[int], list[int]]:
@@ -187,7 +184,5 @@ def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> tuple[list[int], list
     differing, stale, duplicate = ([int(told.places[place - 1]) for place in places or ()] for places in row)
     return differing, stale, duplicate
 
-
-DEBT_LOTS: Final = tuple(OWN_LOT + account.value for account in IN_DEBT)
 
 assert NO_SEQUENCE == -1 and OWN_LOT == "~", "as the statements above say"

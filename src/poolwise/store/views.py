@@ -27,9 +27,6 @@ from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 
-BASKET: Final = "basket"
-
-
 class PostgresViews:
     """flows.views.Views on the database behind `pool`, for the `cells` in use."""
 
@@ -50,14 +47,15 @@ class PostgresViews:
             row = cursor.execute(ORDER_BY_NUMBER, {"cell": bucket(name), "number": name}).fetchone()
             if row is None and (id_ := _as_id(name)) is not None:
                 row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": id_}).fetchone()
-        return None if row is None or row[0] == BASKET else _order(row)
+        view = None if row is None else _order(row)
+        return None if view is None or _is_basket(view) else view
 
     def basket(self, reservation: UUID) -> OrderView | None:
         """See flows.views."""
         with self._reading() as cursor:
             row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": reservation}).fetchone()
         view = None if row is None else _order(row)
-        return view if view is not None and view.record.order.number == f"R-{reservation}" else None
+        return view if view is not None and _is_basket(view) else None
 
     def orders(self, query: OrderQuery) -> Sequence[OrderHead]:
         """See flows.views."""
@@ -181,6 +179,11 @@ def _order(row: TupleRow) -> OrderView:
     )
 
 
+def _is_basket(view: OrderView) -> bool:
+    """Whether it is, or was, a reservation: its number is given by us."""
+    return view.record.order.number == f"R-{view.record.order.id}"
+
+
 def _as_id(name: str) -> UUID | None:
     try:
         return UUID(name)
@@ -203,7 +206,7 @@ FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
     SELECT id, number, state, channel, zone, customer, service_level, received_at, changed_at, attempt
     FROM customer_order
-    WHERE cell = c.cell AND state <> 'basket'
+    WHERE cell = c.cell AND number <> 'R-' || id::text
         AND (%(state)b::text IS NULL OR state = %(state)b::text)
         AND (%(channel)b::text IS NULL OR channel = %(channel)b::text)
         AND (%(zone)b::text IS NULL OR zone = %(zone)b::text)
@@ -221,7 +224,7 @@ FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
     SELECT id, number, state, channel, zone, customer, service_level, received_at, changed_at, attempt
     FROM customer_order
-    WHERE cell = c.cell AND state <> 'basket'
+    WHERE cell = c.cell AND number <> 'R-' || id::text
         AND (received_at, id) < (%(before_at)b::timestamptz, %(before_id)b::uuid)
         AND (%(state)b::text IS NULL OR state = %(state)b::text)
         AND (%(channel)b::text IS NULL OR channel = %(channel)b::text)

@@ -12,7 +12,7 @@ _ORDER: Final[Json] = {
     "number": "WEB-1001",
     "channel": "web",
     "ship_to": {"country": "DE", "postcode": "20095", "name": "A. Example", "street": "Alster 1", "city": "Hamburg"},
-    "lines": [_MUGS, {"item": "PLATE", "quantity": "1", "pack": "case"}],
+    "lines": [_MUGS, {"item": "MUG-GREEN", "quantity": "1", "pack": "case"}],
 }
 
 EXAMPLES: Final[Mapping[str, Json]] = {

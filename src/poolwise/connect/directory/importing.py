@@ -57,7 +57,7 @@ AcceptOrders = Callable[[Edition, Sequence[OrderMessage], datetime], Sequence[Ac
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a directory is imported to, by whom, and the clock. Without a `sieve` every count is looked at by itself."""
+    """Where a directory is imported to, by whom, and the clock. Without a `sieve` every count is booked by itself."""
 
     books: Books
     editions: Editions

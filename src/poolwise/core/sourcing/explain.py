@@ -76,9 +76,8 @@ class Explanation:
     rules: tuple[str, ...]
 
 
-def explain(problem: Problem, atlas: Atlas) -> Explanation:
-    """Explain the decision that `solve` makes of a problem."""
-    plan = solve(problem, atlas)
+def explain(problem: Problem, atlas: Atlas, plan: Plan) -> Explanation:
+    """Explain the plan that was made of a problem: by the order engine, or, on what its others left, by a wave."""
     options = Options(atlas, problem)
     candidates = tuple(
         candidate

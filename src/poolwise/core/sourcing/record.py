@@ -103,6 +103,36 @@ def decode_facts(stored: bytes, places: Mapping[int, Place]) -> Recorded:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An order of a wave: which attempt it was, and what of it was to be sourced."""
+
+    order: UUID
+    attempt: int
+    open: tuple[tuple[int, Quantity], ...]
+
+
+def encode_wave(facts: Facts, members: tuple[Member, ...]) -> bytes:
+    """The stored form of a wave: the facts its orders shared, and the orders in their sequence."""
+    return _ENCODE((encode_facts(facts, ()), [(m.order.bytes, m.attempt, m.open) for m in members]))
+
+
+_DECODE_WAVE: Final = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[bytes, int, list[tuple[int, int]]]]]).decode
+
+
+def facts_of_wave(stored: bytes) -> bytes:
+    """The stored form of the facts of a wave, by itself."""
+    return _DECODE_WAVE(stored)[0]
+
+
+def members_of_wave(stored: bytes) -> tuple[Member, ...]:
+    """Who was in a wave, in sequence."""
+    return tuple(
+        Member(UUID(bytes=order), attempt, tuple((no, quantity) for no, quantity in open_))
+        for order, attempt, open_ in _DECODE_WAVE(stored)[1]
+    )
+
+
 def plan_bytes(plan: Plan) -> bytes:
     """A plan in the one form in which two plans are compared byte for byte."""
     return _ENCODE(plan)

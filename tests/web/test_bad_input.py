@@ -1,0 +1,210 @@
+"""Bad input for every endpoint, one line each: a clear refusal that names the field, and never a fault of ours."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from poolwise.flows.tokens import Role
+from poolwise.web.examples import EXAMPLES
+from tests.web.shop import ORDER, Shop, new_key
+
+LINE = {"item": "MUG-BLUE", "quantity": "1"}
+COUNT = EXAMPLES["POST /v1/stock/counts"]["counts"][0]
+MOVEMENT = EXAMPLES["POST /v1/stock/movements"]["movements"][0]
+RECEIPT = EXAMPLES["POST /v1/receipts"]["receipts"][0]
+BASKET = EXAMPLES["POST /v1/reservations"]
+
+REFUSED = [
+    # path, body, field that is named
+    ("/v1/orders", [], ""),
+    ("/v1/orders", "order", ""),
+    ("/v1/orders", None, ""),
+    ("/v1/orders", {}, "channel"),
+    ("/v1/orders", {**ORDER, "lines": []}, "lines"),
+    ("/v1/orders", {**ORDER, "lines": "MUG"}, "lines"),
+    ("/v1/orders", {**ORDER, "lines": [LINE] * 2_001}, "lines"),
+    ("/v1/orders", {**ORDER, "lines": [{"item": "MUG-BLUE"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": 2}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": 2.5}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "NaN"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "Infinity"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "1e9"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "-1"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "0"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "0.5"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "9" * 15}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "9" * 400}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "pack": "ton"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "item": "UNICORN"}]}, "lines[0].item"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "item": "4006381333932"}]}, "lines[0].item"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "colour": "red"}]}, "lines[0].colour"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "unit_price": 9.99}]}, "lines[0].unit_price"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "unit_price": "-1"}]}, "lines[0].unit_price"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "unit_price": "0.001"}]}, "lines[0].unit_price"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "substitutes": 1}]}, "lines[0].substitutes"),
+    ("/v1/orders", {**ORDER, "channel": ""}, "channel"),
+    ("/v1/orders", {**ORDER, "channel": "w\u0000b"}, "channel"),
+    ("/v1/orders", {**ORDER, "channel": 7}, "channel"),
+    ("/v1/orders", {**ORDER, "number": "x" * 201}, "number"),
+    ("/v1/orders", {**ORDER, "zone": "mars"}, "zone"),
+    ("/v1/orders", {"channel": "web", "lines": [LINE]}, "ship_to"),
+    ("/v1/orders", {"channel": "web", "lines": [LINE], "ship_to": {"country": "XX"}}, "ship_to.postcode"),
+    ("/v1/orders", {"channel": "web", "lines": [LINE], "ship_to": {"country": "Germany"}}, "ship_to.country"),
+    ("/v1/orders", {"channel": "web", "lines": [LINE], "ship_to": {"latitude": "95", "longitude": "0"}},
+     "ship_to.latitude"),
+    ("/v1/orders", {**ORDER, "service_level": "yesterday"}, "service_level"),
+    ("/v1/orders", {**ORDER, "priority": 101}, "priority"),
+    ("/v1/orders", {**ORDER, "priority": 10**30}, "priority"),
+    ("/v1/orders", {**ORDER, "priority": "1"}, "priority"),
+    ("/v1/orders", {**ORDER, "max_shipments": 0}, "max_shipments"),
+    ("/v1/orders", {**ORDER, "requested_date": "2026-02-30"}, "requested_date"),
+    ("/v1/orders", {**ORDER, "requested_date": 20260130}, "requested_date"),
+    ("/v1/orders", {**ORDER, "reservation": "none"}, "reservation"),
+    ("/v1/orders", {**ORDER, "facts": {"gift": 1.5}}, "facts.gift"),
+    ("/v1/orders", {**ORDER, "currency": "euro"}, "currency"),
+    ("/v1/orders:bulk", {"orders": []}, "orders"),
+    ("/v1/orders:bulk", {"orders": [ORDER] * 1_001}, "orders"),
+    ("/v1/orders:bulk", {"orders": [ORDER, {**ORDER, "lines": [{}]}]}, "orders[1].lines[0].item"),
+    ("/v1/reservations", {**BASKET, "expires_in_seconds": 0}, "expires_in_seconds"),
+    ("/v1/reservations", {**BASKET, "expires_in_seconds": 10**9}, "expires_in_seconds"),
+    ("/v1/reservations", {**BASKET, "expires_in_seconds": "60"}, "expires_in_seconds"),
+    ("/v1/reservations", {**BASKET, "lines": [{**LINE, "item": "UNICORN"}]}, "lines[0].item"),
+    ("/v1/stock/counts", {"counts": []}, "counts"),
+    ("/v1/stock/counts", {"counts": [COUNT] * 1_001}, "counts"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "as_of": "2026-01-05"}]}, "counts[0].as_of"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "as_of": "2026-01-05T08:00:00"}]}, "counts[0].as_of"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "basis": "guess"}]}, "counts[0].basis"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "sequence": -1}]}, "counts[0].sequence"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "quantity": 4}]}, "counts[0].quantity"),
+    ("/v1/stock/movements", {"movements": [{**MOVEMENT, "id": ""}]}, "movements[0].id"),
+    ("/v1/stock/movements", {"movements": [{**MOVEMENT, "at": None}]}, "movements[0].at"),
+    ("/v1/receipts", {"receipts": [{**RECEIPT, "due_on": "soon"}]}, "receipts[0].due_on"),
+    ("/v1/receipts", {"receipts": [{**RECEIPT, "sequence": 2**70}]}, "receipts[0].sequence"),
+    ("/v1/plan", {"order": {**ORDER, "zone": "mars"}}, "zone"),
+    ("/v1/plan", {"order": ORDER, "at": "2026-01-05T08:00:00"}, "at"),
+    ("/v1/plan", {"order": ORDER, "policy": {"code": "default", "version": 0}}, "policy.version"),
+    ("/v1/plan", {"order": ORDER, "facts": {"stock": [{"item": "PAN", "node": "MARS", "pool": "web",
+     "available": "1"}]}}, "facts.stock[0].node"),
+    ("/v1/plan", {"order": {**ORDER, "lines": [LINE] * 201}}, "order.lines"),
+    ("/v1/tokens", {"party": "", "role": "viewer"}, "party"),
+    ("/v1/tokens", {"party": "p", "role": "king"}, "role"),
+    ("/v1/tokens", {"party": "p", "role": "viewer", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+]  # fmt: skip
+
+REFUSED_STATEMENTS = [
+    ("/v1/stock/counts", "counts", {**COUNT, "item": "UNICORN"}, "item"),
+    ("/v1/stock/counts", "counts", {**COUNT, "node": "MARS"}, "node"),
+    ("/v1/stock/counts", "counts", {**COUNT, "pool": "car"}, "pool"),
+    ("/v1/stock/counts", "counts", {**COUNT, "quantity": "-1"}, "quantity"),
+    ("/v1/stock/counts", "counts", {**COUNT, "quantity": "1.5"}, "quantity"),
+    ("/v1/stock/counts", "counts", {**COUNT, "quantity": "9" * 15}, "quantity"),
+    ("/v1/stock/counts", "counts", {**COUNT, "as_of": "2027-01-05T08:00:00Z"}, "as_of"),
+    ("/v1/stock/movements", "movements", {**MOVEMENT, "source": "pocket"}, "source"),
+    ("/v1/stock/movements", "movements", {**MOVEMENT, "quantity": "0"}, "quantity"),
+    ("/v1/stock/movements", "movements", {**MOVEMENT, "target": "available"}, "target"),
+    ("/v1/receipts", "receipts", {**RECEIPT, "item": "UNICORN"}, "item"),
+    ("/v1/receipts", "receipts", {**RECEIPT, "quantity": "-1"}, "quantity"),
+]  # fmt: skip
+
+QUERIES = [
+    ("/v1/orders?limit=0", "limit"),
+    ("/v1/orders?limit=many", "limit"),
+    ("/v1/orders?limit=501", "limit"),
+    ("/v1/orders?limit=5&limit=6", "limit"),
+    ("/v1/orders?colour=red", "colour"),
+    ("/v1/orders?state=lost", "state"),
+    ("/v1/orders?cursor=nonsense", "cursor"),
+    ("/v1/orders?cursor=WzFd", "cursor"),
+    ("/v1/orders?received_since=yesterday", "received_since"),
+    ("/v1/orders?channel=%00", "channel"),
+    ("/v1/orders?channel=%FF", ""),
+    ("/v1/orders/X/explanation?attempt=0", "attempt"),
+    ("/v1/availability", "items"),
+    ("/v1/availability?items=PAN", "channel"),
+    ("/v1/availability?items=UNICORN&channel=web", "items[0]"),
+    ("/v1/availability?items=PAN&channel=web&by=colour", "by"),
+    ("/v1/availability?items=PAN&channel=web&quantities=1,2", "quantities"),
+    ("/v1/availability?items=PAN&channel=web&quantities=-1", "quantities[0]"),
+    ("/v1/availability?items=PAN&channel=web&quantities=NaN", "quantities[0]"),
+    ("/v1/availability?items=PAN&channel=web&zone=mars", "zone"),
+    ("/v1/availability?items=PAN&channel=web&nodes=MARS", "nodes[0]"),
+    ("/v1/availability?items=PAN&channel=web&date=soon", "date"),
+    ("/v1/availability?items=" + ",".join(["PAN"] * 101) + "&channel=web", "items"),
+    ("/v1/network/nodes?cursor=%21", "cursor"),
+    ("/v1/events?after=yesterday", "after"),
+    ("/v1/events?after=9:1", "after"),
+    ("/v1/tokens?cursor=WzFd", "cursor"),
+]
+
+UNREADABLE = [
+    b"",
+    b"{",
+    b'{"channel": "web", "lines": [{"item": "MUG-BLUE"',
+    b"\xff\xfe{}",
+    b'{"channel": "\xc3\x28"}',
+    b'{"channel": NaN}',
+    b'{"channel": "\\ud800"}',
+    b"[" * 100_000,
+    b'{"channel": "web"} trailing',
+]
+
+
+@pytest.mark.parametrize(("path", "body", "field"), REFUSED, ids=lambda value: json.dumps(value)[:60])
+def test_a_bad_body_is_refused_by_field(shop: Shop, path: str, body: object, field: str) -> None:
+    answer = shop.post(path, body, role=Role.ADMIN)
+
+    assert answer.status_code in (400, 404, 422), answer.text
+    assert field in {problem["field"] for problem in answer.json()["problems"]}, answer.text
+
+
+@pytest.mark.parametrize(("path", "name", "statement", "field"), REFUSED_STATEMENTS)
+def test_a_bad_statement_about_stock_is_refused_by_itself(
+    shop: Shop, path: str, name: str, statement: object, field: str
+) -> None:
+    said = shop.post(path, {name: [statement]}).json()
+
+    assert (said["refused"], [p["field"] for p in said["outcomes"][0]["problems"]]) == (1, [field])
+
+
+@pytest.mark.parametrize(("path", "field"), QUERIES)
+def test_a_bad_query_is_refused_by_field(shop: Shop, path: str, field: str) -> None:
+    answer = shop.get(path, role=Role.ADMIN)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "query_invalid"), answer.text
+    assert field in {problem["field"] for problem in answer.json()["problems"]}, answer.text
+
+
+@pytest.mark.parametrize("path", [title.split()[1] for title in EXAMPLES])
+@pytest.mark.parametrize("raw", UNREADABLE, ids=lambda raw: repr(raw[:20]))
+def test_a_body_that_is_no_json_is_refused(shop: Shop, path: str, raw: bytes) -> None:
+    headers = {"Idempotency-Key": new_key(), "Content-Type": "application/json"}
+    with shop.client(Role.ADMIN) as client:
+        answer = client.post(path, content=raw, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "body_unreadable"), answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/orders/none", "/v1/orders/%00", "/v1/orders/%FF", "/v1/orders/" + "9" * 300,
+                                  "/v1/orders/none/explanation", "/v1/reservations/none",
+                                  "/v1/reservations/019b0000-0000-7000-8000-000000000000"])  # fmt: skip
+def test_an_unknown_name_is_not_found(shop: Shop, path: str) -> None:
+    answer = shop.get(path)
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_a_body_that_is_cut_off_changes_nothing(shop: Shop) -> None:
+    whole = json.dumps({**ORDER, "number": "CUT-1"}).encode()
+    with shop.client() as client, pytest.raises(httpx.HTTPError):
+
+        def halves() -> object:
+            yield whole[:20]
+            raise httpx.WriteError("cut off")
+
+        headers = {"Idempotency-Key": new_key(), "Content-Type": "application/json", "Content-Length": str(len(whole))}
+        client.post("/v1/orders", content=halves(), headers=headers)
+
+    assert shop.get("/v1/orders/CUT-1").status_code == 404
