@@ -182,7 +182,7 @@ def no_any(source: Source) -> list[Finding]:
     return found
 
 
-REASONED_IGNORE = re.compile(r"#\s*type:\s*ignore\[[\w, -]+\]\s+#\s*\S{2,}(\s+\S+)+")
+REASONED_IGNORE = re.compile(r"#\s*type:\s*ignore\[[\w, -]+\]\s+#\s*\S+(\s+\S+)+")
 
 
 def reasoned_ignores(source: Source) -> list[Finding]:

@@ -163,6 +163,16 @@ def import_(
         directories.bring_in(ready, directory, dry_run=dry_run, complete=complete, rejects=rejects, as_json=as_json)
 
 
+@app.command("export")
+@command
+def export_(
+    directory: Annotated[Path, typer.Argument(help="where to; made if it is not there")], as_json: AsJson = False
+) -> None:
+    """Export what `import` takes: master data, policies, stock as counts, receipts and orders."""
+    with opened(load()) as ready:
+        directories.send_out(ready, directory, as_json=as_json)
+
+
 @app.command()
 @command
 def check(

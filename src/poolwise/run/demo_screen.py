@@ -277,17 +277,17 @@ class Screen:
                 verdict.arrives, verdict.cost,
                 Text(verdict.why, style="" if verdict.kind == "one" else style),
             )  # fmt: skip
-        return _framed("last decisions, explained", table)
+        return _framed("last decisions, explained", table, padding=(0, 0, 0, 1))
 
 
-def _framed(title: str, *content: RenderableType) -> RenderableType:
+def _framed(title: str, *content: RenderableType, padding: tuple[int, int, int, int] = (0, 1, 0, 1)) -> RenderableType:
     return Panel(
         Group(*content),
         title=f"[not bold]{title}[/]",
         title_align="left",
         box=box.ROUNDED,
         border_style="bright_black",
-        padding=(0, 1),
+        padding=padding,
     )
 
 

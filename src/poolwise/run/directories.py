@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from poolwise.connect.directory.exporting import export_directory
 from poolwise.connect.directory.importing import SENDER, Imported, Target, import_directory
 from poolwise.connect.directory.importing import Progress as Step
 from poolwise.core.edition.build import Edition
@@ -22,6 +23,7 @@ from poolwise.flows.intake import Accepted, Counter, Rejected, accept
 from poolwise.flows.masterdata import adopt_policy
 from poolwise.flows.ports import Editions
 from poolwise.run.bootstrap import App, clock, default_policy
+from poolwise.store.contents import PostgresContents
 from poolwise.store.snapshot import PostgresSieve
 
 FROM_FILE: Final = 1
@@ -63,12 +65,12 @@ def bring_in(
     reject_path = rejects or Path(f"{directory.name or 'import'}.rejects.csv")
     columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def step(progress: Step) -> None:
             if progress.file not in tasks:
-                tasks[progress.file] = int(bars.add_task(progress.file, total=progress.total))
-            bars.update(tasks[progress.file], completed=progress.done, total=progress.total)  # type: ignore[arg-type]  # a TaskID is an int
+                tasks[progress.file] = bars.add_task(progress.file, total=progress.total)
+            bars.update(tasks[progress.file], completed=progress.done, total=progress.total)
 
         done = import_directory(
             directory, target_of(ready), complete=complete, dry_run=dry_run, reject_path=reject_path, progress=step
@@ -79,6 +81,18 @@ def bring_in(
         sys.stdout.write(msgspec.json.encode(done).decode() + "\n")
     else:
         _show(Console(), done, reject_path, dry_run)
+
+
+def send_out(ready: App, directory: Path, *, as_json: bool) -> None:
+    """Export everything into a directory and print what it holds."""
+    done = export_directory(directory, ready.editions, PostgresContents(ready.pool, ready.settings.cell_numbers))
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(done).decode() + "\n")
+        return
+    console = Console()
+    for name, rows in done.files.items():
+        console.print(f"{name:<18} {rows:>9}")
+    console.print(f"edition [bold]{done.edition[:12] or 'none yet'}[/] in [bold]{directory}[/]")
 
 
 def _show(console: Console, done: Imported, reject_path: Path, dry_run: bool) -> None:

@@ -24,7 +24,7 @@ A network directory is a folder with one file for each kind of data. `poolwise i
 * The same again changes nothing. An import that was interrupted goes on where it was.
 * Rows that are not there mean nothing, unless `--complete` says that they are all there are.
 * Policies are YAML: `policy.yaml`, or several files in the folder `policy`. What they may say is in the
-  [reference of policies](policy.md).
+  [guide to policies](../how-to/policy.md).
 
 Every file of master data may end in two more columns, which say how new a row is:
 """

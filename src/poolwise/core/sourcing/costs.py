@@ -6,22 +6,21 @@ Keeps law 11: each amount is rounded once to millionths and once more by its wei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from poolwise.core.catalog import Item
 from poolwise.core.network import CapacityUnit, Lane, Network, Node, Pool
 from poolwise.core.orders import Line, Order
-from poolwise.core.policy.terms import CostKind, Terms
+from poolwise.core.policy.terms import CostKind, SourcingPolicy, Terms
 from poolwise.core.sourcing.routes import Departure, Need, Route
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Quantity, Rate, divide_rounded
 
 Part = tuple[CostKind, Cost]
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """What really leaves for a line in one shipment: base units of an item, and their weight."""
 
     item: Item
@@ -45,18 +44,19 @@ def weight_of(line: Line, item: Item, line_quantity: Quantity, quantity: Quantit
 
 
 class Prices:
-    """The amounts an order pays under its terms."""
+    """The amounts orders pay under a policy, in the network's costing currency."""
 
-    def __init__(self, network: Network, terms: Terms) -> None:
-        """Everything is in the network's costing currency."""
+    def __init__(self, network: Network, policy: SourcingPolicy) -> None:
+        """What an order is granted beyond the policy (its split cost) is an argument where it matters."""
         self._network = network
-        self._terms = terms
-        self._policy = terms.policy
+        self._policy = policy
+        self._ppm = {kind: ppm for kind, ppm in policy.weights_ppm.items() if ppm != MILLION}
 
     def weighted(self, kind: CostKind, raw: Cost) -> Cost:
         """An amount after the policy's weight for its kind."""
-        ppm = self._terms.policy.weights_ppm.get(kind, MILLION)
-        return raw if ppm == MILLION else divide_rounded(raw * ppm, MILLION)
+        if not self._ppm:
+            return raw
+        return divide_rounded(raw * self._ppm.get(kind, MILLION), MILLION)
 
     def leaving(self, node: Node, sent: Sequence[Sent]) -> Cost:
         """Handling of one line's goods at its origin: per line, unit and kg."""
@@ -139,6 +139,13 @@ class Prices:
         )
         return [(kind, self.weighted(kind, rate.times(count))) for kind, rate, count in amounts]
 
+    def on_first_day(
+        self, route: Route, first: Departure, today: int, deadline: int | None, penalty: Cost
+    ) -> Cost:  # fmt: skip
+        """What a shipment that leaves on the first day costs, whatever is in it."""
+        parts = [*self.opening(route), *self.days(first, first, today, deadline), self.node(penalty)]
+        return sum(amount for _, amount in parts)
+
     def over_capacity(self, unit: CapacityUnit, over: int) -> Part:
         """Penalty for booking a soft capacity further above its limit; weight counts in kg."""
         per = 1000 if unit == CapacityUnit.WEIGHT else 1
@@ -148,9 +155,9 @@ class Prices:
         """What the policy's rules add for a route."""
         return CostKind.NODE, self.weighted(CostKind.NODE, penalty)
 
-    def split(self, shipments: int) -> Cost:
-        """Price of all shipments after the first."""
-        return self.weighted(CostKind.SPLIT, self._terms.split_cost.times(1)) * max(0, shipments - 1)
+    def split(self, terms: Terms) -> Cost:
+        """Price of each shipment after the first."""
+        return self.weighted(CostKind.SPLIT, terms.split_cost.times(1))
 
     def waiting(self, item: Item, quantity: Quantity) -> Cost:
         """Price of a line, or part of it, that waits for supply."""

@@ -278,7 +278,7 @@ class _OrderModel:
                 terms = [(flow.variable, count) for flow, count in flows if flow.opening.departure.ships < day]
                 if terms:
                     self.model.row(terms, upper=held)
-            if not self.options.access.drawing_is_free:
+            if self.options.access.drawing_is_free_from != 0:
                 self._draws(shelf, code, flows)
 
     def _draws(self, shelf: Shelf, code: str, flows: list[tuple[Flow, Quantity]]) -> None:
@@ -472,7 +472,7 @@ class _OrderModel:
         opened = [(opening.variable, 1.0) for opening in self.openings]
         if terms.max_shipments is not None:
             self.model.row(opened, upper=terms.max_shipments)
-        split = self.options.prices.split(2)
+        split = self.options.prices.split(self.options.terms)
         if split:
             splits = self.model.variable(split, INFINITE, integer=False)
             self.model.row([(splits, 1), *((variable, -1) for variable, _ in opened)], lower=-1)

@@ -1,281 +1,788 @@
-"""One order, exactly: the cheapest way to serve its lines, by dynamic programming over blocks of lines.
+"""One order, exactly: the cheapest way to serve its lines.
 
-The lines of an order are partitioned into blocks, each leaving from one node by one route on one day:
+1. A *portion* is what one shipment may carry of a line: all of it by one alternative (itself, from parts, a
+   substitute); some of it, where the line may be divided; some parts of a kit, where the bill allows several nodes.
+2. A *block* is at most one portion of every line. What each block costs by each route is one integer array (blocks x
+   routes): what its portions cost at the origin, freight and carbon of its weight, the days.
+3. Where no line is divided, only the cheapest route of a block matters: the lines are shared out among blocks by the
+   dynamic program over sets (`partition`), 3^m / 2 steps for m lines.
+4. Else, and where two of these blocks would leave from one node, each node makes its offer: what it could send, in
+   one shipment or in several. The dynamic program over amounts (`spread`) takes at most one offer of each.
+5. At a node where shipments get in each other's way (one takes the stock on hand and the other waits for a receipt,
+   one fills the slot) all ways to send one after another are tried (`_Contest`).
 
-1. Every line gets its *columns*: the alternatives (itself, from parts, a substitute) that some node has in full.
-2. Blocks are all choices of at most one column per line. The cost of each block by each route is one integer array
-   (blocks x routes): lines' costs add up, freight is the band of the block's weight, days cost what they cost.
-3. `best[B]` is the cheapest route of the blocks that serve exactly the set of lines B.
-4. `f[A] = min over B with the lowest line of A of best[B] + f[A without B]`: 3^m / 2 steps for m lines.
-5. Lines that wait are one more block; the plan is the cheapest over what waits.
-
-Exact for up to MOST_LINES lines that are not divided (ALGORITHMS section 1, engine R). Everything else - a line no
-node has in full, lines that compete for the same scarce stock, larger orders - goes to the MIP in `divide`. The MIP
-also takes over when two blocks of the best partition leave from the same node, since they may share stock or slot.
+Larger orders go to the MIP in `divide`: more than MOST_LINES lines, or amounts of more than MOST_STATES states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from math import prod
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import LineSplit
-from poolwise.core.sourcing.build import Block, Piece, build, leave
+from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution, take
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.divide import divide
-from poolwise.core.sourcing.options import Alternative, Atlas, OpenRoute, Options, Shelf, carries, ready_on
-from poolwise.core.sourcing.partition import Limits, partition
+from poolwise.core.sourcing.options import Alternative, Atlas, Dock, OpenRoute, Options, Shelf, carries, draw, ready_on
+from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Limits, Offer, Spread, partition, spread
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Problem
-from poolwise.core.sourcing.routes import Need
+from poolwise.core.sourcing.routes import Need, Taken, book
 from poolwise.core.values import Cost, Quantity
 
-MOST_LINES: Final = 8
-MOST_BLOCKS: Final = 6_561
-NEVER: Final = 1 << 55
-"""More than any cost: what is infinite in the arrays. Larger real costs are planned by the MIP."""
+MOST_LINES: Final = 9
+MOST_BLOCKS: Final = 8_192
+MOST_STATES: Final = 4_096
+MOST_STEPS: Final = 30_000_000
+"""States x amounts offered in the dynamic program over amounts; more would take longer than the MIP."""
 
-Ints = NDArray[np.int64]
+MOST_TRIALS: Final = 20_000
+"""Shipments tried at nodes where they get in each other's way."""
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A line served in full by one alternative: cost and first day by route, and what it weighs and takes."""
-
-    line: int
-    piece: Piece
-    cost: Ints
-    ready: Ints | None
-    weight_ug: int
+HEAVIEST_UG: Final = 1 << 60
 
 
 def solve(problem: Problem, atlas: Atlas) -> Plan:
     """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits."""
     options = Options(atlas, problem)
-    demand = [(options.lines[no], quantity) for no, quantity in problem.demand.open]
-    columns = _columns(options, demand) if len(demand) <= MOST_LINES else None
-    if columns is None:
-        return divide(options)
-    blocks = _Blocks(options, demand, columns)
-    chosen = blocks.cheapest() if blocks.small_enough else None
+    chosen = _chosen(options)
     return divide(options) if chosen is None else build(options, chosen)
 
 
-def _columns(options: Options, demand: list[tuple[Line, Quantity]]) -> list[list[Column]] | None:
-    """The columns of every line; None when the lines are not independent, or one has to be divided."""
-    columns: list[list[Column]] = []
-    wanted: dict[str, int] = {}
-    for place, (line, quantity) in enumerate(demand):
-        found, divisible = _line_columns(options, place, line, quantity)
-        if divisible:
-            return None
-        columns.append(found)
-        for column in {piece.item.code: piece for c in found for piece in c.piece.sent}.values():
-            wanted[column.item.code] = wanted.get(column.item.code, 0) + 1
-    shared = [item for item, lines in wanted.items() if lines > 1]
-    if shared and not _enough_for_all(options, columns, shared):
+def _chosen(options: Options) -> list[Block] | None:
+    """The blocks of the cheapest plan; None when that is left to the MIP."""
+    demand = options.problem.demand.open
+    if len(demand) > MOST_LINES:
         return None
-    return columns
-
-
-def _enough_for_all(options: Options, columns: list[list[Column]], shared: list[str]) -> bool:
-    """Whether every shelf that could serve one of the lines holds, on hand, what all of them together want."""
-    for item in shared:
-        total = 0
-        for line_columns in columns:
-            total += max(
-                (sum(p.quantity for p in c.piece.sent if p.item.code == item) for c in line_columns), default=0
-            )
-        for shelf in options.shelves(item).values():
-            if len(shelf) > 1 or shelf[0].ready or shelf[0].quantity < total:
-                return False
-    return True
-
-
-def _line_columns(options: Options, place: int, line: Line, quantity: Quantity) -> tuple[list[Column], bool]:
-    """The columns of a line, and whether its quantity may be divided."""
-    split = options.terms.line_split
-    offered = options.alternatives(line, quantity)
-    if (offered and split == LineSplit.ALWAYS) or any(alternative.across_nodes for alternative in offered):
-        return [], True
-    found: list[Column] = []
-    whole = False
-    for alternative in offered:
-        column, on_hand = _column(options, place, line, quantity, alternative)
-        whole |= on_hand
-        if column is not None:
-            found.append(column)
-    return found, bool(offered) and not whole and split == LineSplit.WHEN_SHORT
-
-
-def _column(
-    options: Options, place: int, line: Line, quantity: Quantity, alternative: Alternative
-) -> tuple[Column | None, bool]:
-    """The column of an alternative, None where no node ever has all of it; and whether some node has it on hand."""
-    sent = options.goods(line, alternative, quantity)
-    if sent is None:
-        return None, False
-    shelves = [options.shelves(goods.item.code) for goods in sent]
-    piece = Piece(line, alternative, quantity, sent)
-    plain = not any(goods.item.requires or goods.item.length_mm for goods in sent)
-    cost = [NEVER] * len(options.access.routes)
-    ready: dict[int, int] = {}
-    on_hand = False
-    for node in shelves[0] if len(sent) == 1 else [node for node in shelves[0] if all(node in s for s in shelves)]:
-        day = _ready(shelves, sent, node)
-        if day is None:
-            continue
-        ways = options.by_node[node]
-        if not plain:
-            ways = [way for way in ways if all(carries(way.route, goods.item) for goods in sent)]
-            if not ways:
-                continue
-        at_node = piece.cost_at(options, ways[0].route.node)
-        if not -NEVER < at_node < NEVER:
-            return None, False
-        on_hand |= not day
-        for way in ways:
-            cost[way.index] = at_node + options.prices.passing(way.route, sent) if way.route.via else at_node
-            if day:
-                ready[way.index] = day
-    weight_ug = sum(goods.weight_ug for goods in sent)
-    days = np.array([ready.get(index, 0) for index in range(len(cost))], dtype=np.int64) if ready else None
-    return Column(place, piece, np.array(cost, dtype=np.int64), days, weight_ug), on_hand
-
-
-def _ready(shelves: list[dict[str, Shelf]], sent: tuple[Sent, ...], node: str) -> int | None:
-    """First day (0 = at once) on which a node has everything; None when it never has."""
-    latest = 0
-    for offers, goods in zip(shelves, sent, strict=True):
-        day = ready_on(offers[node], goods.quantity)
-        if day is None:
+    lines: list[Wanted] = []
+    for no, quantity in demand:
+        line = _wanted(options, no, quantity)
+        if line is None:
             return None
-        latest = max(latest, day)
-    return latest
+        lines.append(line)
+    if not any(line.portions for line in lines):
+        return []
+    if prod(1 + len(line.portions) for line in lines) > MOST_BLOCKS or _largest(lines) > HEAVIEST_UG:
+        return None
+    blocks = _Blocks(options, lines)
+    chosen = None
+    if not any(line.axes for line in lines) and not _compete(options, lines):
+        chosen = _by_sets(blocks)
+    return _by_nodes(blocks) if chosen is None else chosen
+
+
+def _largest(lines: Sequence[Wanted]) -> int:
+    """A number that no weight or quantity in a block is more than."""
+    return sum(
+        max((max(goods.weight_ug, goods.quantity) for portion in line.portions for goods in portion.goods()), default=0)
+        for line in lines
+    ) * 4
+
+
+# --- portions
+
+
+class Portion(NamedTuple):
+    """What one shipment may carry of a line.
+
+    `steps` is how far that takes the line on each of its axes, `served` how much of it counts here, `complete` whether
+    that is all of it. `at_node` is by node what drawing it costs, and the penalty of a substitute; NEVER where the
+    node has not got it. `ready` is by node the first day, where that is not at once.
+    """
+
+    pieces: tuple[Piece, ...]
+    steps: tuple[int, ...]
+    served: Quantity
+    complete: bool
+    at_node: list[Cost]
+    ready: Mapping[int, int]
+
+    def goods(self) -> list[Sent]:
+        """All that leaves."""
+        return [goods for piece in self.pieces for goods in piece.sent]
+
+
+class Wanted(NamedTuple):
+    """A line that is to be served, by which alternatives and in what portions.
+
+    `axes` is empty where one shipment serves all of it or nothing. Else the first counts what is served by
+    alternatives that leave in one shipment, and each further one the units of a part of a kit across nodes; `sets` are
+    the units of each part that make the line complete.
+    """
+
+    line: Line
+    quantity: Quantity
+    alternatives: tuple[Alternative, ...]
+    portions: list[Portion]
+    axes: tuple[int, ...] = ()
+    divisible: bool = False
+
+
+def _wanted(options: Options, no: int, quantity: Quantity) -> Wanted | None:
+    """A line with its portions; None when these are too many."""
+    line, split = options.lines[no], options.terms.line_split
+    offered = options.alternatives(line, quantity)
+    portions: list[Portion] = []
+    on_hand = False
+    for alternative in offered:
+        sent = options.goods(line, alternative, quantity)
+        if sent is not None:
+            portion = _portion(options, (Piece(line, alternative, quantity, sent),), (1,), quantity, complete=True)
+            if portion is not None:
+                portions.append(portion)
+                on_hand = on_hand or _is_on_hand(options, portion)
+    wanted = Wanted(line, quantity, offered, portions)
+    across = next((alternative for alternative in offered if alternative.across_nodes), None)
+    divisible = split == LineSplit.ALWAYS or (split == LineSplit.WHEN_SHORT and not on_hand)
+    if divisible and offered and (quantity > 1 or across):
+        return _divided(options, wanted, across)
+    return _in_parts(options, wanted, across) if across and len(across.needs) > 1 else wanted
+
+
+def _portion(
+    options: Options, pieces: tuple[Piece, ...], steps: tuple[int, ...], served: Quantity, complete: bool
+) -> Portion | None:
+    """The portion of these pieces; None where no node ever has all of it."""
+    at_node: list[Cost] = []
+    ready: dict[int, int] = {}
+    for piece in pieces:
+        penalty = substitution(options, piece)
+        for goods in piece.sent:
+            costs = _drawn(options, piece, goods, penalty, ready)
+            at_node = _both(at_node, costs) if at_node else costs
+            penalty = 0
+    return Portion(pieces, steps, served, complete, at_node, ready) if min(at_node, default=NEVER) < NEVER else None
+
+
+def _both(some: Sequence[Cost], more: Sequence[Cost]) -> list[Cost]:
+    return [NEVER if NEVER in pair else sum(pair) for pair in zip(some, more, strict=True)]
+
+
+def _drawn(options: Options, piece: Piece, goods: Sent, penalty: Cost, ready: dict[int, int]) -> list[Cost]:
+    """By node: the penalty and what drawing goods of a piece costs; notes in `ready` the days that are not at once."""
+    nodes, free_from = options.access.nodes, options.access.drawing_is_free_from
+    quantity = goods.quantity
+    costs = [NEVER] * len(nodes)
+    for node, shelf in options.shelves(goods.item.code).items():
+        first = shelf[0]
+        if first.quantity >= quantity and not first.ready and free_from is not None and first.available >= free_from:
+            costs[nodes[node]] = penalty
+            continue
+        day = ready_on(shelf, quantity)
+        if day is not None:
+            place = nodes[node]
+            costs[place] = min(NEVER, penalty + sum(drawing(options, piece, goods, draw(shelf, quantity))))
+            if day:
+                ready[place] = max(day, ready.get(place, 0))
+    return costs
+
+
+def _is_on_hand(options: Options, portion: Portion) -> bool:
+    """Whether a node with a route left for it has all of a portion on hand."""
+    goods = portion.goods()
+    return any(
+        cost < NEVER
+        and place not in portion.ready
+        and any(all(carries(way.route, each.item) for each in goods) for way in options.by_node.get(node, ()))
+        for (node, place), cost in zip(options.access.nodes.items(), portion.at_node, strict=True)
+    )
+
+
+def _in_parts(options: Options, wanted: Wanted, kit: Alternative) -> Wanted:
+    """A line that is served whole, where each part of a kit may leave in a shipment of its own."""
+    line, quantity = wanted.line, wanted.quantity
+    nothing = tuple(0 for _ in kit.needs)
+    found = [p._replace(steps=(1, *nothing)) for p in wanted.portions if p.pieces[0].alternative is not kit]
+    for chosen in product((0, 1), repeat=len(kit.needs)):
+        sent = _parts(options, kit, [taken * n * quantity for taken, (_, n) in zip(chosen, kit.needs, strict=True)])
+        if sent:
+            served = quantity if chosen[0] else 0
+            portion = _portion(options, (Piece(line, kit, 0, sent),), (0, *chosen), served, complete=all(chosen))
+            if portion is not None:
+                found.append(portion)
+    return wanted._replace(portions=found, axes=(2, *(2 for _ in kit.needs)))
+
+
+def _parts(options: Options, kit: Alternative, amounts: Sequence[Quantity]) -> tuple[Sent, ...]:
+    """Some amount of each part of a kit, nothing left out."""
+    items = options.catalog.items
+    pairs = [(items[code], amount) for (code, _), amount in zip(kit.needs, amounts, strict=True) if amount]
+    return tuple(Sent(item, amount, item.weight_of(amount)) for item, amount in pairs)
+
+
+def _divided(options: Options, wanted: Wanted, kit: Alternative | None) -> Wanted | None:
+    """A line of which a shipment may carry any amount, by several alternatives at once; None when that is too much."""
+    line, quantity = wanted.line, wanted.quantity
+    others = [alternative for alternative in wanted.alternatives if alternative is not kit]
+    needs = () if kit is None else kit.needs
+    most = [min(_most(options, c, quantity // a.per * n) // n for c, n in a.needs) for a in others]
+    most += [_most(options, code, quantity * n) for code, n in needs]
+    if prod(1 + each for each in most) > MOST_BLOCKS:
+        return None
+    found: list[Portion] = []
+    for chosen in product(*(range(1 + each) for each in most)):
+        counts, parts = chosen[: len(others)], chosen[len(others) :]
+        served = sum(count * other.per for count, other in zip(counts, others, strict=True))
+        if not any(chosen) or served > quantity:
+            continue
+        pieces: list[Piece] = []
+        for count, other in zip(counts, others, strict=True):
+            sent = options.goods(line, other, count * other.per) if count else None
+            if sent:
+                pieces.append(Piece(line, other, count * other.per, sent))
+        if kit is not None and any(parts):
+            pieces.append(Piece(line, kit, 0, _parts(options, kit, parts)))
+        sets = parts[0] // needs[0][1] if needs else 0
+        even = all(part == sets * n for part, (_, n) in zip(parts, needs, strict=True))
+        complete = even and served + sets == quantity
+        if line.together and not complete:
+            continue
+        portion = _portion(options, tuple(pieces), (served, *parts), served + sets, complete)
+        if portion is not None:
+            found.append(portion)
+    return wanted._replace(portions=found, axes=(quantity + 1, *(quantity * n + 1 for _, n in needs)), divisible=True)
+
+
+def _most(options: Options, code: str, wanted: Quantity) -> Quantity:
+    """How much of an item a node can at most give."""
+    shelves = options.shelves(code).values()
+    return min(wanted, max((sum(source.quantity for source in shelf) for shelf in shelves), default=0))
+
+
+# --- blocks
 
 
 class _Blocks:
-    """All blocks of an order's columns with their cost by route, and the search for the cheapest partition."""
+    """All blocks of an order with their cost by route, each as if it were the only shipment of its node.
 
-    def __init__(self, options: Options, demand: Sequence[tuple[Line, Quantity]], columns: list[list[Column]]) -> None:
+    Row 0 is the empty block; the portions of the first line are the fastest.
+    """
+
+    def __init__(self, options: Options, lines: list[Wanted]) -> None:
+        """At least one line has a portion."""
         self.options = options
-        self.demand = demand
-        self.full = (1 << len(demand)) - 1
-        count = 1
-        for line_columns in columns:
-            count *= 1 + len(line_columns)
-        self.small_enough = count <= MOST_BLOCKS
-        if self.small_enough:
-            self._enumerate(columns)
+        self.lines = lines
+        self.lattice = Lattice([size for line in lines for size in line.axes or (2,)])
+        self.states = self.by_row([[self._state(n, p.steps) for p in line.portions] for n, line in enumerate(lines)])
+        weights = [[sum(goods.weight_ug for goods in portion.goods()) for portion in line.portions] for line in lines]
+        self.weights = self.by_row(weights)
+        self.cost = self._cost()
+        heaviest = sum(max(each, default=0) for each in weights)
+        self.cost += options.access.tariff.price(self.weights, heaviest)
+        self.cost += options.openings.costs
+        # What is impossible for several reasons, or for one and at a credit, is simply impossible.
+        np.copyto(self.cost, NEVER, where=self.cost >= NEVER // 2)
+        self._correct_days()
 
-    def _enumerate(self, columns: list[list[Column]]) -> None:
-        """Rows of blocks, by doubling: what there was, and what there was with each column of the next line."""
-        cost = np.zeros((1, len(self.options.access.routes)), dtype=np.int64)
-        weight = np.zeros(1, dtype=np.int64)
-        ready: Ints | None = None
-        members: list[tuple[Column, ...]] = [()]
-        masks = [0]
-        for of_line in columns:
-            rows = len(masks)
-            costs, weights, readies = [cost], [weight], [ready]
-            for column in of_line:
-                costs.append(cost + column.cost)
-                weights.append(weight + column.weight_ug)
-                readies.append(_later(ready, column.ready, cost.shape))
-                members.extend((*member, column) for member in members[:rows])
-                masks.extend(mask | 1 << column.line for mask in masks[:rows])
-            if any(part is not None for part in readies):
-                ready = np.concatenate([np.zeros_like(cost) if part is None else part for part in readies])
-            cost, weight = np.concatenate(costs), np.concatenate(weights)
-        self.members, self.masks, self.cost, self.weight, self.ready = members, masks, cost, weight, ready
+    def by_row(self, amounts: Sequence[Sequence[int]]) -> Ints:
+        """By row the sum of what each portion, of each line, stands for."""
+        total = np.array([0, *amounts[0]], dtype=np.int64)
+        for of_line in amounts[1:]:
+            total = np.add.outer(np.array([0, *of_line], dtype=np.int64), total).ravel()
+        return total
 
-    def cheapest(self) -> list[Block] | None:
-        """The blocks of the cheapest plan; None when two of them leave from the same node (the MIP decides)."""
-        if not self.options.routes or len(self.masks) == 1:
-            return []
-        best = self._best_by_mask()
-        chosen = partition(best, self._limits())
-        ways = {way.index: way for way in self.options.routes}
-        nodes = [ways[best[mask][2]].route.node.code for mask in chosen]
-        if len(set(nodes)) < len(nodes):
-            return None
-        blocks = []
-        for mask in chosen:
-            _, row, way = best[mask]
-            ready = 0 if self.ready is None else int(self.ready[row, way])
-            pieces = tuple(column.piece for column in self.members[row])
-            blocks.append(Block(ways[way], pieces, ready))
-        return blocks
+    def _state(self, place: int, steps: Sequence[int]) -> int:
+        """The state of the lattice in which only that much is shipped of a line."""
+        first = sum(len(line.axes or (2,)) for line in self.lines[:place])
+        return sum(amount * stride for amount, stride in zip(steps, self.lattice.strides[first:], strict=False))
 
-    def _best_by_mask(self) -> dict[int, tuple[Cost, int, int]]:
-        """Cost, row and route of the cheapest block for each set of lines that one shipment can serve."""
-        total = self.cost + self.options.access.tariff.price(self.weight, NEVER)
-        self._add_leaving(total)
-        ways = total.argmin(axis=1).tolist()
-        amounts = total.min(axis=1).tolist()
-        best: dict[int, tuple[Cost, int, int]] = {}
-        for row, mask in enumerate(self.masks):
-            if mask and amounts[row] < NEVER and (mask not in best or amounts[row] < best[mask][0]):
-                best[mask] = (amounts[row], row, ways[row])
-        return best
+    def steps(self, row: int) -> tuple[int, ...]:
+        """How far a row takes the order on every axis."""
+        state = int(self.states[row])
+        return tuple(state // s % size for s, size in zip(self.lattice.strides, self.lattice.sizes, strict=True))
 
-    def _add_leaving(self, total: Ints) -> None:
-        """Add what opening a shipment and its days cost; NEVER where it cannot leave in time."""
-        simple = np.full(total.shape[1], NEVER, dtype=np.int64)
-        for way in self.options.routes:
-            waits = self.ready is not None and bool(self.ready[:, way.index].any())
-            if waits or any(slot.unit != CapacityUnit.ORDERS for slot in way.route.node.slots):
-                simple[way.index] = 0
-                self._add_by_block(total, way)
-            elif not way.route.node.slots or self.options.has_room(way):
-                simple[way.index] = self.options.first_cost(way)
+    def members(self, row: int) -> list[Portion]:
+        """The portions in a row."""
+        found: list[Portion] = []
+        for line in self.lines:
+            row, choice = divmod(row, 1 + len(line.portions))
+            if choice:
+                found.append(line.portions[choice - 1])
+        return found
+
+    def block(self, row: int, index: int) -> Block:
+        """What leaves by a route."""
+        way = self.options.openings.by_index[index]
+        assert way is not None
+        members = self.members(row)
+        ready = max(portion.ready.get(int(self.options.access.node_of[index]), 0) for portion in members)
+        return Block(way, tuple(piece for portion in members for piece in portion.pieces), ready)
+
+    def _cost(self) -> Ints:
+        """What the portions of each row cost at the origin of each route, and at the nodes it passes."""
+        access = self.options.access
+        portions = [portion for line in self.lines for portion in line.portions]
+        costs = np.array([portion.at_node for portion in portions], dtype=np.int64).take(access.node_of, axis=1)
+        costs += access.handling.per_line
+        goods = [(place, goods) for place, portion in enumerate(portions) for goods in portion.goods()]
+        for scale in sorted({each.item.scale for _, each in goods}):
+            alike = [(place, each) for place, each in goods if each.item.scale == scale]
+            prices = access.handling.price(
+                [each.quantity for _, each in alike], [each.weight_ug for _, each in alike], scale
+            )
+            if len(alike) == len(portions) == len(goods):
+                costs += prices
             else:
-                simple[way.index] = self._leaving_cost(way, 0, Need(1, 1, 1))
-        total += simple
+                np.add.at(costs, [place for place, _ in alike], prices)
+        for place, each in goods:
+            barred = access.carriage(each.item)
+            if barred is not None:
+                costs[place] += barred
+        total: Ints = np.zeros((1, len(access.routes)), dtype=np.int64)
+        begin = 0
+        for line in self.lines:
+            end = begin + len(line.portions)
+            nothing = np.zeros((1, 1, len(access.routes)), dtype=np.int64)
+            more = np.concatenate((nothing, costs[begin:end, None, :]))
+            total = (more + total).reshape(-1, len(access.routes))
+            begin = end
+        return total
 
-    def _add_by_block(self, total: Ints, way: OpenRoute) -> None:
-        """The same by a route whose day depends on what leaves: waiting for receipts, or by lines, units or weight."""
-        for row, member in enumerate(self.members):
-            if member and total[row, way.index] < NEVER:
-                need = need_of(len(member), [goods for c in member for goods in c.piece.sent])
-                ready = 0 if self.ready is None else int(self.ready[row, way.index])
-                total[row, way.index] += self._leaving_cost(way, ready, need)
+    def _correct_days(self) -> None:
+        """Where a block cannot leave on the first day, or may not find room then, its day depends on what it is."""
+        options, access = self.options, self.options.access
+        late = {place for line in self.lines for portion in line.portions for place in portion.ready}
+        tight = self.tight_docks(shipments=1)
+        if not late and not tight:
+            return
+        full = {index for dock in tight for index in dock.routes}
+        for way in options.routes:
+            place = int(access.node_of[way.index])
+            if place not in late and way.index not in full:
+                continue
+            first = options.prices.days(way.first, way.first, way.today, options.deadline)
+            for row in np.flatnonzero(self.cost[1:, way.index] < NEVER).tolist():
+                block = self.block(row + 1, way.index)
+                if block.ready or way.index in full:
+                    leaving = leave(options, way, block.ready, block.need(), options.taken)
+                    later = NEVER if leaving is None else leaving.cost - sum(amount for _, amount in first)
+                    self.cost[row + 1, way.index] = min(NEVER, int(self.cost[row + 1, way.index]) + later)
 
-    def _leaving_cost(self, way: OpenRoute, ready: int, need: Need) -> Cost:
-        leaving = leave(self.options, way, ready, need, self.options.taken)
+    def tight_docks(self, shipments: int) -> list[Dock]:
+        """Docks where so many shipments, in which every line may be, might not find room on the first day."""
+        docks = self.options.openings.docks
+        if not docks:
+            return []
+        goods = [each for line in self.lines for each in _at_most(self.options, line)]
+        need = need_of(len(self.lines), goods)
+        return [dock for dock in docks if not self.options.has_room(dock, need, shipments)]
+
+
+def _at_most(options: Options, line: Wanted) -> list[Sent]:
+    """Goods that take at least as much capacity as all shipments of a line can."""
+    if not line.divisible:
+        return [goods for portion in line.portions for goods in portion.goods()]
+    full = [options.goods(line.line, each, line.quantity // each.per * each.per) for each in line.alternatives]
+    return [goods for sent in full if sent for goods in sent]
+
+
+# --- lines that are served whole: sets
+
+
+def _compete(options: Options, lines: Sequence[Wanted]) -> bool:
+    """Whether lines want the same item, and a node may not have enough of it on hand for all of them."""
+    wanted: dict[str, Quantity] = {}
+    shared: dict[str, None] = {}
+    for line in lines:
+        own: dict[str, Quantity] = {}
+        for portion in line.portions:
+            for goods in portion.goods():
+                own[goods.item.code] = max(goods.quantity, own.get(goods.item.code, 0))
+        for code, quantity in own.items():
+            if code in wanted:
+                shared[code] = None
+            wanted[code] = wanted.get(code, 0) + quantity
+    return any(
+        shelf[0].ready or shelf[0].quantity < wanted[code]
+        for code in shared
+        for shelf in options.shelves(code).values()
+    )
+
+
+def _by_sets(blocks: _Blocks) -> list[Block] | None:
+    """The blocks of the cheapest plan; None when two of them may be in each other's way."""
+    access = blocks.options.access
+    ways = blocks.cost.argmin(axis=1).tolist()
+    costs = blocks.cost.min(axis=1).tolist()
+    best, rows = [NEVER] * blocks.lattice.states, [0] * blocks.lattice.states
+    for row, state in enumerate(blocks.states.tolist()):
+        if costs[row] < best[state]:
+            best[state], rows[state] = costs[row], row
+    found = [blocks.block(rows[mask], ways[rows[mask]]) for mask in partition(best, _limits(blocks))]
+    indexes = [block.way.index for block in found]
+    nodes = [int(access.node_of[index]) for index in indexes]
+    if len(set(nodes)) < len(nodes):
+        # By different routes they may leave from one node, if there is room for both.
+        may_fill = any(block.way.route.node.slots for block in found) and (
+            bool(blocks.tight_docks(len(found))) or any(block.ready for block in found)
+        )
+        if len(set(indexes)) < len(indexes) or may_fill:
+            return None
+    return found
+
+
+def _limits(blocks: _Blocks) -> Limits:
+    options, terms = blocks.options, blocks.options.terms
+    least_value = max(0, terms.min_shipment_value.times(1))
+    return Limits(
+        waiting=[_waiting(options, line, line.quantity) for line in blocks.lines],
+        split_cost=options.prices.split(terms),
+        most=terms.max_shipments,
+        complete=terms.ship_complete,
+        together=[sum(1 << place for place in group) for group in _groups(blocks.lines)],
+        values=[_value(options, line, line.quantity) for line in blocks.lines] if least_value else (),
+        least_value=least_value,
+    )
+
+
+def _groups(lines: Sequence[Wanted]) -> list[list[int]]:
+    """Places of the lines that belong together, by group."""
+    groups: dict[str, list[int]] = {}
+    for place, line in enumerate(lines):
+        if line.line.together:
+            groups.setdefault(line.line.together, []).append(place)
+    return list(groups.values())
+
+
+def _waiting(options: Options, line: Wanted, quantity: Quantity) -> Cost:
+    return options.prices.waiting(options.catalog.items[line.line.item], quantity) if quantity else 0
+
+
+def _value(options: Options, line: Wanted, quantity: Quantity) -> Cost:
+    on = options.problem.facts.at.date()
+    return options.prices.value(line.line, options.catalog.items[line.line.item], quantity, on)
+
+
+# --- lines that are divided, or in each other's way: amounts
+
+
+class _NodeOffer(NamedTuple):
+    """What a node offers, and the blocks behind each of its amounts."""
+
+    offer: Offer
+    blocks: Callable[[int], list[Block]]
+
+
+def _by_nodes(blocks: _Blocks) -> list[Block] | None:
+    """The blocks of the cheapest plan; None when there is too much to try."""
+    lattice = blocks.lattice
+    if lattice.states > MOST_STATES:
+        return None
+    lawful = _lawful(blocks)
+    split = blocks.options.prices.split(blocks.options.terms)
+    best = np.minimum.reduceat(blocks.cost, blocks.options.access.first_of, axis=1)
+    contested = _contested(blocks)
+    trials = MOST_TRIALS
+    offers: list[_NodeOffer] = []
+    for code, place in blocks.options.access.nodes.items():
+        rows = np.flatnonzero(lawful & (best[:, place] < NEVER))
+        if not len(rows):
+            continue
+        if code in contested:
+            contest = _Contest(blocks, code, rows.tolist(), trials)
+            found = contest.offer(split)
+            if found is None:
+                return None
+            trials -= contest.trials
+        else:
+            found = _plain_offer(blocks, place, rows, split)
+        if len(found.offer.states):
+            offers.append(found)
+    if lattice.states * sum(len(found.offer.states) for found in offers) > MOST_STEPS:
+        return None
+    taken = spread(lattice, [found.offer for found in offers], _finals(blocks), blocks.options.terms.max_shipments)
+    return [block for node, place in taken for block in offers[node].blocks(place)]
+
+
+def _lawful(blocks: _Blocks) -> NDArray[np.bool_]:
+    """The rows that may be a shipment beside others: lines that belong together whole, and worth enough.
+
+    A shipment of the whole order is the only part there is, whatever it is worth.
+    """
+    options, lines = blocks.options, blocks.lines
+    lawful: NDArray[np.bool_] = np.ones(len(blocks.weights), dtype=np.bool_)
+    lawful[0] = False
+    for group in _groups(lines):
+        present = blocks.by_row([[int(n in group) for _ in line.portions] for n, line in enumerate(lines)])
+        whole = blocks.by_row([[int(n in group and p.complete) for p in line.portions] for n, line in enumerate(lines)])
+        lawful &= (present == whole) & ((present == 0) | (present == len(group)))
+    least = options.terms.min_shipment_value.times(1)
+    if least > 0:
+        worth = blocks.by_row([[_value(options, line, p.served) for p in line.portions] for line in lines])
+        complete = blocks.by_row([[int(p.complete) for p in line.portions] for line in lines])
+        lawful &= (worth >= least) | (complete == len(lines))
+    return lawful
+
+
+def _finals(blocks: _Blocks) -> Ints:
+    """By state: what waits costs, less the split that the first shipment is not; NEVER where it may not be all."""
+    options, terms = blocks.options, blocks.options.terms
+    least = terms.min_shipment_value.times(1)
+    costs: Ints = np.zeros(1, dtype=np.int64)
+    waiting, values = costs, costs
+    for line in blocks.lines:
+        # The first axis is the fastest.
+        left = [_left(line, amounts[::-1]) for amounts in product(*map(range, reversed(line.axes or (2,))))]
+        own = [NEVER if quantity is None else _waiting(options, line, quantity) for quantity in left]
+        costs = np.minimum(np.add.outer(np.array(own, dtype=np.int64), costs).ravel(), NEVER)
+        waiting = np.add.outer(np.array([quantity or 0 for quantity in left], dtype=np.int64), waiting).ravel()
+        if least > 0:
+            own = [_value(options, line, quantity or 0) for quantity in left]
+            values = np.add.outer(np.array(own, dtype=np.int64), values).ravel()
+    if terms.ship_complete:
+        costs[1:][waiting[1:] > 0] = NEVER
+    if least > 0:
+        costs[1:][(waiting[1:] > 0) & (values[1:] < least)] = NEVER
+    costs[1:] -= options.prices.split(terms)
+    return costs * TIES
+
+
+def _left(line: Wanted, amounts: Sequence[Quantity]) -> Quantity | None:
+    """What waits of a line when that much is shipped along its axes; None when kits would be left incomplete."""
+    if not line.divisible:
+        served, *parts = amounts
+        if len(dict.fromkeys(parts)) > 1 or (served and any(parts)):
+            return None
+        return 0 if served or any(parts) else line.quantity
+    served, *parts = amounts
+    if parts:
+        needs = next(alternative.needs for alternative in line.alternatives if alternative.across_nodes)
+        sets = parts[0] // needs[0][1]
+        if any(part != sets * n for part, (_, n) in zip(parts, needs, strict=True)):
+            return None
+        served += sets
+    return line.quantity - served if served <= line.quantity else None
+
+
+def _contested(blocks: _Blocks) -> frozenset[str]:
+    """Nodes where shipments may get in each other's way: by stock that is short or not there yet, or by slots."""
+    options = blocks.options
+    most: dict[str, Quantity] = {}
+    users: dict[str, int] = {}
+    for line in blocks.lines:
+        for alternative in line.alternatives:
+            for code, count in alternative.needs:
+                most[code] = most.get(code, 0) + line.quantity // alternative.per * count
+                users[code] = users.get(code, 0) + 1
+    by_several_ways = any(len(line.alternatives) > 1 for line in blocks.lines)
+    # Where one more than one by each route finds room, none has to leave on another day than the first.
+    most_ways = max(len(ways) for ways in options.by_node.values())
+    found = {dock.node.code for dock in blocks.tight_docks(most_ways + 1)}
+    for node, ways in options.by_node.items():
+        for code, quantity in most.items():
+            shelf = options.shelves(code).get(node, ())
+            if not shelf or (not shelf[0].ready and shelf[0].quantity >= quantity):
+                continue
+            in_turn = len(ways) > 1 and (len(shelf) > 1 or by_several_ways)
+            if in_turn or users[code] > 1 or _waits_for_receipts(shelf, quantity):
+                found.add(node)
+    return frozenset(found)
+
+
+def _waits_for_receipts(shelf: Shelf, quantity: Quantity) -> bool:
+    for source in shelf:
+        if quantity <= 0:
+            return False
+        if source.ready:
+            return True
+        quantity -= source.quantity
+    return False
+
+
+def _plain_offer(blocks: _Blocks, place: int, rows: Ints, split: Cost) -> _NodeOffer:
+    """What a node offers where shipments by its routes, one each, are not in each other's way."""
+    access = blocks.options.access
+    own = np.flatnonzero(access.node_of == place)
+    costs = blocks.cost[np.ix_(rows, own)]
+    ways = own[costs.argmin(axis=1)]
+    states = blocks.states.take(rows)
+    single = Offer(states, (costs.min(axis=1) + split) * TIES + 1, np.ones(len(rows), dtype=np.int64))
+
+    def alone(entry: int) -> list[Block]:
+        return [blocks.block(int(rows[entry]), int(ways[entry]))]
+
+    if len(own) == 1 or len(rows) < 2:
+        return _NodeOffer(single, alone)
+    several = Spread(blocks.lattice, most=len(own))
+    for column in range(len(own)):
+        several.add(Offer(states, (np.minimum(costs[:, column], NEVER) + split) * TIES + 1, single.shipments))
+    reach = _in_stock(blocks, place)
+    found = [
+        (count, state)
+        for count in range(2, len(own) + 1)
+        for state in np.flatnonzero(reach & (several.sums[count, :-1] < several.sums[count - 1, :-1])).tolist()
+    ]
+    if not found:
+        return _NodeOffer(single, alone)
+    counts, more = (np.array(each, dtype=np.int64) for each in zip(*found, strict=True))
+    offer = Offer(
+        np.concatenate((states, more)),
+        np.concatenate((single.costs, several.sums[counts, more])),
+        np.concatenate((single.shipments, counts)),
+    )
+
+    def together(entry: int) -> list[Block]:
+        if entry < len(rows):
+            return alone(entry)
+        taken = several.walk(*found[entry - len(rows)])
+        return [blocks.block(int(rows[row]), int(own[column])) for column, row in taken]
+
+    return _NodeOffer(offer, together)
+
+
+def _in_stock(blocks: _Blocks, place: int) -> NDArray[np.bool_]:
+    """The states a node has the stock for, where every line is served by one alternative."""
+    found: NDArray[np.bool_] = np.ones(blocks.lattice.states, dtype=np.bool_)
+    axis = 0
+    for line in blocks.lines:
+        for _ in line.axes or (2,):
+            there = [portion.steps[0] for portion in line.portions if portion.at_node[place] < NEVER]
+            found &= blocks.lattice.amounts(axis) <= max(there, default=0)
+            axis += 1
+    return found
+
+
+class _Candidate(NamedTuple):
+    """A block that a node could send, and what is asked of it again and again."""
+
+    row: int
+    portions: list[Portion]
+    pieces: tuple[Piece, ...]
+    steps: tuple[int, ...]
+    need: Need
+
+
+class _Contest:
+    """All that a node can send where shipments get in each other's way, tried one after another.
+
+    Shipments are tried in the order of their numbers: each draws what those before it left, and leaves on the first
+    day on which all of it is there and they left room. None can leave earlier beside those that come after it, since
+    these leave on later days or by later routes of the day.
+    """
+
+    def __init__(self, blocks: _Blocks, node: str, rows: Sequence[int], most_trials: int) -> None:
+        self.trials = 0
+        self._most_trials = most_trials
+        self._blocks = blocks
+        self._options = blocks.options
+        self._node = node
+        self._ways = blocks.options.by_node[node]
+        self._candidates = [self._candidate(row) for row in rows]
+        self._fixed: dict[tuple[int, int], Cost] = {}
+        self._best: dict[tuple[tuple[int, ...], int], tuple[Cost, list[Block]]] = {}
+
+    def offer(self, split: Cost) -> _NodeOffer | None:
+        """What the node offers; None when there is too much to try."""
+        taken = {key: amount for key, amount in self._options.taken.items() if key[0] == self._node}
+        self._extend((0, 0), tuple(0 for _ in self._blocks.lattice.sizes), {}, taken, 0, [])
+        if self.trials > self._most_trials:
+            return None
+        strides = self._blocks.lattice.strides
+        if not self._best:
+            return _NodeOffer(Offer(*(np.zeros(0, dtype=np.int64) for _ in range(3))), lambda _: [])
+        states = [sum(a * b for a, b in zip(amounts, strides, strict=True)) for amounts, _ in self._best]
+        counts = [count for _, count in self._best]
+        costs = [(cost + split * count) * TIES + count for (_, count), (cost, _) in self._best.items()]
+        found = [sent for _, sent in self._best.values()]
+        offer = Offer(*(np.array(each, dtype=np.int64) for each in (states, costs, counts)))
+        return _NodeOffer(offer, lambda entry: found[entry])
+
+    def _candidate(self, row: int) -> _Candidate:
+        portions = self._blocks.members(row)
+        pieces = tuple(piece for portion in portions for piece in portion.pieces)
+        need = need_of(len(portions), [goods for piece in pieces for goods in piece.sent])
+        return _Candidate(row, portions, pieces, self._blocks.steps(row), need)
+
+    def _extend(
+        self,
+        last: tuple[int, int],
+        amounts: tuple[int, ...],
+        left: Mapping[str, Shelf],
+        taken: Taken,
+        cost: Cost,
+        sent: list[Block],
+    ) -> None:
+        """Try every shipment that may come next, after the one numbered by day and route as `last`."""
+        for candidate in self._candidates:
+            after = tuple(a + b for a, b in zip(amounts, candidate.steps, strict=True))
+            if any(amount >= size for amount, size in zip(after, self._blocks.lattice.sizes, strict=True)):
+                continue
+            self.trials += 1
+            if self.trials > self._most_trials:
+                return
+            drawn = self._drawn(candidate, left)
+            if drawn is None:
+                continue
+            ready, for_stock, rest = drawn
+            for way in self._ways:
+                if self._blocks.cost[candidate.row, way.index] >= NEVER:
+                    continue
+                for leaving, window in self._leavings(way, ready, candidate.need, taken):
+                    number = (leaving.departure.ships, way.index)
+                    if number <= last:
+                        continue
+                    total = cost + for_stock + self._fixed_cost(candidate, way) + leaving.cost
+                    sequence = [*sent, Block(way, candidate.pieces, leaving.departure.ships, window)]
+                    known = self._best.get((after, len(sequence)))
+                    if known is None or total < known[0]:
+                        self._best[after, len(sequence)] = (total, sequence)
+                    booked = dict(taken)
+                    for booking in leaving.bookings:
+                        key = (booking.node, booking.day.toordinal(), booking.slot)
+                        booked[key] = booked.get(key, 0) + booking.quantity
+                    self._extend(number, after, rest, booked, total, sequence)
+
+    def _drawn(self, candidate: _Candidate, left: Mapping[str, Shelf]) -> tuple[int, Cost, dict[str, Shelf]] | None:
+        """First day, cost and what is left when a shipment draws its goods; None when they are not there."""
+        rest = dict(left)
+        ready, cost = 0, 0
+        for piece in candidate.pieces:
+            for goods in piece.sent:
+                code = goods.item.code
+                shelf = rest[code] if code in rest else self._options.shelves(code).get(self._node, ())
+                day = ready_on(shelf, goods.quantity)
+                if day is None:
+                    return None
+                taken, rest[code] = take(shelf, goods.quantity)
+                ready = max(ready, day)
+                cost += sum(drawing(self._options, piece, goods, taken))
+        return ready, cost, rest
+
+    def _leavings(
+        self, way: OpenRoute, ready: int, need: Need, taken: Taken
+    ) -> Iterator[tuple[Leaving, tuple[int, ...] | None]]:
+        """The departure on the first day with room, once for each window of the day that has it."""
+        leaving = leave(self._options, way, ready, need, taken)
         if leaving is None:
-            return NEVER
-        opening = sum(amount for _, amount in self.options.prices.opening(way.route))
-        return leaving.cost + opening + self.options.prices.node(way.penalty)[1]
+            return
+        node, day = way.route.node, leaving.departure.ships
+        if not node.slots or not self._options.terms.policy.capacity_is_hard:
+            yield leaving, None
+            return
+        for window in way.departures.windows(day):
+            bookings = book(node, day, [window], need, taken, hard=True)
+            if bookings is not None:
+                yield leaving._replace(bookings=bookings), window
 
-    def _limits(self) -> Limits:
-        options, terms = self.options, self.options.terms
-        on = options.problem.facts.at.date()
-        values = [options.prices.value(ln, options.catalog.items[ln.item], qty, on) for ln, qty in self.demand]
-        labels = sorted({line.together for line, _ in self.demand if line.together})
-        groups = tuple(
-            sum(1 << place for place, (line, _) in enumerate(self.demand) if line.together == label)
-            for label in labels
-        )
-        return Limits(
-            full=self.full,
-            waiting=tuple(options.prices.waiting(options.catalog.items[ln.item], qty) for ln, qty in self.demand),
-            split_cost=options.prices.split(2),
-            most=terms.max_shipments,
-            complete=terms.ship_complete,
-            together=groups,
-            values=tuple(values),
-            least_value=terms.min_shipment_value.times(1),
-        )
-
-
-def _later(ready: Ints | None, own: Ints | None, shape: tuple[int, ...]) -> Ints | None:
-    if own is None:
-        return ready
-    return np.broadcast_to(own, shape) if ready is None else np.maximum(ready, own)
+    def _fixed_cost(self, candidate: _Candidate, way: OpenRoute) -> Cost:
+        """What a shipment costs whatever it draws and whenever it leaves."""
+        key = (candidate.row, way.index)
+        known = self._fixed.get(key)
+        if known is None:
+            prices, route = self._options.prices, way.route
+            goods = [portion.goods() for portion in candidate.portions]
+            weight_ug = sum(each.weight_ug for sent in goods for each in sent)
+            freight = prices.freight(route, weight_ug)
+            assert freight is not None, "the block is carried by this route"
+            parts = [*freight, *prices.opening(route), prices.carbon(route, weight_ug)[1], prices.node(way.penalty)]
+            known = sum(amount for _, amount in parts)
+            known += sum(prices.leaving(route.node, sent) + prices.passing(route, sent) for sent in goods)
+            known += sum(substitution(self._options, piece) for piece in candidate.pieces)
+            self._fixed[key] = known
+        return known

@@ -1,31 +1,37 @@
 """Every way a line could be served, and the reason where a way is closed (docs/sourcing.md, "Routes" and "Stock").
 
 `Atlas` keeps what an edition and a policy version make of a destination, for all orders; `Options` is one order's
-view of it with the facts of its decision: open routes, what each node could give each line, and what that costs.
+view of it with the facts of its decision: the routes left, what each node could give each line, and what that costs.
+Whatever is remembered here between orders never changes an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import numpy as np
+
 from poolwise.core.catalog import Catalog, Item, Substitution
 from poolwise.core.edition.build import Edition
-from poolwise.core.network import Network, Node, NodeStatus, Pool
+from poolwise.core.network import CapacityUnit, Network, Node, NodeStatus, Pool
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import CompiledPolicy, OrderFacts, RouteFacts, route_facts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.costs import Prices, Sent, deadline, weight_of
+from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.plan import Elimination, Unserved
-from poolwise.core.sourcing.problem import Place, Problem, StockFact
+from poolwise.core.sourcing.problem import Place, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, book, routes_to
-from poolwise.core.sourcing.tariff import Tariff
+from poolwise.core.sourcing.tariff import Handling, Tariff
 from poolwise.core.values import Cost, Quantity, ServiceLevel
 
-MOST_CACHED: Final = 100_000
+MOST_STANDINGS: Final = 1_000_000
+MOST_REMEMBERED: Final = 100_000
+"""Limits of the memories; at its limit one forgets everything and starts again."""
 
 
 class Source(NamedTuple):
@@ -83,22 +89,48 @@ class OpenRoute:
         return self.departures.local.toordinal()
 
 
+class Dock(NamedTuple):
+    """The slots that shipments by some routes of a node book on their first day; none where there is no window."""
+
+    node: Node
+    day: int
+    window: tuple[int, ...]
+    routes: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """The routes left for orders of one kind at an instant.
+
+    `costs` is, by route, what a shipment on its first day costs whatever is in it; NEVER where a route is not left.
+    """
+
+    ways: tuple[OpenRoute, ...]
+    by_node: Mapping[str, tuple[OpenRoute, ...]]
+    by_index: tuple[OpenRoute | None, ...]
+    closed: tuple[tuple[Route, Elimination, str], ...]
+    costs: Ints
+    docks: tuple[Dock, ...]
+
+
 @dataclass(slots=True)
 class Timetable:
-    """The routes of an access that leave at all, for orders decided at one instant."""
+    """The routes of an access that leave at all, for orders decided from an instant until another."""
 
-    at: datetime
+    since: datetime
+    until: datetime
     ways: tuple[OpenRoute, ...]
     idle: tuple[Route, ...]
-    first_costs: dict[tuple[int, int | None], Cost] = field(default_factory=dict)
+    openings: dict[Hashable, Openings] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Access:
     """What orders of one kind may use: routes, those closed to them with the reason, pools by rank.
 
-    The rest is remembered as it is worked out, and never changes an answer: how positions stand, what handling a
-    quantity of an item costs by node, what rules may read of a route, and the timetable of the newest instant.
+    `nodes` are the origins of the routes, in their order; `node_of` gives the place of each route's origin in it and
+    `first_of` the first route of each. `drawing_is_free_from` is the stock of a group from which taking its units
+    costs nothing; None where pools have a price.
     """
 
     routes: tuple[Route, ...]
@@ -106,10 +138,15 @@ class Access:
     pools: Mapping[str, int]
     pools_closed: Mapping[str, Elimination]
     tariff: Tariff
-    drawing_is_free: bool
-    standings: dict[int, Standing | None] = field(default_factory=dict)
-    handling: dict[tuple[str, Quantity, int], dict[str, Cost]] = field(default_factory=dict)
+    handling: Handling
+    nodes: Mapping[str, int]
+    node_of: Ints
+    first_of: Ints
+    drawing_is_free_from: Quantity | None
+    lengths_matter: bool
+    standings: dict[int, Standing | None]
     facts: dict[tuple[str, ...], RouteFacts] = field(default_factory=dict)
+    carried: dict[Hashable, Ints | None] = field(default_factory=dict)
     timetable: Timetable | None = None
 
     def facts_of(self, route: Route, level: ServiceLevel) -> RouteFacts:
@@ -119,6 +156,18 @@ class Access:
             found = self.facts[route.key] = route_facts(route.node, route.lanes, level.confidence_ppm)
         return found
 
+    def carriage(self, item: Item) -> Ints | None:
+        """By route: 0 where it can handle an item, else NEVER; None where all can."""
+        if not item.requires and not self.lengths_matter:
+            return None
+        key = (item.requires, max(item.length_mm, item.width_mm, item.height_mm) if self.lengths_matter else 0)
+        if key not in self.carried:
+            if len(self.carried) >= MOST_REMEMBERED:
+                self.carried.clear()
+            barred = [0 if carries(route, item) else NEVER for route in self.routes]
+            self.carried[key] = np.array(barred, dtype=np.int64) if any(barred) else None
+        return self.carried[key]
+
 
 class Atlas:
     """Routes, access and ship days under one edition and one policy version; derived once and kept."""
@@ -127,16 +176,15 @@ class Atlas:
         """An atlas answers only for problems of this edition and policy."""
         self.edition = edition
         self.policy = policy
-        self._named = frozenset(
-            customer
-            for customers in (
-                *(node.customers for node in edition.network.nodes.values()),
-                *(pool.customers for pool in edition.network.pools.values()),
-            )
-            for customer in customers
-        )
+        self.prices = Prices(edition.network, policy.policy)
+        nodes, pools = edition.network.nodes.values(), edition.network.pools.values()
+        named = [*(node.customers for node in nodes), *(pool.customers for pool in pools)]
+        self._named = frozenset(customer for customers in named for customer in customers)
+        self._zones_matter = any(pool.zones for pool in pools)
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._access: dict[tuple[object, ...], Access] = {}
+        self._standings: dict[tuple[str, ...], dict[int, Standing | None]] = {}
+        self._alternatives: dict[tuple[str, bool, SubstitutionMode], tuple[Alternative, ...]] = {}
 
     def routes(self, zone: str) -> tuple[Route, ...]:
         """All routes to a zone, open to the order or not."""
@@ -151,32 +199,91 @@ class Atlas:
         key = (order.zone, order.channel, customer, terms.service_level, terms.max_distance_km)
         found = self._access.get(key)
         if found is None:
-            if len(self._access) >= MOST_CACHED:
+            if len(self._access) >= MOST_REMEMBERED:
                 self._access.clear()
-            found = self._access[key] = _access(self.edition.network, self.routes(order.zone), order, terms)
+            kind = (order.channel, customer, order.zone if self._zones_matter else "")
+            standings = self._standings.setdefault(kind, {})
+            routes = self.routes(order.zone)
+            found = self._access[key] = _access(self.edition.network, routes, order, terms, standings)
         return found
 
-    def timetable(self, access: Access, at: datetime, level: ServiceLevel) -> Timetable:
-        """When the routes of an access leave, for decisions at an instant; the newest instant is kept."""
-        found = access.timetable
-        if found is None or found.at != at:
-            ways: list[OpenRoute] = []
-            idle: list[Route] = []
-            for index, route in enumerate(access.routes):
-                horizon = self.policy.policy.horizon_days
-                departures = Departures(self.edition.network, route, at, horizon, level.confidence_ppm)
-                first = departures.first()
-                if first is None:
-                    idle.append(route)
-                else:
-                    ways.append(OpenRoute(index, route, departures, first))
-            found = access.timetable = Timetable(at, tuple(ways), tuple(idle))
+    def openings(self, access: Access, problem: Problem, due: int | None) -> Openings:
+        """The routes left for an order at the instant of its decision; `due` is its deadline."""
+        at, terms = problem.facts.at, problem.terms
+        timetable = access.timetable
+        if timetable is None or not timetable.since <= at < timetable.until:
+            timetable = access.timetable = self._timetable(access, at, terms.service_level)
+        key: Hashable = due
+        judged = bool(self.policy.candidate_rules or terms.failed)
+        facts = OrderFacts(problem.demand.order, self.edition.network, self.edition.catalog)
+        if judged:
+            key = (due, terms.failed, *[read(facts) for read in self.policy.candidate_readers])
+        found = timetable.openings.get(key)
+        if found is None:
+            if len(timetable.openings) >= MOST_REMEMBERED:
+                timetable.openings.clear()
+            found = timetable.openings[key] = self._openings(access, timetable, terms, due, facts if judged else None)
         return found
+
+    def _timetable(self, access: Access, at: datetime, level: ServiceLevel) -> Timetable:
+        ways: list[OpenRoute] = []
+        idle: list[Route] = []
+        until = at + timedelta(days=1)
+        for index, route in enumerate(access.routes):
+            horizon = self.policy.policy.horizon_days
+            departures = Departures(self.edition.network, route, at, horizon, level.confidence_ppm)
+            until = min(until, departures.until())
+            first = departures.first()
+            if first is None:
+                idle.append(route)
+            else:
+                ways.append(OpenRoute(index, route, departures, first))
+        return Timetable(at, until, tuple(ways), tuple(idle))
+
+    def _openings(
+        self, access: Access, timetable: Timetable, terms: Terms, due: int | None, judged: OrderFacts | None
+    ) -> Openings:
+        """The routes that leave in time and that no rule excludes; rules are asked if there are any."""
+        judge = None if judged is None else self.policy.judge_for(judged)
+        latest = due if terms.service_level.late_is_hard else None
+        ways: list[OpenRoute] = []
+        closed = [(route, Elimination.CALENDAR, "") for route in timetable.idle]
+        for way in timetable.ways:
+            if latest is not None and way.first.arrives > latest:
+                closed.append((way.route, Elimination.TOO_SLOW, ""))
+                continue
+            if judge is not None:
+                verdict = judge(access.facts_of(way.route, terms.service_level))
+                if verdict.excluded_by is not None:
+                    closed.append((way.route, Elimination.EXCLUDED, verdict.excluded_by))
+                    continue
+                way = replace(way, penalty=verdict.penalty) if verdict.penalty else way  # noqa: PLW2901
+            ways.append(way)
+        by_node: dict[str, list[OpenRoute]] = {}
+        by_index: list[OpenRoute | None] = [None] * len(access.routes)
+        costs = [NEVER] * len(access.routes)
+        docks: dict[tuple[str, int], Dock] = {}
+        for way in ways:
+            node, day = way.route.node, way.first.ships
+            by_node.setdefault(node.code, []).append(way)
+            by_index[way.index] = way
+            costs[way.index] = min(NEVER, self.prices.on_first_day(way.route, way.first, way.today, due, way.penalty))
+            if node.slots:
+                window = next(iter(way.departures.windows(day)), ())
+                docks.setdefault((node.code, day), Dock(node, day, window, [])).routes.append(way.index)
+        return Openings(
+            ways=tuple(ways),
+            by_node={code: tuple(found) for code, found in by_node.items()},
+            by_index=tuple(by_index),
+            closed=tuple(closed),
+            costs=np.array(costs, dtype=np.int64),
+            docks=tuple(docks.values()),
+        )
 
     def standing(self, access: Access, order: Order, place: Place) -> Standing | None:
         """How a position stands to an order: None where its pool, or a closed buffer, keeps it out."""
         if place.position not in access.standings:
-            if len(access.standings) >= MOST_CACHED:
+            if len(access.standings) >= MOST_STANDINGS:
                 access.standings.clear()
             rank = access.pools.get(place.pool)
             node = self.edition.network.nodes[place.node]
@@ -187,8 +294,20 @@ class Atlas:
             )
         return access.standings[place.position]
 
+    def alternatives(self, line: Line, terms: Terms) -> tuple[Alternative, ...]:
+        """All ways to serve a line, whatever the stock, see `alternatives`."""
+        key = (line.item, line.substitutes, terms.substitution)
+        found = self._alternatives.get(key)
+        if found is None:
+            if len(self._alternatives) >= MOST_REMEMBERED:
+                self._alternatives.clear()
+            found = self._alternatives[key] = alternatives(self.edition.catalog, line, terms)
+        return found
 
-def _access(network: Network, routes: tuple[Route, ...], order: Order, terms: Terms) -> Access:
+
+def _access(
+    network: Network, routes: tuple[Route, ...], order: Order, terms: Terms, standings: dict[int, Standing | None]
+) -> Access:
     opened: list[Route] = []
     closed: list[tuple[Route, Elimination]] = []
     for route in routes:
@@ -206,23 +325,31 @@ def _access(network: Network, routes: tuple[Route, ...], order: Order, terms: Te
             ranks[pool.code] = listed.index(pool.code) if pool.code in listed else len(listed)
         else:
             pools_closed[pool.code] = reason
+    # Routes are sorted by the code of their origin, so that those of a node are neighbours.
+    nodes = {code: place for place, code in enumerate(dict.fromkeys(route.node.code for route in opened))}
+    node_of = [nodes[route.node.code] for route in opened]
     return Access(
         routes=tuple(opened),
         closed=tuple(closed),
         pools=ranks,
         pools_closed=pools_closed,
         tariff=Tariff(network, opened, terms),
-        drawing_is_free=_drawing_is_free(network, terms, ranks),
+        handling=Handling(opened, terms),
+        nodes=nodes,
+        node_of=np.array(node_of, dtype=np.int64),
+        first_of=np.array([node_of.index(place) for place in range(len(nodes))], dtype=np.int64),
+        drawing_is_free_from=_drawing_is_free_from(network, terms, ranks),
+        lengths_matter=any(lane.max_length_mm for route in opened for lane in route.lanes),
+        standings=standings,
     )
 
 
-def _drawing_is_free(network: Network, terms: Terms, ranks: Mapping[str, int]) -> bool:
-    """Whether taking stock costs nothing, whatever pool it is in, so that nobody has to work out what is taken."""
+def _drawing_is_free_from(network: Network, terms: Terms, ranks: Mapping[str, int]) -> Quantity | None:
     policy = terms.policy
-    nears_stockout = policy.stockout_target and policy.stockout_cost_per_unit.numerator
-    ranks_cost = policy.pool_rank_cost.numerator and any(ranks.values())
     rates = [rate for code in ranks for rate in (network.pools[code].per_unit, network.pools[code].per_kg)]
-    return not nears_stockout and not ranks_cost and not any(rate.numerator for rate in rates)
+    if any(rate.numerator for rate in rates) or (policy.pool_rank_cost.numerator and any(ranks.values())):
+        return None
+    return policy.stockout_target if policy.stockout_cost_per_unit.numerator else 0
 
 
 def _closed_to(route: Route, order: Order, terms: Terms) -> Elimination | None:
@@ -261,7 +388,8 @@ def alternatives(catalog: Catalog, line: Line, terms: Terms) -> tuple[Alternativ
         found.append(Alternative(f"{line.item} from parts", parts, parts=True, across_nodes=bill.across_nodes))
     if line.substitutes and terms.substitution != SubstitutionMode.NEVER:
         for swap in sorted(catalog.substitutions.get(line.item, ()), key=lambda swap: swap.substitute):
-            if bill is None or all(swap.substitute != component.item for component in bill.components):
+            own = (line.item, *(component.item for component in bill.components)) if bill else (line.item,)
+            if swap.substitute not in own:
                 needs = ((swap.substitute, swap.numerator),)
                 found.append(Alternative(swap.substitute, needs, swap.denominator, substitution=swap))
     return tuple(found)
@@ -291,50 +419,30 @@ class Options:
         self.terms = problem.terms
         self.atlas = atlas
         self.access = atlas.access(self.order, self.terms)
-        self.prices = Prices(self.network, self.terms)
+        self.prices = atlas.prices
         self.deadline = deadline(self.network, self.order, self.terms)
-        self.taken = {(f.node, f.day.toordinal(), f.slot): f.taken for f in problem.facts.capacity}
-        self.closed: list[tuple[Route, Elimination, str]] = []
-        self.timetable = atlas.timetable(self.access, problem.facts.at, self.terms.service_level)
-        self.routes = self._open_routes()
-        self.by_node: dict[str, list[OpenRoute]] = {}
-        for way in self.routes:
-            self.by_node.setdefault(way.route.node.code, []).append(way)
+        self.openings = atlas.openings(self.access, problem, self.deadline)
+        self.routes = self.openings.ways
+        self.by_node = self.openings.by_node
+        self.closed = self.openings.closed
+        self.taken = {(node, day.toordinal(), slot): taken for node, day, slot, taken in problem.facts.capacity}
+        self.lines = {line.no: line for line in self.order.lines}
         self._stock: dict[str, list[StockFact]] = {}
         for fact in problem.facts.stock:
-            self._stock.setdefault(fact.place.item, []).append(fact)
-        self._shelves: dict[str, dict[str, Shelf]] = {}
-        self.lines = {line.no: line for line in self.order.lines}
-
-    def _open_routes(self) -> tuple[OpenRoute, ...]:
-        """The routes that leave in time and that no rule excludes."""
-        level = self.terms.service_level
-        judge = None
-        if self.atlas.policy.candidate_rules or self.terms.failed:
-            judge = self.atlas.policy.judge_for(OrderFacts(self.order, self.network, self.catalog))
-        self.closed.extend((route, Elimination.CALENDAR, "") for route in self.timetable.idle)
-        latest = self.deadline if level.late_is_hard else None
-        if judge is None and latest is None:
-            return self.timetable.ways
-        found: list[OpenRoute] = []
-        for way in self.timetable.ways:
-            if latest is not None and way.first.arrives > latest:
-                self.closed.append((way.route, Elimination.TOO_SLOW, ""))
-                continue
-            if judge is not None:
-                verdict = judge(self.access.facts_of(way.route, level))
-                if verdict.excluded_by is not None:
-                    self.closed.append((way.route, Elimination.EXCLUDED, verdict.excluded_by))
-                    continue
-                found.append(replace(way, penalty=verdict.penalty) if verdict.penalty else way)
+            item = fact[0].item
+            if item in self._stock:
+                self._stock[item].append(fact)
             else:
-                found.append(way)
-        return tuple(found)
+                self._stock[item] = [fact]
+        self._receipts: dict[str, list[ReceiptFact]] = {}
+        for receipt in () if self.terms.on_hand_only else problem.facts.receipts:
+            self._receipts.setdefault(receipt.place.item, []).append(receipt)
+        self._shelves: dict[str, dict[str, Shelf]] = {}
 
     def alternatives(self, line: Line, quantity: Quantity) -> tuple[Alternative, ...]:
         """The ways to serve a quantity of a line that something is there for."""
         found = []
-        for alternative in alternatives(self.catalog, line, self.terms):
+        for alternative in self.atlas.alternatives(line, self.terms):
             short_only = self.terms.substitution == SubstitutionMode.WHEN_SHORT
             if alternative.substitution is not None and short_only and self._own_suffices(line, quantity):
                 break
@@ -345,15 +453,12 @@ class Options:
     def _own_suffices(self, line: Line, quantity: Quantity) -> bool:
         """Whether the item itself is on hand for the line, over all nodes that may send it."""
         item = self.catalog.items[line.item]
-        nodes = self.by_node
-        if item.requires or item.length_mm:
-            nodes = {way.route.node.code: [way] for way in self.routes if carries(way.route, item)}
-        return quantity <= sum(
-            source.quantity
-            for node, shelf in self.shelves(line.item).items()
-            for source in shelf
-            if not source.ready and node in nodes
-        )
+        for node, shelf in self.shelves(line.item).items():
+            if any(carries(way.route, item) for way in self.by_node[node]):
+                quantity -= sum(source.quantity for source in shelf if not source.ready)
+                if quantity <= 0:
+                    return True
+        return False
 
     def shelves(self, item: str) -> dict[str, Shelf]:
         """What each node with an open route offers of an item, in the order it is taken; empty shelves left out."""
@@ -363,39 +468,48 @@ class Options:
         return found
 
     def _stock_up(self, item: str) -> dict[str, Shelf]:
+        """Nearly every node has one position of an item, and no receipt; the rest is for `_arrange`."""
+        if item in self._receipts:
+            return self._arrange(item)
         decided_on = self.problem.facts.at.date()
-        standings, nodes = self.access.standings, self.by_node
-        sources: dict[str, list[Source]] = {}
-        withheld: dict[str, Quantity] = {}
+        standings, nodes, order = self.access.standings, self.by_node, self.order
+        shelves: dict[str, Shelf] = {}
+        empty = False
         for place, available in self._stock.get(item, ()):
             node = place.node
             if node not in nodes or (place.expires_on is not None and place.expires_on <= decided_on):
                 continue
-            known = place.position in standings
-            standing = standings[place.position] if known else self.atlas.standing(self.access, self.order, place)
+            if node in shelves:
+                return self._arrange(item)
+            position = place.position
+            standing = standings[position] if position in standings else self.atlas.standing(self.access, order, place)
             if standing is not None:
-                sources.setdefault(node, []).append(Source(place, available, available, standing.rank))
-                withheld[node] = standing.withheld
-        receipts = () if self.terms.on_hand_only else self.problem.facts.receipts
-        for receipt, place, due_on, amount in receipts:
-            expired = place.expires_on is not None and place.expires_on <= decided_on
-            if place.item == item and place.node in nodes and not expired:
-                standing = self.atlas.standing(self.access, self.order, place)
-                if standing is not None:
-                    source = Source(place, amount, amount, standing.rank, due_on.toordinal(), receipt)
-                    sources.setdefault(place.node, []).append(source)
-        shelves: dict[str, Shelf] = {}
-        for node, found in sources.items():
-            # Nearly every node has one position of an item; only where there are more does order matter.
-            if len(found) == 1 and not found[0].ready:
-                quantity = found[0].quantity - withheld[node]
-                if quantity > 0:
-                    shelves[node] = (found[0]._replace(quantity=quantity) if withheld[node] else found[0],)
-            else:
-                shelf = self._arranged(found)
-                if shelf:
-                    shelves[node] = shelf
-        return shelves
+                rank, withheld = standing
+                if available > withheld:
+                    shelves[node] = (Source(place, available - withheld, available, rank),)
+                else:
+                    shelves[node] = ()
+                    empty = True
+        return {node: shelf for node, shelf in shelves.items() if shelf} if empty else shelves
+
+    def _arrange(self, item: str) -> dict[str, Shelf]:
+        """The same where nodes have several positions of an item, or receipts of it."""
+        decided_on = self.problem.facts.at.date()
+        sources: dict[str, list[Source]] = {}
+        for place, available in self._stock.get(item, ()):
+            self._add(sources, decided_on, Source(place, available, available, 0))
+        for receipt, place, due_on, amount in self._receipts.get(item, ()):
+            self._add(sources, decided_on, Source(place, amount, amount, 0, due_on.toordinal(), receipt))
+        shelves = {node: self._arranged(found) for node, found in sources.items()}
+        return {node: shelf for node, shelf in shelves.items() if shelf}
+
+    def _add(self, sources: dict[str, list[Source]], decided_on: date, source: Source) -> None:
+        """Add a source to those of its node, if the order may use it."""
+        place = source.place
+        if place.node in self.by_node and (place.expires_on is None or place.expires_on > decided_on):
+            standing = self.atlas.standing(self.access, self.order, place)
+            if standing is not None:
+                sources.setdefault(place.node, []).append(source._replace(rank=standing.rank))
 
     def _arranged(self, sources: list[Source]) -> Shelf:
         """The sources of a node, less what is withheld of each pool, in the order in which they are taken."""
@@ -447,37 +561,25 @@ class Options:
         code, count = units[0]
         return (Sent(items[code], count, weight_of(line, items[code], line_quantity, count)),)
 
-    def leaving(self, node: Node, sent: tuple[Sent, ...]) -> Cost:
-        """Handling of one line's goods at a node; that of a single item is remembered for all orders of this kind."""
-        if len(sent) != 1:
-            return self.prices.leaving(node, sent)
-        key = (sent[0].item.code, sent[0].quantity, sent[0].weight_ug)
-        by_node = self.access.handling.get(key)
-        if by_node is None:
-            if len(self.access.handling) >= MOST_CACHED:
-                self.access.handling.clear()
-            by_node = self.access.handling[key] = {}
-        amount = by_node.get(node.code)
-        if amount is None:
-            amount = by_node[node.code] = self.prices.leaving(node, sent)
-        return amount
+    def has_room(self, dock: Dock, need: Need, shipments: int) -> bool:
+        """Whether so many shipments find room on the first day of a dock.
 
-    def first_cost(self, way: OpenRoute) -> Cost:
-        """What a shipment by a route costs whatever is in it, when it leaves on the first day."""
-        key = (way.index, self.deadline)
-        amount = self.timetable.first_costs.get(key)
-        if amount is None:
-            parts = self.prices.opening(way.route)
-            parts += self.prices.days(way.first, way.first, way.today, self.deadline)
-            amount = self.timetable.first_costs[key] = sum(part for _, part in parts)
-        return amount + self.prices.node(way.penalty)[1] if way.penalty else amount
-
-    def has_room(self, way: OpenRoute) -> bool:
-        """Whether a shipment that counts as one order finds room on the first day, in a slot that lasts all day."""
-        slots = way.route.node.slots
-        if len(slots) != 1 or slots[0].until != time.max or slots[0].only_on is not None or len(slots[0].weekdays) < 7:
+        `need` is what they need together at most; its lines may be in each of them.
+        """
+        if not dock.window:
             return False
-        return self.taken.get((way.route.node.code, way.first.ships, 0), 0) < slots[0].limit
+        code, day, slots = dock.node.code, dock.day, dock.node.slots
+        for number in dock.window:
+            slot = slots[number]
+            wanted = need.of(slot.unit)
+            if slot.unit in (CapacityUnit.ORDERS, CapacityUnit.LINES):
+                wanted *= shipments
+            else:
+                # Units and grams are rounded up once per shipment.
+                wanted += shipments - 1
+            if self.taken.get((code, day, number), 0) + wanted > slot.limit:
+                return False
+        return True
 
     def unserved(self, line: Line, waiting: Quantity) -> Unserved:
         """Part of a line that waits: the reason, and the day supply is thought to come."""
@@ -510,7 +612,8 @@ class Options:
         """There is something on a shelf: capacity, a split rule, or simply too little of it."""
         offered = sum(source.quantity for shelf in self.shelves(line.item).values() for source in shelf)
         full = all(
-            book(way.route.node, day.ships, way.departures.local, Need(1, 1, 1), self.taken, hard=True) is None
+            book(way.route.node, day.ships, way.departures.windows(day.ships), Need(1, 1, 1), self.taken, hard=True)
+            is None
             for way in self.routes
             for day in way.departures
         )

@@ -1,113 +1,117 @@
-"""The cheapest partition of an order's lines into shipments, and what waits: a dynamic program over sets of lines.
+"""The cheapest way to share an order out among shipments: a dynamic program over sets, and one over amounts.
 
-A set of lines is a bit mask. `f[A] = min over B with the lowest line of A of best[B] + f[A without B]`; equal costs go
-to fewer shipments, then to what was found first, so that the answer is the same everywhere.
+Over sets of whole lines, as bit masks: `f[A] = min over B with the lowest line of A of best[B] + f[A without B]`, where
+best[B] is the cheapest shipment of exactly the lines B, from anywhere. Over amounts, where lines are divided: a node
+gives what it has only once, so nodes are added one after another, `f'[a] = min over b <= a of f[a - b] + node[b]`.
+
+Either way what is not shipped waits, at a cost; equal costs go to fewer shipments, then to what was found first, so
+that the answer is the same everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from poolwise.core.values import Cost
 
-_TIES = 64
+Ints = NDArray[np.int64]
+
+NEVER: Final = 1 << 53
+"""More than any cost: what cannot be done. A few hundred of them still add up within 63 bits."""
+
+TIES: Final = 256
 """Costs are multiplied by this and the number of shipments added, so that one comparison orders by both."""
+
+_NEVER: Final = NEVER * TIES
+_SMALL: Final = 512
+
+
+# --- sets of lines
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The order's hard rules and what waiting and splitting cost, for lines 0, 1, 2 ... of `full`."""
+    """The order's hard rules and what waiting and splitting cost, for lines 0, 1, 2 ... as bits."""
 
-    full: int
-    waiting: tuple[Cost, ...]
+    waiting: Sequence[Cost]
     split_cost: Cost
     most: int | None = None
     complete: bool = False
-    together: tuple[int, ...] = ()
-    values: tuple[Cost, ...] = ()
+    together: Sequence[int] = ()
+    values: Sequence[Cost] = ()
     least_value: Cost = 0
 
 
-def partition(best: Mapping[int, tuple[Cost, int, int]], limits: Limits) -> list[int]:
+def partition(best: Sequence[Cost], limits: Limits) -> list[int]:
     """The masks of the shipments of the cheapest plan; lines in none of them wait.
 
-    `best` gives the cost of the cheapest shipment for the sets of lines that can leave together.
+    `best` gives by mask the cost of the cheapest shipment of these lines, NEVER where there is none.
     """
-    whole = _no_split(best, limits)
-    allowed = {mask: entry[0] for mask, entry in best.items() if _keeps_together(mask, limits)}
-    if limits.least_value:
-        allowed = {mask: cost for mask, cost in allowed.items() if _value(mask, limits) >= limits.least_value}
-    most = limits.full.bit_count() if limits.most is None else min(limits.most, limits.full.bit_count())
-    answer = _search(allowed, limits, most)
-    return whole[1] if whole is not None and (answer is None or whole[0] <= answer[0]) else (answer or (0, []))[1]
+    full = len(best) - 1
+    prices = [(cost + limits.split_cost) * TIES + 1 for cost in best]
+    if limits.together or limits.least_value > 0:
+        # A shipment of everything is the only part there is, whatever it is worth.
+        for mask in range(1, full):
+            if not _keeps_together(mask, limits) or _value(mask, limits) < limits.least_value:
+                prices[mask] = _NEVER
+    sums, picks = _fill(prices, None)
+    shipped = _cheapest(sums, limits)
+    masks = _walk(shipped, [picks] * shipped.bit_count())
+    if limits.most is None or len(masks) <= limits.most:
+        return masks
+    layers = [picks]
+    sums = [0, *(_NEVER for _ in range(full))]
+    for _ in range(limits.most):
+        sums, picks = _fill(prices, sums)
+        layers.append(picks)
+    return _walk(_cheapest(sums, limits), layers[::-1])
 
 
-def _no_split(best: Mapping[int, tuple[Cost, int, int]], limits: Limits) -> tuple[int, list[int]] | None:
-    """The plan of one shipment with everything: no rule about parts concerns it."""
-    entry = best.get(limits.full)
-    if entry is None or limits.most == 0:
-        return None
-    return entry[0] * _TIES + 1, [limits.full]
+def _fill(prices: Sequence[int], rests: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    """By set of lines: the cost of shipping all of it, and the shipment with its lowest line.
+
+    What a shipment leaves over costs what `rests` says; by default, what this very table says.
+    """
+    sums, picks = [0] * len(prices), [0] * len(prices)
+    known = sums if rests is None else rests
+    for wanted in range(1, len(prices)):
+        others = wanted & (wanted - 1)
+        lowest = wanted ^ others
+        least, pick, some = _NEVER, 0, others
+        while True:
+            cost = prices[some | lowest] + known[others ^ some]
+            if cost < least:
+                least, pick = cost, some | lowest
+            if not some:
+                break
+            some = (some - 1) & others
+        sums[wanted], picks[wanted] = least, pick
+    return sums, picks
 
 
-def _search(allowed: Mapping[int, Cost], limits: Limits, most: int) -> tuple[int, list[int]] | None:
-    """Cost with ties, and the masks, of the best plan of at most `most` shipments; None when no plan is lawful."""
-    by_lowest: dict[int, list[tuple[int, int]]] = {}
-    for mask, cost in sorted(allowed.items()):
-        by_lowest.setdefault(mask & -mask, []).append((mask, (cost + limits.split_cost) * _TIES + 1))
-    unlimited: _Table = {0: (0, 0)}
-    _fill(unlimited, by_lowest, unlimited, limits.full)
-    answer = _cheapest(unlimited, limits)
-    if answer is None:
-        return None
-    cost, shipped = answer
-    masks = _walk(shipped, [unlimited] * (limits.full.bit_count() + 1))
-    if len(masks) <= most:
-        return cost, masks
-    layers: list[_Table] = [{0: (0, 0)}]
-    for _ in range(most):
-        layer: _Table = {0: (0, 0)}
-        _fill(layer, by_lowest, layers[-1], limits.full)
-        layers.append(layer)
-    answer = _cheapest(layers[-1], limits)
-    return None if answer is None else (answer[0], _walk(answer[1], layers))
+def _cheapest(sums: Sequence[int], limits: Limits) -> int:
+    """The set that is shipped in the best plan: what is not shipped waits, and the first shipment is no split."""
+    full = len(sums) - 1
+    best, shipped = _NEVER, 0
+    for mask in (0, full) if limits.complete else range(full + 1):
+        if sums[mask] < _NEVER and _may_wait(full ^ mask, full, limits):
+            wait = sum(cost for line, cost in enumerate(limits.waiting) if not mask >> line & 1)
+            cost = sums[mask] + TIES * (wait - (limits.split_cost if mask else 0))
+            if cost < best:
+                best, shipped = cost, mask
+    return shipped
 
 
-_Table = dict[int, tuple[int, int]]
-"""By set of lines: cost (with ties) of shipping all of it, and the mask of the shipment with its lowest line."""
-
-
-def _fill(table: _Table, by_lowest: Mapping[int, list[tuple[int, int]]], rests: _Table, full: int) -> None:
-    """Complete `table`, where what a shipment leaves over is looked up in `rests` (which may be the table itself)."""
-    for wanted in range(1, full + 1):
-        least = -1
-        chosen = 0
-        for mask, cost in by_lowest.get(wanted & -wanted, ()):
-            if mask & wanted == mask:
-                rest = rests.get(wanted ^ mask)
-                if rest is not None and (not chosen or rest[0] + cost < least):
-                    least, chosen = rest[0] + cost, mask
-        if chosen:
-            table[wanted] = (least, chosen)
-
-
-def _cheapest(table: _Table, limits: Limits) -> tuple[int, int] | None:
-    """Cost and shipped set of the best plan: what is not shipped waits, and the first shipment is no split."""
-    best: tuple[int, int] | None = None
-    for waiting in (0, limits.full) if limits.complete else range(limits.full + 1):
-        shipped = limits.full ^ waiting
-        if shipped in table and _lawful_wait(waiting, limits):
-            cost = table[shipped][0] + _TIES * (_waiting_cost(waiting, limits) - (limits.split_cost if shipped else 0))
-            if best is None or cost < best[0]:
-                best = (cost, shipped)
-    return best
-
-
-def _walk(wanted: int, layers: list[_Table]) -> list[int]:
+def _walk(wanted: int, layers: Sequence[Sequence[int]]) -> list[int]:
     masks: list[int] = []
     while wanted:
-        mask = layers[-1 - len(masks)][wanted][1]
+        mask = layers[len(masks)][wanted]
         masks.append(mask)
         wanted ^= mask
     return masks
@@ -117,17 +121,129 @@ def _keeps_together(mask: int, limits: Limits) -> bool:
     return all(mask & group in (0, group) for group in limits.together)
 
 
-def _lawful_wait(waiting: int, limits: Limits) -> bool:
+def _may_wait(waiting: int, full: int, limits: Limits) -> bool:
     """Whether these lines may wait: groups whole, and worth enough where something else is sent."""
-    if not _keeps_together(waiting, limits):
-        return False
-    alone = waiting in (0, limits.full)
-    return alone or not limits.least_value or _value(waiting, limits) >= limits.least_value
+    if waiting in (0, full):
+        return True
+    return _keeps_together(waiting, limits) and _value(waiting, limits) >= limits.least_value
 
 
 def _value(mask: int, limits: Limits) -> Cost:
     return sum(value for line, value in enumerate(limits.values) if mask >> line & 1)
 
 
-def _waiting_cost(waiting: int, limits: Limits) -> Cost:
-    return sum(cost for line, cost in enumerate(limits.waiting) if waiting >> line & 1)
+# --- amounts
+
+
+class Offer(NamedTuple):
+    """What a node can do: amounts as states (one may come more than once), at what cost, in how many shipments."""
+
+    states: Ints
+    costs: Ints
+    shipments: Ints
+
+
+class Lattice:
+    """Amounts along several axes, each from 0 to its size less 1; the number of a state is in mixed radix."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """The first axis is the fastest."""
+        self.sizes = tuple(sizes)
+        self.strides = [1]
+        for size in self.sizes:
+            self.strides.append(self.strides[-1] * size)
+        self.states = self.strides.pop()
+
+    def amounts(self, axis: int) -> Ints:
+        """By state: the amount along an axis."""
+        return np.arange(self.states, dtype=np.int64) // self.strides[axis] % self.sizes[axis]
+
+    def without(self, taken: Ints) -> Ints:
+        """The states left of every state when some are taken (states x taken); `states` where that is impossible."""
+        if self.states <= _SMALL:
+            return _all_differences(self.sizes).take(taken, axis=1)
+        return _differences(self, taken)
+
+
+@lru_cache(maxsize=16)
+def _all_differences(sizes: tuple[int, ...]) -> Ints:
+    lattice = Lattice(sizes)
+    return _differences(lattice, np.arange(lattice.states, dtype=np.int64))
+
+
+def _differences(lattice: Lattice, taken: Ints) -> Ints:
+    """Subtract all axes at once: amounts are packed into the bits of one number, a guard bit above each."""
+    packed = np.zeros(lattice.states, dtype=np.int64)
+    guards = shift = 0
+    for axis, size in enumerate(lattice.sizes):
+        packed += lattice.amounts(axis) << shift
+        shift += size.bit_length() + 1
+        guards |= 1 << (shift - 1)
+    assert shift < 63
+    # A guard bit is borrowed where more is taken than there is.
+    possible = ((packed | guards)[:, None] - packed[taken]) & guards == guards
+    every = np.arange(lattice.states, dtype=np.int64)[:, None]
+    return np.where(possible, every - taken, lattice.states)
+
+
+class Spread:
+    """What may be shipped in all, node after node: by state (and by number of shipments, where that is limited)."""
+
+    def __init__(self, lattice: Lattice, most: int | None = None) -> None:
+        """With `most`, row n of `sums` is the least cost in at most n shipments; else there is one row."""
+        self._lattice = lattice
+        self._most = most
+        self.sums: Ints = np.full((1 if most is None else most + 1, lattice.states + 1), _NEVER, dtype=np.int64)
+        self.sums[:, 0] = 0
+        self._added: list[tuple[Ints, Ints, Ints]] = []
+
+    def add(self, offer: Offer) -> None:
+        """Let a node take part: at most one of the amounts it offers is taken."""
+        rests = self._lattice.without(offer.states)
+        everywhere = np.arange(self._lattice.states)
+        choices = np.full((len(self.sums), self._lattice.states), -1, dtype=np.int64)
+        after = self.sums.copy()
+        for count in range(len(self.sums)):
+            if self._most is None:
+                totals = self.sums[0].take(rests) + offer.costs
+            else:
+                left = count - offer.shipments
+                totals = self.sums[np.maximum(left, 0), rests] + np.where(left >= 0, offer.costs, _NEVER)
+            choice = totals.argmin(axis=1)
+            least = totals[everywhere, choice]
+            better = least < self.sums[count, :-1]
+            choices[count, better] = choice[better]
+            np.minimum(after[count, :-1], least, out=after[count, :-1])
+        self.sums = after
+        self._added.append((choices, rests, offer.shipments))
+
+    def walk(self, count: int, state: int) -> list[tuple[int, int]]:
+        """What is taken to ship a state in at most `count` shipments: (node in the order added, place in its offer)."""
+        taken: list[tuple[int, int]] = []
+        for node in range(len(self._added) - 1, -1, -1):
+            choices, rests, shipments = self._added[node]
+            place = int(choices[count, state])
+            if place >= 0:
+                taken.append((node, place))
+                state = int(rests[state, place])
+                count -= 0 if self._most is None else int(shipments[place])
+        assert state == 0
+        return taken[::-1]
+
+
+def spread(lattice: Lattice, offers: Sequence[Offer], finals: Ints, most: int | None) -> list[tuple[int, int]]:
+    """The offers taken in the cheapest plan, in at most `most` shipments: (node, place in its offer).
+
+    `finals` is by state what it costs that only that is shipped. All costs include TIES.
+    """
+    taken = _spread(lattice, offers, finals, None)
+    if most is None or sum(int(offers[node].shipments[place]) for node, place in taken) <= most:
+        return taken
+    return _spread(lattice, offers, finals, most)
+
+
+def _spread(lattice: Lattice, offers: Sequence[Offer], finals: Ints, most: int | None) -> list[tuple[int, int]]:
+    found = Spread(lattice, most)
+    for offer in offers:
+        found.add(offer)
+    return found.walk(len(found.sums) - 1, int((found.sums[-1, :-1] + finals).argmin()))

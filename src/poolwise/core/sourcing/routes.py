@@ -6,12 +6,12 @@ derived from an edition and an instant, so that equal inputs give equal routes i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from poolwise.core.network import Calendar, CapacityUnit, Lane, Network, Node
+from poolwise.core.network import CapacityUnit, Lane, Network, Node
 from poolwise.core.sourcing.plan import Booking
 
 MOST_ROUTES_TO_A_ZONE = 20_000
@@ -82,6 +82,7 @@ class Departures:
         self._origin = network.calendar(route.node.calendar)
         self._lane = network.calendar(route.lanes[0].calendar or route.node.calendar)
         self.local = at.astimezone(ZoneInfo(route.node.time_zone))
+        self._windows: dict[int, list[tuple[int, ...]]] = {}
         self._last = self.local.date() + timedelta(days=horizon_days)
         self._found: list[Departure] = []
         self._next = self._first_day()
@@ -97,10 +98,32 @@ class Departures:
         """The earliest departure, or None when there is none within the horizon."""
         return self._found[0] if self._found or self._find() else None
 
+    def windows(self, day: int) -> list[tuple[int, ...]]:
+        """The time windows of the origin on a day, see `windows`."""
+        found = self._windows.get(day)
+        if found is None:
+            found = self._windows[day] = windows(self._route.node, day, self.local)
+        return found
+
+    def until(self) -> datetime:
+        """The instant before which none of this changes: a cut-off, the end of a slot, or midnight there."""
+        local = self.local
+        midnight = datetime.combine(local.date() + timedelta(days=1), time.min, local.tzinfo)
+        if midnight.utcoffset() != local.utcoffset():
+            # Clocks are set today, and the local time may come twice.
+            return local
+        # An order at the very instant of the cut-off is still in time; a slot cannot be used at its end.
+        ends = [datetime.combine(local.date(), self._cut_off(), local.tzinfo) + timedelta(microseconds=1)]
+        ends += [datetime.combine(local.date(), slot.until, local.tzinfo) for slot in self._route.node.slots]
+        return min([midnight, *(end for end in ends if end > local)])
+
+    def _cut_off(self) -> time:
+        return min(self._route.node.cut_off, self._route.lanes[0].cut_off)
+
     def _first_day(self) -> date | None:
-        node, lane = self._route.node, self._route.lanes[0]
+        node = self._route.node
         day = self._origin.on_or_after(self.local.date())
-        if day == self.local.date() and self.local.time() > min(node.cut_off, lane.cut_off):
+        if day == self.local.date() and self.local.time() > self._cut_off():
             day = self._origin.on_or_after(day + timedelta(days=1))
         return None if day is None else self._origin.plus_working_days(day, node.handling_days)
 
@@ -123,29 +146,14 @@ class Departures:
         for place, lane in enumerate(self._route.lanes):
             assert current is not None
             if place:
-                current = self._open_for(self._route.via[place - 1], lane, current)
+                calendar = self._network.calendar(lane.calendar or self._route.via[place - 1].calendar)
+                current = calendar.on_or_after(current)
                 if current is None:
                     return None
             current = self._network.arrival(lane, current, self._confidence_ppm)
             if current is None:
                 return None
         return current
-
-    def _open_for(self, node: Node, lane: Lane, day: date) -> date | None:
-        origin = self._network.calendar(node.calendar)
-        carrier = self._network.calendar(lane.calendar or node.calendar)
-        return _both_open(origin, carrier, day)
-
-
-def _both_open(first: Calendar, second: Calendar, day: date) -> date | None:
-    current: date | None = day
-    for _ in range(366):
-        assert current is not None
-        current = first.on_or_after(current)
-        if current is None or second.is_open(current):
-            return current
-        current += timedelta(days=1)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +199,28 @@ def windows(node: Node, day: int, local: datetime) -> list[tuple[int, ...]]:
     return [tuple(by_hours[hours]) for hours in sorted(by_hours)]
 
 
-def book(node: Node, day: int, local: datetime, need: Need, taken: Taken, hard: bool) -> tuple[Booking, ...] | None:
+def book(
+    node: Node, day: int, choices: Sequence[tuple[int, ...]], need: Need, taken: Taken, hard: bool
+) -> tuple[Booking, ...] | None:
     """The bookings of a shipment in the first window of the day with room; None when there is none.
 
-    Where capacity is not `hard` and no window has room, the first one takes it all the same.
+    `choices` are the windows of the node on the day. Where capacity is not `hard` and none has room, the first one
+    takes it all the same.
     """
     if not node.slots:
         return ()
-    first: tuple[Booking, ...] | None = None
-    for window in windows(node, day, local):
-        bookings = tuple(
-            Booking(node.code, date.fromordinal(day), number, need.of(node.slots[number].unit)) for number in window
-        )
-        if all(taken.get((node.code, day, b.slot), 0) + b.quantity <= node.slots[b.slot].limit for b in bookings):
-            return bookings
-        first = first or bookings
-    return None if hard else first
+    for window in choices:
+        needs = [(number, need.of(node.slots[number].unit)) for number in window]
+        if all(taken.get((node.code, day, n), 0) + quantity <= node.slots[n].limit for n, quantity in needs):
+            return _bookings(node, day, needs)
+    if hard or not choices:
+        return None
+    return _bookings(node, day, [(number, need.of(node.slots[number].unit)) for number in choices[0]])
+
+
+def _bookings(node: Node, day: int, needs: Sequence[tuple[int, int]]) -> tuple[Booking, ...]:
+    on = date.fromordinal(day)
+    return tuple(Booking(node.code, on, number, quantity) for number, quantity in needs)
 
 
 def excess(node: Node, bookings: tuple[Booking, ...], taken: Taken) -> list[tuple[CapacityUnit, int]]:

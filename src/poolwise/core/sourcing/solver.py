@@ -28,6 +28,14 @@ class Solution:
         return round(self.values[variable])
 
 
+class _Silent(highspy.Highs):
+    """A solver that never writes to the standard output, not even its banner."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802  # called once a solver is made, before it says anything
+        """No callbacks are wanted; the first message is sent when they are enabled."""
+        self.setOptionValue("output_flag", False)
+
+
 @dataclass(slots=True)
 class Model:
     """Minimise cost . x, rows within bounds, some x integer. Costs are millionths; they are scaled for the solver."""
@@ -69,7 +77,7 @@ class Model:
 
         `start` is a known solution to improve on, one value a variable.
         """
-        solver = highspy.Highs()  # type: ignore[no-untyped-call]  # highspy is partly untyped
+        solver = _Silent()  # type: ignore[no-untyped-call]  # highspy is partly untyped
         for option, value in (
             ("log_to_console", False), ("output_flag", False), ("threads", 1), ("random_seed", 1),
             ("mip_max_nodes", most_nodes),
