@@ -1,4 +1,4 @@
-"""Master data in any order: the newest statement holds, what does not fit changes nothing, equal data is one edition."""
+"""Master data in any order: the newest statement holds, what does not fit changes nothing, equal data is equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poolwise.core.catalog import Item
 from poolwise.core.edition.rows import BandRow, ExchangeRate, ItemRow, NodeRow, Row, Section, Settings, key_of
 from poolwise.core.network import Calendar, CostCard, Lane, Node, RateBand, Zone
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import Conflict, Rate
+from poolwise.core.values import Conflict, Rate, ServiceLevel
 from poolwise.flows.masterdata import Told, adopt_policy, in_force, open_edition, publish, read_version
 from poolwise.flows.ports import Publication
 from poolwise.store.editions import MemoryEditions
@@ -183,7 +183,7 @@ def test_a_dry_run_shows_what_would_be():
 
 def test_a_policy_has_a_new_version_only_when_it_says_something_new():
     editions = MemoryEditions()
-    policy = SourcingPolicy("default", 0)
+    policy = SourcingPolicy("default", 0, service_levels={"standard": ServiceLevel("standard")})
     assert [adopt_policy(editions, policy, NOW, "x")[0].version for _ in range(2)] == [1, 1]
     changed, new = adopt_policy(editions, replace(policy, max_shipments=2), NOW, "x")
     assert (changed.version, new) == (2, True)

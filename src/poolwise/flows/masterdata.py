@@ -106,7 +106,7 @@ def open_edition(editions: Editions, name: str) -> Edition:
 def adopt_policy(editions: Editions, policy: SourcingPolicy, now: datetime, actor: str) -> tuple[SourcingPolicy, bool]:
     """Make a policy the active one of its code, as the next version, and whether it is a new one.
 
-    The same content again is the version it was.
+    The same content again is the version it was. Raises Refused when it would not be read again.
     """
     for _ in range(MOST_TRIES):
         active = {version.code: version for version in editions.policies()}.get(policy.code)
@@ -116,11 +116,12 @@ def adopt_policy(editions: Editions, policy: SourcingPolicy, now: datetime, acto
                 return known, False
         version = active.version + 1 if active else 1
         made = PolicyVersion(policy.code, version, SOURCING, to_data(policy), actor, now)
+        adopted = read_version(made)
         try:
             editions.adopt(made)
         except Conflict:
             continue
-        return read_version(made), True
+        return adopted, True
     raise Conflict(f"others changed policy {policy.code} {MOST_TRIES} times in a row")
 
 

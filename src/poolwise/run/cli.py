@@ -21,7 +21,7 @@ from rich.table import Table
 from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
 from poolwise.flows.tokens import Role, issue_token, revoke_token
-from poolwise.run import directories, picture, processes
+from poolwise.run import directories, picture, processes, reference
 from poolwise.run.bootstrap import App, clock, opened, prepare, server_of, urls
 from poolwise.run.proof import verifier
 from poolwise.run.settings import NAMES, Settings, load
@@ -205,6 +205,13 @@ def order_id(ready: App, text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise Refused.one("order_unknown", "order", f"there is no order '{text}'") from None
+
+
+@app.command(hidden=True)
+@command
+def docs(folder: Annotated[Path, typer.Argument(help="folder of the reference pages")]) -> None:
+    """Write the generated reference pages again."""
+    reference.write(app, folder)
 
 
 @db.command("start")
