@@ -1,6 +1,6 @@
-"""Where benchmarks run: an embedded server with fsync on in its own folder, databases, worker processes, CPU time.
+"""Where benchmarks run: an embedded server with fsync in its own folder, databases, worker processes, CPU time.
 
-Workers are the real ones: processes that run `poolwise.run.processes.work` on a database URL, and are stopped by signal.
+Workers are the real ones: processes that run `poolwise.run.processes.work` on a database URL, stopped by signal.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def screen(orders: int = 90) -> Screen:
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (118, 34)])
 def test_the_screen_fits_any_terminal_and_says_everything(width: int, height: int) -> None:
-    console = Console(width=width, height=height, record=True, color_system=None, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console = Console(width=width, height=height, record=True, color_system=None, file=StringIO())
     console.print(screen().frame(width, height), height=height)
     lines = console.export_text().rstrip("\n").split("\n")
     assert len(lines) == height
@@ -102,6 +103,6 @@ def test_without_a_screen_a_line_says_the_same() -> None:
 
 def test_before_the_first_order_nothing_is_divided_by_zero() -> None:
     empty = Screen(Caption(7, 1, 1, 1, "EUR", {}, ()), Figures())
-    Console(file=open(os.devnull, "w")).print(empty.frame(80, 24), height=24)  # noqa: SIM115, PTH123
+    Console(file=StringIO()).print(empty.frame(80, 24), height=24)
     assert "0 orders" in plain_line(empty)
     assert sparkline([]) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -103,7 +104,9 @@ def test_rates_grow_with_distance_and_with_weight(loaded: Loaded) -> None:
     for nearer, farther in zip(range(1, 7), range(2, 8), strict=True):
         near, far = cards[f"ground-{nearer}"].band(light), cards[f"ground-{farther}"].band(light)
         more = cards[f"ground-{nearer}"].band(heavy)
-        assert near is not None and far is not None and more is not None
+        assert near is not None
+        assert far is not None
+        assert more is not None
         assert near.price(light) < far.price(light)
         assert near.price(light) < more.price(heavy)
 
@@ -118,8 +121,6 @@ def test_every_order_is_understood_by_intake(world: World, loaded: Loaded) -> No
 
 
 def test_a_postcode_is_of_its_zone(loaded: Loaded) -> None:
-    from random import Random
-
     network = loaded.edition.network
     for region in regions():
         text = postcode(region.zone, Random(3))

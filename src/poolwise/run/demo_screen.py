@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
 from rich import box
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from poolwise.core.policy.terms import CostKind
@@ -35,7 +39,16 @@ RATE_OVER_S: Final = 2.0
 SPARKS: Final = " ▁▂▃▄▅▆▇█"
 FULL, HALF, EMPTY = "━", "╸", "─"
 ECHELONS: Final = ("supplier", "regional", "last_mile")
-PICTURE_WIDTH, PICTURE_HEIGHT = 118, 34
+PICTURE_WIDTH, PICTURE_HEIGHT = 118, 30
+FONTS: Final = "'Fira Code', 'JetBrains Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+THEME: Final = TerminalTheme(
+    (22, 27, 34),
+    (201, 209, 217),
+    [(72, 79, 88), (255, 123, 114), (86, 211, 100), (227, 179, 65), (88, 166, 255), (188, 140, 255), (86, 194, 214),
+     (201, 209, 217)],
+    [(88, 96, 105), (255, 161, 152), (126, 231, 135), (240, 200, 90), (121, 192, 255), (210, 168, 255), (120, 220, 232),
+     (240, 246, 252)],
+)  # fmt: skip
 STYLES: Final = {"split": "yellow", "waits": "red", "swap": "magenta", "one": "green"}
 
 
@@ -111,11 +124,22 @@ def _why(kind: str, recalled: Recalled, explanation: Explanation, atlas: Atlas) 
         return f"{_swapped(recalled, plan)} instead: the item is short"
     if kind == "split":
         return _why_split(recalled, plan, atlas)
-    able = len({candidate.node for candidate in explanation.candidates if candidate.reason is None})
+    able = _able(explanation)
     dearer = explanation.dearer
     if dearer is None or not dearer.nodes:
         return "nobody else can"
-    return f"cheapest of {able}; next: {' + '.join(dict.fromkeys(dearer.nodes))} +{money(dearer.margin)}"
+    next_best = f"next: {' + '.join(dict.fromkeys(dearer.nodes))} +{money(dearer.margin)}"
+    return f"cheapest of {len(able)}; {next_best}" if len(able) > 1 else f"alone has it all; {next_best}"
+
+
+def _able(explanation: Explanation) -> set[str]:
+    """The nodes that could serve every line."""
+    by_line: dict[int, set[str]] = {}
+    for candidate in explanation.candidates:
+        able = by_line.setdefault(candidate.line_no, set())
+        if candidate.reason is None:
+            able.add(candidate.node)
+    return set.intersection(*by_line.values()) if by_line else set()
 
 
 def _why_split(recalled: Recalled, plan: Plan, atlas: Atlas) -> str:
@@ -179,13 +203,17 @@ class Screen:
 
     def save_picture(self, path: Path) -> None:
         """Write the last frame as an SVG."""
-        with Path("/dev/null").open("w") as nowhere:
+        with StringIO() as nowhere:
             console = Console(
-                record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT, file=nowhere, force_terminal=True,
+                file=nowhere,
+                record=True,
+                width=PICTURE_WIDTH,
+                height=PICTURE_HEIGHT,
+                force_terminal=True,
                 color_system="truecolor",
-            )  # fmt: skip
+            )
             console.print(self.frame(PICTURE_WIDTH, PICTURE_HEIGHT), height=PICTURE_HEIGHT)
-            console.save_svg(str(path), title="poolwise demo")
+            save_svg(console, path, "poolwise demo")
 
     def frame(self, width: int, height: int) -> RenderableType:
         """The whole screen at a size."""
@@ -318,6 +346,13 @@ def sparkline(values: Sequence[float]) -> str:
     if most <= 0:
         return ""
     return "".join(SPARKS[round(value / most * (len(SPARKS) - 1))] for value in values)
+
+
+def save_svg(console: Console, path: Path, title: str) -> None:
+    """Write what a console has recorded as an SVG that fetches nothing: fonts are those of whoever looks at it."""
+    template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    template = template.replace("Fira Code, monospace", FONTS)
+    console.save_svg(str(path), title=title, theme=THEME, code_format=template)
 
 
 def plain_line(screen: Screen) -> str:

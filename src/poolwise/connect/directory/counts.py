@@ -64,7 +64,8 @@ def chunks(
     Raises FileError when the file is refused as a whole.
     """
     reader: _Reader | None = None
-    for block in blocks(STOCK, path) if path.suffix == ".csv" else _blocks_of_records(path):
+    some = min(size, ROWS_IN_A_BLOCK)
+    for block in blocks(STOCK, path, some) if path.suffix == ".csv" else _blocks_of_records(path, some):
         reader = reader or _Reader(block.header, clerk, now, reject)
         reader.take(block)
         if reader.chunk.rows >= size:
@@ -73,11 +74,11 @@ def chunks(
         yield reader.finished()
 
 
-def _blocks_of_records(path: Path) -> Iterator[Block]:
+def _blocks_of_records(path: Path, size: int) -> Iterator[Block]:
     """A JSONL file in the form of a CSV file with all columns."""
     header = list(STOCK.names)
     entries = records(STOCK, path)
-    while taken := list(islice(entries, ROWS_IN_A_BLOCK)):
+    while taken := list(islice(entries, size)):
         good = [entry for entry in taken if isinstance(entry, Record)]
         yield Block(
             header,

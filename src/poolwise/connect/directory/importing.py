@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from poolwise.connect.directory.columns import File, RowError, read_values, row_of
-from poolwise.connect.directory.counts import Chunk, chunks
+from poolwise.connect.directory.counts import ROWS_IN_A_CHUNK, Chunk, chunks
 from poolwise.connect.directory.loading import rejected
 from poolwise.connect.directory.master import ENVELOPE, MASTER_FILES
 from poolwise.connect.directory.messages import MESSAGE_FILES, ORDERS, RECEIPTS, STOCK
@@ -66,6 +66,7 @@ class Target:
     accept_orders: AcceptOrders
     sieve: Sieve | None = None
     actor: str = SENDER
+    rows_in_a_chunk: int = ROWS_IN_A_CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,8 @@ class _Run:
         about = _About()
         with ThreadPoolExecutor(max_workers=1) as booker:
             booking: Future[list[Reject]] | None = None
-            for chunk in chunks(source.path, clerk, self.target.clock(), self.rejects.add):
+            rows = self.target.rows_in_a_chunk
+            for chunk in chunks(source.path, clerk, self.target.clock(), self.rejects.add, rows):
                 result.rows += chunk.rows
                 result.stale += chunk.stale
                 result.duplicate += chunk.duplicate

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import yaml
 
@@ -75,7 +76,7 @@ def write_policies(directory: Path, policies: Iterable[SourcingPolicy]) -> None:
     for policy in policies:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.dump(to_data(policy), Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
-        (folder / f"{policy.code}.yaml").write_text(text, encoding="utf-8")
+        (folder / f"{quote(policy.code, safe=' ')}.yaml").write_text(text, encoding="utf-8")
 
 
 class _ExactLoader(yaml.SafeLoader):

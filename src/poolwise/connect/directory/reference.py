@@ -16,9 +16,9 @@ INTRODUCTION = """\
 A network directory is a folder with one file for each kind of data. `poolwise import DIR` takes what is there;
 `poolwise export DIR` writes all of it. [A small example](../../examples/five-nodes/README.md) shows every file.
 
-* A file is either `NAME.csv` or `NAME.jsonl`. CSV is UTF-8 (a byte order mark does no harm), separated by commas, with a
-  header; columns may stand in any order, and those that are not required may be left out. JSONL has one object a line;
-  lists stand for what CSV separates by spaces.
+* A file is either `NAME.csv` or `NAME.jsonl`. CSV is UTF-8 (a byte order mark does no harm), separated by commas,
+  with a header; columns may stand in any order, and those that are not required may be left out. JSONL has one object
+  a line; lists stand for what CSV separates by spaces.
 * An unknown or missing column refuses the whole file. Any other mistake refuses its row only: the reject file gives
   file, row, field and reason of each, and the good rows are booked.
 * The same again changes nothing. An import that was interrupted goes on where it was.

@@ -1,0 +1,60 @@
+"""Import a directory in a process of its own that is killed at a given point: `python -m tests.connect.doomed ...`.
+
+Arguments: the database, the directory, and either `row N` (killed when the stock file is read that far) or
+`STEP N` (killed at that step of the n-th transaction).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from poolwise.connect.directory.importing import Progress, Target, import_directory
+from poolwise.flows.identity import Ids
+from poolwise.store import postgres
+from poolwise.store.books import PostgresBooks
+from poolwise.store.editions import PostgresEditions
+from poolwise.store.postgres import Pool
+from poolwise.store.snapshot import PostgresSieve
+from tests.connect.depot import target
+
+ROWS = 40
+NOW = datetime(2026, 1, 20, 8, tzinfo=UTC)
+
+
+def target_of(pool: Pool, books: PostgresBooks) -> Target:
+    """A target with small chunks, so that there is much to be interrupted."""
+    plain = target(books, PostgresEditions(pool))
+    ids = Ids(secrets.randbits)
+    return replace(plain, ids=ids, clock=lambda: NOW, sieve=PostgresSieve(pool), rows_in_a_chunk=ROWS)
+
+
+def main(url: str, directory: str, step: str, number: str) -> None:
+    """Import, until the end comes."""
+    left = int(number)
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def at_row(progress: Progress) -> None:
+        if step == "row" and progress.file == "stock" and progress.done >= left:
+            die()
+
+    def at_step(name: str) -> None:
+        nonlocal left
+        if name == step:
+            left -= 1
+            if left == 0:
+                die()
+
+    with postgres.connect(url, connections=3) as pool:
+        import_directory(Path(directory), target_of(pool, PostgresBooks(pool, failpoint=at_step)), progress=at_row)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
