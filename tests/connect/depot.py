@@ -64,10 +64,13 @@ class Depot:
         self.books, self.editions = MemoryBooks(), MemoryEditions()
         self._imports = 0
 
-    def take(self, directory: Path, **options: object) -> Imported:
+    def take(
+        self, directory: Path, *, complete: bool = False, dry_run: bool = False, reject_path: Path | None = None
+    ) -> Imported:
         """Import a directory, each time a minute later."""
         self._imports += 1
-        return import_directory(directory, target(self.books, self.editions, self._imports, self._imports), **options)  # type: ignore[arg-type]
+        to = target(self.books, self.editions, self._imports, self._imports)
+        return import_directory(directory, to, complete=complete, dry_run=dry_run, reject_path=reject_path)
 
     def give(self, directory: Path) -> Exported:
         """Export to a directory."""

@@ -1,1 +1,37 @@
-"""What happens when: load, decide with core, record in one transaction. One file per story."""
+"""What happens when: load, decide with core, record in one transaction. One file per story; here is the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from poolwise.core import messages
+from poolwise.flows import explain, intake, masterdata, propose, receipts, reserve, source, stock, wave
+from poolwise.flows.ports import Queue, TimerKind
+
+MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
+    messages.OrderMessage: intake.accept,
+    messages.ReservationRequest: reserve.reserve,
+    messages.StockCount: stock.book_counts,
+    messages.StockMovement: stock.book_movements,
+    messages.ReceiptNotice: receipts.book_receipts,
+}
+"""Which flow accepts which message."""
+
+QUEUES: Final[Mapping[Queue, Callable[..., object]]] = {
+    Queue.ONCE: source.source_batch,
+    Queue.WAVE: wave.run_wave,
+}
+"""Which flow takes demand out of which queue; demand that waits for stock is woken by whatever makes stock rise."""
+
+TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {TimerKind.EXPIRE: reserve.expire}
+"""Which flow runs when a timer is due."""
+
+ASKED: Final[Mapping[str, Callable[..., object]]] = {
+    "free a reservation": reserve.free,
+    "publish master data": masterdata.publish,
+    "adopt a policy": masterdata.adopt_policy,
+    "why this plan": explain.explain_order,
+    "what would be planned": propose.propose,
+}
+"""What people and programs ask for that is no message."""

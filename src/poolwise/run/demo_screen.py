@@ -311,7 +311,7 @@ class Screen:
 def _framed(title: str, *content: RenderableType, padding: tuple[int, int, int, int] = (0, 1, 0, 1)) -> RenderableType:
     return Panel(
         Group(*content),
-        title=f"[not bold]{title}[/]",
+        title=f"[default]{title}[/]",
         title_align="left",
         box=box.ROUNDED,
         border_style="bright_black",
