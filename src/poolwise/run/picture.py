@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from rich.console import Console
 from rich.panel import Panel
@@ -9,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poolwise.core.sourcing.explain import Candidate, Explanation
+from poolwise.core.sourcing.plan import Elimination
 from poolwise.core.values import MILLION, Cost
 from poolwise.flows.explain import Recalled
 
@@ -69,17 +72,40 @@ def _costs(console: Console, explanation: Explanation, currency: str) -> None:
 
 def _candidates(console: Console, explanation: Explanation) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("line", "item", "node", "pool", "lanes", "has", "verdict", "alone", "there by"):
-        table.add_column(heading, justify="right" if heading in ("has", "alone") else "left", overflow="fold")
+    for heading in ("line", "item", "node / pool", "by", "has", "verdict", "alone", "there by"):
+        right = heading in ("line", "has", "alone")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=heading == "there by")
     ranked = sorted(explanation.candidates, key=lambda c: (c.line_no, not c.taken, c.reason is not None, c.cost))
-    for candidate in ranked:
-        priced = bool(candidate.costs) and candidate.reason is None
+    for candidates in _alike(ranked):
+        first = candidates[0]
+        priced = bool(first.costs) and first.reason is None
+        nodes = {f"{candidate.node} / {candidate.pool}" for candidate in candidates}
+        ways = " > ".join(first.lanes) if len(candidates) == 1 else f"{len(candidates)} ways"
         table.add_row(
-            str(candidate.line_no), candidate.item, candidate.node, candidate.pool, " > ".join(candidate.lanes),
-            str(candidate.available), _verdict(candidate), money(candidate.cost) if priced else "",
-            f"{candidate.arrive_by:%a %d %b}" if candidate.arrive_by else "",
-        )  # fmt: skip
+            str(first.line_no),
+            first.item,
+            nodes.pop() if len(nodes) == 1 else f"{len(nodes)} nodes",
+            ways,
+            str(first.available) if not nodes else "",
+            _verdict(first),
+            money(first.cost) if priced else "",
+            f"{first.arrive_by:%a %d %b}" if first.arrive_by else "",
+        )
     console.print(table)
+
+
+def _alike(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Candidates that are out for the same reason, together: a reason that holds for a whole item is said once."""
+    groups: dict[tuple[object, ...], list[Candidate]] = {}
+    for number, candidate in enumerate(candidates):
+        key: tuple[object, ...] = (number,)
+        if candidate.reason is not None and not candidate.taken:
+            place = (candidate.node, candidate.pool, candidate.lot)
+            if candidate.reason == Elimination.RESTRICTION:
+                place = ("", "", "")
+            key = (candidate.line_no, candidate.item, candidate.reason, candidate.detail, *place)
+        groups.setdefault(key, []).append(candidate)
+    return list(groups.values())
 
 
 def _verdict(candidate: Candidate) -> Text:

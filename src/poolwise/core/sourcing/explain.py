@@ -162,7 +162,10 @@ def _short_of_stock(options: Options, fact: StockFact, candidate: Candidate) -> 
         return Elimination.INVENTORY, f"lot {fact.place.lot} has expired on {expires}"
     if candidate.taken:
         return None
-    if fact.available < candidate.wanted:
+    expected = sum(
+        receipt.open for receipt in options.problem.facts.receipts if receipt.place.position == fact.place.position
+    )
+    if fact.available + (0 if options.terms.on_hand_only else expected) < candidate.wanted:
         return Elimination.INVENTORY, f"has {fact.available} of {candidate.wanted}"
     standing = options.atlas.standing(options.access, options.order, fact.place)
     node = options.network.nodes[fact.place.node]
@@ -170,7 +173,7 @@ def _short_of_stock(options: Options, fact: StockFact, candidate: Candidate) -> 
     named = f" ({', '.join(held.buffers)})" if held.buffers else ""
     if held.closed:
         return Elimination.BUFFER, f"closed by buffer{named}"
-    if standing is not None and fact.available - standing.withheld < candidate.wanted:
+    if standing is not None and fact.available + expected - standing.withheld < candidate.wanted:
         return Elimination.BUFFER, f"keeps {standing.withheld} of {fact.available}{named}"
     return None
 
