@@ -78,9 +78,9 @@ SERVICES: Final = {
 
 # How far nodes of a kind send by each service, in km.
 REACH_KM: Final[Mapping[str, Mapping[str, int]]] = {
-    "supplier_site": {"ground": 1_200, "freight": 1_800},
-    "distribution_centre": {"ground": 2_300, "express": 1_800, "freight": 2_300},
-    "3pl": {"ground": 1_500, "express": 1_200, "freight": 1_500},
+    "supplier_site": {"ground": 900, "freight": 1_200},
+    "distribution_centre": {"ground": 1_600, "express": 1_300, "freight": 1_300},
+    "3pl": {"ground": 1_200, "express": 900, "freight": 900},
     "drop_shipper": {"ground": 1_500},
     "store": {"ground": 500, "courier": NEAR_ENOUGH_KM},
     "depot": {"ground": 260, "express": 260, "courier": NEAR_ENOUGH_KM},
