@@ -1,4 +1,4 @@
-"""A shop that is open: the real application on a real server and a real database, with the five nodes of the example."""
+"""A shop that is open: the real application, server and database, with the five nodes of the example."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from poolwise.web.wiring import Limits, Services
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "five-nodes"
 OPENED = datetime(2026, 1, 12, 10, tzinfo=UTC)
 keys = itertools.count(1)
+QUICK = Limits(feed_poll_seconds=0.02, heartbeat_seconds=0.5)
 
 ORDER = {"channel": "web", "zone": "de-north", "lines": [{"item": "MUG-BLUE", "quantity": "2"}]}
 BASKET = {**ORDER, "expires_in_seconds": 600}
@@ -133,7 +134,7 @@ def new_key() -> str:
     return f"key-{next(keys)}"
 
 
-def services_on(pool: Pool, clock: Clock, threads: int, limits: Limits = Limits()) -> Services:
+def services_on(pool: Pool, clock: Clock, threads: int, limits: Limits) -> Services:
     return Services(
         books=PostgresBooks(pool, (0,)),
         views=PostgresViews(pool, (0,)),
@@ -151,8 +152,14 @@ def services_on(pool: Pool, clock: Clock, threads: int, limits: Limits = Limits(
     )
 
 
+def token_of(services: Services, role: Role) -> str:
+    party = f"the {role}"
+    book, ids, bits = services.tokens, services.ids, services.random_bits
+    return issue_token(book, ids, bits, party=party, role=role, now=OPENED, actor="test").secret
+
+
 @contextmanager
-def opened(database_url: str, limits: Limits = Limits(feed_poll_seconds=0.02)) -> Iterator[Shop]:
+def opened(database_url: str, limits: Limits = QUICK) -> Iterator[Shop]:
     """A shop on a database of its own, with stock of every item at two nodes."""
     clock, threads = Clock(), 6
     with postgres.connect(database_url, connections=threads + 2) as pool:

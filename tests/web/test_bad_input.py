@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
 
-import httpx
 import pytest
 
 from poolwise.flows.tokens import Role
@@ -21,7 +21,6 @@ REFUSED = [
     # path, body, field that is named
     ("/v1/orders", [], ""),
     ("/v1/orders", "order", ""),
-    ("/v1/orders", None, ""),
     ("/v1/orders", {}, "channel"),
     ("/v1/orders", {**ORDER, "lines": []}, "lines"),
     ("/v1/orders", {**ORDER, "lines": "MUG"}, "lines"),
@@ -197,14 +196,11 @@ def test_an_unknown_name_is_not_found(shop: Shop, path: str) -> None:
 
 
 def test_a_body_that_is_cut_off_changes_nothing(shop: Shop) -> None:
-    whole = json.dumps({**ORDER, "number": "CUT-1"}).encode()
-    with shop.client() as client, pytest.raises(httpx.HTTPError):
-
-        def halves() -> object:
-            yield whole[:20]
-            raise httpx.WriteError("cut off")
-
-        headers = {"Idempotency-Key": new_key(), "Content-Type": "application/json", "Content-Length": str(len(whole))}
-        client.post("/v1/orders", content=halves(), headers=headers)
+    body = json.dumps({**ORDER, "number": "CUT-1"}).encode()
+    host, port = shop.url.removeprefix("http://").split(":")
+    head = f"POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {shop.tokens[Role.ADMIN]}\r\n"
+    head += f"Idempotency-Key: cut\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body[: len(body) // 2])
 
     assert shop.get("/v1/orders/CUT-1").status_code == 404

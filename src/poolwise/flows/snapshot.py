@@ -1,17 +1,18 @@
 """Snapshots: a chunk of a node's full count, of which nearly all is as it was.
 
-What a sieve finds unchanged is only marked as counted; whatever differs, is new, has moved since or owes units goes
-through the very same flow as any other count (`flows.stock`). Keeps laws 5 and 9: a chunk that was interrupted can be
-booked again, and the number of the chunk commits with its last step.
+A sieve marks what is unchanged as counted, and opens the positions that nobody has named before; whatever differs,
+has moved since or owes units goes through the very same flow as any other count (`flows.stock`). Keeps laws 5 and 9: a
+chunk that was interrupted can be booked again, and the number of the chunk commits with its last step.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from poolwise.core.messages import StockCount
 from poolwise.flows.ports import Books
@@ -26,7 +27,8 @@ class CountColumns:
     """Counts of a chunk, column by column, each position once.
 
     `instants` are the distinct times; `as_of` are places in it. `accounts` is how many of available, reserved and
-    blocked the figure includes, in that order. `rows` is where the count stands in its file.
+    blocked the figure includes, in that order. `rows` is where the count stands in its file. `lots` says which counts
+    are of more than item, node and pool: of a lot, or with a day on which it expires.
     """
 
     rows: array[int] = field(default_factory=lambda: array("q"))
@@ -36,6 +38,10 @@ class CountColumns:
     as_of: array[int] = field(default_factory=lambda: array("q"))
     sequences: array[int] = field(default_factory=lambda: array("q"))
     accounts: array[int] = field(default_factory=lambda: array("q"))
+    lots: array[int] = field(default_factory=lambda: array("q"))
+    items: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
+    pools: list[str] = field(default_factory=list)
     instants: list[datetime] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -45,18 +51,32 @@ class CountColumns:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """Places of the counts that must be booked, and how many are stale or repeated; the rest is unchanged."""
+    """Places of the counts that must be booked, and how many are stale or repeated; the rest is unchanged.
+
+    `opened` counts the positions that came to be with stock; `risen` names items of which there may be more now.
+    """
 
     differing: Sequence[int]
     stale: int
     duplicate: int
+    opened: int = 0
+    risen: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sifting:
+    """Who sifts, when, and the id of the batch that everything is booked under."""
+
+    batch: UUID
+    actor: str
+    at: datetime
 
 
 class Sieve(Protocol):
-    """Finds the few counts of a chunk that change something, and marks the others as counted."""
+    """Finds the few counts of a chunk that must be looked at, and books the others as sets."""
 
-    def sift(self, counts: CountColumns) -> Sifted:
-        """Sift a chunk, and commit the marks of what is unchanged."""
+    def sift(self, counts: CountColumns, said: Sifting) -> Sifted:
+        """Sift a chunk, and commit what it books itself."""
 
 
 @dataclass(slots=True)
@@ -78,15 +98,19 @@ def book_snapshot(
 ) -> SnapshotResult:
     """Book a chunk of counts. `message` gives the count at a place; it is asked for those only that differ."""
     result = SnapshotResult()
-    sifted = sieve.sift(counts)
+    sifted = sieve.sift(counts, Sifting(clerk.ids.new(now), clerk.actor, now))
+    result.outcomes[Outcome.BOOKED] += sifted.opened
     result.outcomes[Outcome.STALE] += sifted.stale
     result.outcomes[Outcome.DUPLICATE] += sifted.duplicate
-    result.outcomes[Outcome.UNCHANGED] += len(counts) - sifted.stale - sifted.duplicate - len(sifted.differing)
+    result.outcomes[Outcome.UNCHANGED] += (
+        len(counts) - sifted.stale - sifted.duplicate - len(sifted.differing) - sifted.opened
+    )
     places = list(sifted.differing)
     for first in range(0, max(1, len(places)), MOST_STATEMENTS):
         part = places[first : first + MOST_STATEMENTS]
         last = first + MOST_STATEMENTS >= len(places)
-        booked = book_counts(books, clerk, [message(place) for place in part], now, messages_seen if last else ())
+        told = [message(place) for place in part]
+        booked = book_counts(books, clerk, told, now, messages_seen if last else (), sifted.risen if last else ())
         for place, outcome in zip(part, booked, strict=True):
             result.outcomes[outcome.outcome] += 1
             if outcome.outcome is Outcome.REFUSED:

@@ -8,7 +8,7 @@ transaction, and after two returns it is decided under the lock. Only then is ev
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import chain
@@ -47,6 +47,10 @@ RETURNS_BEFORE_LOCK: Final = 2
 MOST_CONFLICTS: Final = 8
 MOST_WOKEN: Final = 1_000
 FEW_BOOKINGS: Final = 64
+COUNTING_LINES: Final = (CapacityUnit.ORDERS, CapacityUnit.LINES)
+ON_HAND: Final = (Account.AVAILABLE.value, Account.RESERVED.value)
+EXPECTED: Final = (Account.EXPECTED.value, Account.PLEDGED.value)
+"""From which account to which units move when they are set aside."""
 SHARES_OF_ROOM: Final = 8
 """A slot is locked before a batch is written when the batch takes more than this part of its room: there may be as many
 batches at a time."""
@@ -251,7 +255,7 @@ class Shelf:
         # What was drawn of is put together anew when somebody asks; the rest is shared by all plans of a batch.
         self._drawn: set[str] = set()
         self._nodes: dict[str, frozenset[str]] = {}
-        self._listed: dict[tuple[str, bool], tuple[CapacityFact, ...]] = {}
+        self._listed: dict[tuple[frozenset[str], bool], tuple[CapacityFact, ...]] = {}
 
     def positions(self, items: Iterable[str]) -> list[int]:
         """Ids of all positions of some items."""
@@ -304,7 +308,7 @@ class Shelf:
         ]
         for (_, node, day, slot), taken in (transaction.capacity(scarce) if scarce else {}).items():
             self._taken.setdefault(node, {})[day, slot] = taken
-            self._forget(node)
+        self._listed.clear()
 
     def _room(self, node: str, day: date, slot: int) -> int:
         return self._network.nodes[node].slots[slot].limit - self._taken.get(node, {}).get((day, slot), 0)
@@ -315,11 +319,8 @@ class Shelf:
         `most_bookings` is the most order lines, counted once a shipment, that the order can send, if that is known. A
         slot with room for all of them is left out: to the decision it is as good as an empty one.
         """
-        for item in self._drawn.intersection(items):
-            self._stock[item] = tuple(
-                [StockFact(fact.place, self._available[fact.place.position]) for fact in self._stock.get(item, ())]
-            )
-            self._drawn.discard(item)
+        if not self._drawn.isdisjoint(items):
+            self._put_together(items)
         stock = tuple(chain.from_iterable([self._stock.get(item, ()) for item in items]))
         receipts = tuple(
             [
@@ -330,9 +331,18 @@ class Shelf:
             ]
         )
         brief = most_bookings is not None and most_bookings <= FEW_BOOKINGS
-        nodes = sorted(frozenset().union(*[self._nodes_of(item) for item in items]))
-        capacity = tuple(chain.from_iterable([self._taken_at(node, brief) for node in nodes]))
+        nodes = frozenset().union(*[self._nodes_of(item) for item in items])
+        capacity = self._listed.get((nodes, brief))
+        if capacity is None:
+            listed = chain.from_iterable([self._taken_at(node, brief) for node in sorted(nodes)])
+            capacity = self._listed[nodes, brief] = tuple(listed)
         return Facts(now, stock, receipts, capacity)
+
+    def _put_together(self, items: Sequence[str]) -> None:
+        for item in self._drawn.intersection(items):
+            facts = self._stock.get(item, ())
+            self._stock[item] = tuple([StockFact(f.place, self._available[f.place.position]) for f in facts])
+            self._drawn.discard(item)
 
     def _nodes_of(self, item: str) -> frozenset[str]:
         found = self._nodes.get(item)
@@ -342,23 +352,13 @@ class Shelf:
             found = self._nodes[item] = frozenset(nodes)
         return found
 
-    def _taken_at(self, node: str, brief: bool) -> tuple[CapacityFact, ...]:
-        found = self._listed.get((node, brief))
-        if found is None:
-            found = self._listed[node, brief] = tuple(
-                CapacityFact(node, day, slot, taken)
-                for (day, slot), taken in sorted(self._taken.get(node, {}).items())
-                if taken and not (brief and self._has_plenty(node, day, slot))
-            )
-        return found
+    def _taken_at(self, node: str, brief: bool) -> Iterator[CapacityFact]:
+        for (day, slot), taken in sorted(self._taken.get(node, {}).items()):
+            if taken and not (brief and self._has_plenty(node, slot, self._room(node, day, slot))):
+                yield CapacityFact(node, day, slot, taken)
 
-    def _has_plenty(self, node: str, day: date, slot: int) -> bool:
-        counts_lines = self._network.nodes[node].slots[slot].unit in (CapacityUnit.ORDERS, CapacityUnit.LINES)
-        return counts_lines and self._room(node, day, slot) >= FEW_BOOKINGS
-
-    def _forget(self, node: str) -> None:
-        self._listed.pop((node, True), None)
-        self._listed.pop((node, False), None)
+    def _has_plenty(self, node: str, slot: int, room: int) -> bool:
+        return room >= FEW_BOOKINGS and self._network.nodes[node].slots[slot].unit in COUNTING_LINES
 
     def draw(self, plan: Plan) -> None:
         """Take what a plan takes."""
@@ -372,12 +372,16 @@ class Shelf:
             for booking in shipment.bookings:
                 taken = self._taken.setdefault(booking.node, {})
                 key = (booking.day, booking.slot)
-                had_plenty = self._has_plenty(booking.node, *key)
-                taken[key] = taken.get(key, 0) + booking.quantity
-                if had_plenty and self._has_plenty(booking.node, *key):
-                    self._listed.pop((booking.node, False), None)
-                else:
-                    self._forget(booking.node)
+                after = taken[key] = taken.get(key, 0) + booking.quantity
+                room = self._network.nodes[booking.node].slots[booking.slot].limit - after
+                self._forget(listed_in_brief=not self._has_plenty(booking.node, booking.slot, room))
+
+    def _forget(self, listed_in_brief: bool) -> None:
+        """Drop the lists of capacity that show what has changed: those in brief do not while there is plenty."""
+        if listed_in_brief:
+            self._listed.clear()
+        elif any(not brief for _, brief in self._listed):
+            self._listed = {key: facts for key, facts in self._listed.items() if key[1]}
 
     def fits(self, plan: Plan) -> bool:
         """Whether what a plan takes is still there."""
@@ -409,14 +413,14 @@ def items_wanted(atlas: Atlas, order: Order) -> tuple[str, ...]:
     """Items whose stock could serve an order: its own, their parts and their substitutes, each once, in order."""
     catalog = atlas.edition.catalog
     policy = atlas.policy.policy
-    found: dict[str, None] = {}
+    # A rule of the policy may allow what the policy itself does not.
+    may_substitute = policy.substitution != SubstitutionMode.NEVER or bool(policy.rules)
+    found = {line.item for line in order.lines}
     for line in order.lines:
-        found[line.item] = None
-        bill = catalog.bills.get(line.item)
-        if bill is not None and policy.kits_from_parts:
-            found.update(dict.fromkeys(component.item for component in bill.components))
-        if line.substitutes and (policy.substitution != SubstitutionMode.NEVER or policy.rules):
-            found.update(dict.fromkeys(swap.substitute for swap in catalog.substitutions.get(line.item, ())))
+        if policy.kits_from_parts and line.item in catalog.bills:
+            found.update([component.item for component in catalog.bills[line.item].components])
+        if may_substitute and line.substitutes and line.item in catalog.substitutions:
+            found.update([swap.substitute for swap in catalog.substitutions[line.item]])
     return tuple(sorted(found))
 
 
@@ -456,7 +460,7 @@ class Written:
         first = (self.attempt - 1) * PARTS_PER_ATTEMPT
         nodes = desk.atlas.edition.network.nodes
         self.shipments = [
-            ShipmentRecord(self.cell, self.owner, replace(shipment, no=first + shipment.no))
+            ShipmentRecord(self.cell, self.owner, replace(shipment, no=first + shipment.no) if first else shipment)
             for shipment in choice.plan.shipments
         ]
         self.movements: list[Movement] = []
@@ -510,12 +514,15 @@ class Written:
             wanted = demand.get(no, 0)
             from_open = min(wanted, progress.open)
             after.append(
-                replace(
-                    progress,
-                    open=progress.open - from_open,
-                    backordered=progress.backordered - (wanted - from_open) + unserved.get(no, 0),
-                    reserved=progress.reserved + reserved.get(no, 0),
-                    pledged=progress.pledged + pledged.get(no, 0),
+                Progress(
+                    progress.ordered,
+                    progress.open - from_open,
+                    progress.reserved + reserved.get(no, 0),
+                    progress.pledged + pledged.get(no, 0),
+                    progress.backordered - (wanted - from_open) + unserved.get(no, 0),
+                    progress.released,
+                    progress.shipped,
+                    progress.cancelled,
                 )
             )
         return OrderRecord(order, state_of(tuple(after)), tuple(after), self.attempt)
@@ -547,7 +554,10 @@ class Written:
     def event(self) -> dict[str, Json]:
         """The decision as the feed tells it: enough to project balances, no person in it."""
         plan, order = self.choice.plan, self.choice.todo.order
-        moved: list[Json] = [[str(m.position), m.source.value, m.target.value, m.quantity] for m in self.movements]
+        moved: list[Json] = [
+            [str(part.position), *(ON_HAND if part.receipt is None else EXPECTED), part.quantity]
+            for part in plan.assignments
+        ]
         return {
             "order": order.number,
             "attempt": self.attempt,

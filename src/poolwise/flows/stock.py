@@ -6,7 +6,7 @@ records movements, count marks, broken and woken demand, events and the audit ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -15,7 +15,7 @@ from typing import Final
 from poolwise.core.counting import IN_DEBT, OWN_LOT, Statement
 from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import StockCount, StockMovement
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Quantity, parse_scaled
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled
 from poolwise.flows.ports import Books, CountMark, Transaction
 from poolwise.flows.tallying import CLOCK_SKEW, MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
 
@@ -63,10 +63,12 @@ def book_counts(
     counts: Sequence[StockCount],
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
+    risen: Collection[str] = (),
 ) -> list[Result]:
     """Book absolute counts; one result for each, in order. Of several counts of a position the newest counts.
 
-    `messages_seen` are recorded in the same commit: an importer marks there how far it has come.
+    `messages_seen` are recorded in the same commit: an importer marks there how far it has come. `risen` are items of
+    which more was booked just before; demand that waits for them is woken here.
     """
     assert len(counts) <= MOST_STATEMENTS
     read = [_counted(clerk, count, now) for count in counts]
@@ -87,7 +89,8 @@ def book_counts(
             for found in newest.values()
         ]
         if newest or messages_seen:
-            room.record("stock.count", {"counts": len(counts), "newer": len(newest)}, marks, messages_seen)
+            detail: dict[str, Json] = {"counts": len(counts), "newer": len(newest)}
+            room.record("stock.count", detail, marks, messages_seen, risen)
         return [results[place] for place in range(len(read))]
 
     return in_transaction(books, now, work)

@@ -6,7 +6,7 @@ movements, events and the audit row are recorded with the statements in one go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -216,12 +216,13 @@ class Room:
         detail: Mapping[str, Json],
         counts: Sequence[CountMark] = (),
         messages_seen: Sequence[tuple[str, str]] = (),
+        risen: Collection[str] = (),
     ) -> None:
         """Record what was booked, with everything that follows from it. Raises LookAgain when orders broke that are
         not locked."""
         also, mended = self.also, self._mended()
         movements = [*self._movements, *mended.movements]
-        woken = self._woken(self._risen(movements))
+        woken = self._woken(sorted({*self._risen(movements), *risen}))
         self.transaction.record(
             Effects(
                 at=self.now,
@@ -264,19 +265,21 @@ class Room:
         ]
 
     def _risen(self, movements: Sequence[Movement]) -> list[str]:
-        """Items of which some position has more available than before."""
+        """Items of which some position has more available, or expects more, than before."""
         risen = {
             tally.position.key.item
             for tally in self._tallies.values()
-            if tally.position.balance(Account.AVAILABLE) > self._available_before(tally.position.id)
+            for account in (Account.AVAILABLE, Account.EXPECTED)
+            if tally.position.balance(account) > self._balance_before(tally.position.id, account)
         }
-        freed = {m.position for m in movements if m.cause is Cause.FREE and m.target is Account.AVAILABLE}
-        places = self.transaction.positions(freed) if freed else {}
+        freed = {m.position for m in movements if m.cause is Cause.FREE}
+        # Locked: whoever finds too little there at the same time waits for us, or we for him.
+        places = self.transaction.positions(freed, lock=True) if freed else {}
         return sorted(risen | {place.key.item for place in places.values()})
 
-    def _available_before(self, position: int) -> int:
+    def _balance_before(self, position: int, account: Account) -> int:
         before = self._before.get(position)
-        return before.balance(Account.AVAILABLE) if before else 0
+        return before.balance(account) if before else 0
 
     def _woken(self, risen: Sequence[str]) -> list[Todo]:
         """Demand that waits for stock of these items, or of what they could serve, back to the queue: oldest first."""
@@ -303,7 +306,8 @@ class Room:
         return moved + [event for tally in self._tallies.values() if (event := self._crossing(tally.position))]
 
     def _crossing(self, position: Position) -> Event | None:
-        before, after = self._available_before(position.id), position.balance(Account.AVAILABLE)
+        before = self._balance_before(position.id, Account.AVAILABLE)
+        after = position.balance(Account.AVAILABLE)
         if (before > 0) == (after > 0):
             return None
         key = position.key

@@ -62,6 +62,7 @@ EXPLAIN_EVERY_S: Final = 0.4
 PATIENCE_S: Final = 60.0
 GRACE_S: Final = 15.0
 PLANS_VERIFIED: Final = 300
+"""All laws are proven on everything; so many plans are also recomputed and verified, which takes longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,6 @@ def _on_server(wish: Wish, folder: Path, talk: Console) -> Ran:
             _import(app, folder / "network", bars)
             bars.close()
             return _stream(wish, app, world, folder, talk)
-    raise AssertionError("the block above returns")
 
 
 class _Steps:

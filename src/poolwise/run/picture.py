@@ -55,7 +55,7 @@ def show(console: Console, recalled: Recalled, explanation: Explanation) -> None
         )
     for entry in plan.unserved:
         when = f", expected {entry.expected_on}" if entry.expected_on else ""
-        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({entry.reason.value}{when})")
+        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({WORDS[entry.reason.value]}{when})")
     _costs(console, explanation, currency)
     _candidates(console, explanation)
     _flips(console, explanation, currency)

@@ -6,6 +6,7 @@ A batch of 500 orders sends some thirty thousand numbers; packing them this way 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,14 @@ class _Int8s(Packed):
     pass
 
 
+class _Uuids(Packed):
+    pass
+
+
+class _Texts(Packed):
+    pass
+
+
 class _PackedDumper(Dumper):
     format = pq.Format.BINARY
 
@@ -50,6 +59,14 @@ class _Int8sDumper(_PackedDumper):
     oid = postgres.types["int8"].array_oid
 
 
+class _UuidsDumper(_PackedDumper):
+    oid = postgres.types["uuid"].array_oid
+
+
+class _TextsDumper(_PackedDumper):
+    oid = postgres.types["text"].array_oid
+
+
 # The kind of array, and how one element lies in it: its length in bytes, then its value.
 _KINDS: Final[dict[str, tuple[type[Packed], np.dtype[np.void]]]] = {
     "int2": (_Int2s, np.dtype([("length", ">i4"), ("value", ">i2")])),
@@ -60,22 +77,52 @@ _HEADER: Final = np.dtype(
     [("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4"), ("length", ">i4"), ("first", ">i4")]
 )
 
+_HEADER_OF_NOTHING: Final = np.dtype([("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4")])
+
 
 def register(cursor: Cursor[TupleRow]) -> None:
     """Let a cursor send packed arrays."""
     cursor.adapters.register_dumper(_Int2s, _Int2sDumper)
     cursor.adapters.register_dumper(_Int4s, _Int4sDumper)
     cursor.adapters.register_dumper(_Int8s, _Int8sDumper)
+    cursor.adapters.register_dumper(_Uuids, _UuidsDumper)
+    cursor.adapters.register_dumper(_Texts, _TextsDumper)
 
 
 def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
-    """Values of one type as a parameter: packed if they are whole numbers without None, else left to the driver."""
-    if kind not in _KINDS or not values or None in values:
+    """Values of one type as a parameter: packed if we know how and none is None, else left to the driver."""
+    if not values or None in values:
+        return list(values)
+    if kind == "uuid":
+        lengths_and_values = [_UUID_LENGTH + value.bytes for value in values]  # type: ignore[attr-defined]  # UUIDs
+        return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
+    if kind == "text":
+        return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # texts
+    if kind not in _KINDS:
         return list(values)
     made, layout = _KINDS[kind]
     elements = np.empty(len(values), layout)
     elements["length"] = layout["value"].itemsize
     elements["value"] = values
-    header = np.array((1, 0, postgres.types[kind].oid, len(values), 1), _HEADER)
-    packed: bytes = header.tobytes() + elements.tobytes()
-    return made(packed)
+    return made(_header(kind, len(values)) + elements.tobytes())
+
+
+_UUID_LENGTH: Final = (16).to_bytes(4, "big")
+
+
+@lru_cache(maxsize=10_000)
+def texts(values: tuple[str, ...]) -> Packed:
+    """A column of type text[] for COPY, which wants it packed: of few different values, so each is packed once."""
+    if not values:
+        return _Texts(np.array((0, 0, postgres.types["text"].oid), _HEADER_OF_NOTHING).tobytes())
+    return _Texts(_header("text", len(values)) + b"".join([_text(value) for value in values]))
+
+
+def _header(kind: str, length: int) -> bytes:
+    header: bytes = np.array((1, 0, postgres.types[kind].oid, length, 1), _HEADER).tobytes()
+    return header
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return len(encoded).to_bytes(4, "big") + encoded

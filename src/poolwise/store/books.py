@@ -376,7 +376,7 @@ def read_stock(
     This is the most frequent read of all. An item comes as one array of numbers; whose they are is known from the last
     time, if the fingerprint of its positions is the same. A fact is put together without a call in Python.
     """
-    rows = cursor.execute(READ_STOCK, (list(cells), items)).fetchall()
+    rows = cursor.execute(READ_STOCK, (list(cells), arrays.array("text", items))).fetchall()
     lists = places.listed(cursor, cells, [row[:3] for row in rows])
     found = {}
     for item, count, fingerprint, available in rows:
@@ -403,7 +403,7 @@ def read_open_receipts(
     cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
 ) -> dict[str, tuple[ReceiptFact, ...]]:
     """Open units of the receipts of the items, by item, by due date and id."""
-    rows = cursor.execute(READ_OPEN_RECEIPTS, (list(cells), items)).fetchall()
+    rows = cursor.execute(READ_OPEN_RECEIPTS, (list(cells), arrays.array("text", items))).fetchall()
     known, _cells = places.learn(cursor, [row[1] for row in rows])
     found: dict[str, list[ReceiptFact]] = {}
     for receipt, position, due_on, units in rows:

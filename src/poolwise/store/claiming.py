@@ -14,6 +14,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from poolwise.flows.ports import Queue, Timer, TimerKind, Todo
+from poolwise.store.arrays import array
 from poolwise.store.codec import unpack_todo
 
 HEAD_IS_ALONE: Final = """
@@ -107,7 +108,7 @@ def _delete(cursor: Cursor[TupleRow], cells: Sequence[int], queue: Queue, orders
     """Take demands, which are locked, out of a queue."""
     if not orders:
         return
-    cursor.execute(DELETE, (cells, orders, queue.value))
+    cursor.execute(DELETE, (cells, array("uuid", orders), queue.value))
     assert cursor.rowcount == len(orders), "rows that are locked can be deleted"
     if queue is Queue.STOCK:
         cursor.execute(DELETE_ITEMS, (cells, orders))

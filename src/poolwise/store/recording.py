@@ -13,6 +13,7 @@ from uuid import UUID
 
 from poolwise.core.orders import TRANSITIONS, OrderState, Progress
 from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
+from poolwise.store.arrays import texts
 from poolwise.store.claiming import items_waited_for
 from poolwise.store.codec import bucket, pack_events, pack_order, pack_todo
 from poolwise.store.journal import first_of_month
@@ -205,7 +206,7 @@ def write_shipments(w: Writing) -> None:
         w.change(DELETE_SHIPMENTS, ("int2", "uuid", "int4"), dropped)
     shipments, bookings = [], []
     for cell, owner, s in ((r.cell, r.owner, r.shipment) for r in w.effects.shipments):
-        shipments.append((cell, owner, s.no, s.node, list(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg))
+        shipments.append((cell, owner, s.no, s.node, texts(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg))
         for no, b in enumerate(s.bookings):
             bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
     w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)

@@ -17,11 +17,12 @@ from psycopg.rows import TupleRow
 
 from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
-from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted
+from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
 from poolwise.store.arrays import array, register
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
+from poolwise.store.opening import open_positions
 from poolwise.store.postgres import Pool
 
 MARK_UNCHANGED: Final = """
@@ -74,7 +75,8 @@ WITH told AS MATERIALIZED (
     GROUP BY j.place
 )
 SELECT
-    array_agg(j.place) FILTER (WHERE j.newer > 0 AND (
+    array_agg(j.place) FILTER (WHERE j.figure IS NULL AND j.known_as_of IS NULL),
+    array_agg(j.place) FILTER (WHERE j.newer > 0 AND NOT (j.figure IS NULL AND j.known_as_of IS NULL) AND (
         j.figure IS NULL OR j.as_of < j.known_as_of OR j.figure - coalesce(l.quantity, 0) <> j.quantity
     )),
     array_agg(j.place) FILTER (WHERE j.newer < 0),
@@ -111,7 +113,7 @@ class PostgresSieve:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def sift(self, counts: CountColumns) -> Sifted:
+    def sift(self, counts: CountColumns, said: Sifting) -> Sifted:
         """See flows.snapshot."""
         if not len(counts):
             return Sifted((), 0, 0)
@@ -124,11 +126,14 @@ class PostgresSieve:
             told.drop(owing)
             cursor.execute(MARK_UNCHANGED, told.parameters())
             told.drop(told.places[[place - 1 for (place,) in cursor.fetchall()]])
-            differing, stale, duplicate = _look_closer(cursor, told)
-            told.drop([*differing, *stale, *duplicate])
+            unknown, differing, stale, duplicate = _look_closer(cursor, told)
+            opened = open_positions(cursor, counts, [place for place in unknown if not counts.lots[place]], said)
+            differing = [*owing, *differing, *(place for place in unknown if place not in opened.places)]
+            told.drop([*differing, *stale, *duplicate, *opened.places])
             if len(told.places):
                 cursor.execute(MARK, told.parameters())
-        return Sifted(sorted([*differing, *owing]), len(stale), len(duplicate))
+        risen = {counts.items[place] for place in (*opened.places, *duplicate)}
+        return Sifted(sorted(differing), len(stale), len(duplicate), opened.with_stock, risen)
 
 
 class _Told:
@@ -175,14 +180,13 @@ def _owing(cursor: Cursor[TupleRow], told: _Told) -> list[int]:
     return [owner.id() for owner in owners if owner is not None]
 
 
-def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> tuple[list[int], list[int], list[int]]:
-    """Of the counts that are left: those that differ, those that are stale, and those that are repeated."""
+def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> list[list[int]]:
+    """Of the counts that are left: those of positions nobody knows, those that differ, are stale, are repeated."""
     if not len(told.places):
-        return [], [], []
+        return [[], [], [], []]
     row = cursor.execute(SIFT, told.parameters()).fetchone()
     assert row is not None
-    differing, stale, duplicate = ([int(told.places[place - 1]) for place in places or ()] for places in row)
-    return differing, stale, duplicate
+    return [[int(told.places[place - 1]) for place in places or ()] for places in row]
 
 
 assert NO_SEQUENCE == -1 and OWN_LOT == "~", "as the statements above say"

@@ -27,6 +27,7 @@ from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 
+
 class PostgresViews:
     """flows.views.Views on the database behind `pool`, for the `cells` in use."""
 

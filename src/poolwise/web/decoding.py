@@ -86,7 +86,20 @@ def faults_of(data: object, type_: object, path: str, strict: bool = True) -> It
     try:
         msgspec.convert(data, type_, strict=strict)
     except msgspec.ValidationError as error:
-        yield _fault(str(error), path)
+        fault = _fault(str(error), path)
+        if fault.field.endswith("[...]") and isinstance(data, dict):
+            # The decoder does not say under which name of a mapping the fault is.
+            bad = [name for name in data if not _fits({name: data[name]}, type_, strict)]
+            fault = Fault(_joined(path, str(bad[0])), fault.reason) if bad else fault
+        yield fault
+
+
+def _fits(data: object, type_: object, strict: bool) -> bool:
+    try:
+        msgspec.convert(data, type_, strict=strict)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _faults_of_struct(

@@ -28,7 +28,9 @@ Decimal = Annotated[
         examples=["2", "5.5"],
     ),
 ]
-Fact = bool | Annotated[int, Meta(ge=-(10**15), le=10**15)] | Text | None | list[Text]
+# No pattern here: the decoder corrupts memory where one choice is a text with a pattern and another a list.
+_FactText = Annotated[str, Meta(max_length=200)]
+Fact = bool | Annotated[int, Meta(ge=-(10**15), le=10**15)] | _FactText | None | list[_FactText]
 Limit = Annotated[int, Meta(ge=1, le=500, description="At most so many; the cursor `next` leads to the rest.")]
 Cursor = Annotated[str, Meta(max_length=1_000, description="The `next` of the page before; empty for the first page.")]
 

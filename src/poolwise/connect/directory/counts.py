@@ -163,6 +163,10 @@ class _Reader:
         columns.as_of.extend(map(self._instants.__getitem__, self._column(block, "as_of")))
         columns.sequences.extend(int(text) if text else NO_SEQUENCE for text in self._column(block, "sequence"))
         columns.accounts.extend(repeat(ACCOUNTS_OF[CountBasis.ON_HAND], count))
+        columns.lots.extend(repeat(0, count))
+        columns.items += items
+        columns.nodes += nodes
+        columns.pools += pools
         self.chunk.fields += block.rows
 
     def _take_any(self, row: int, fields: list[str]) -> None:
@@ -192,6 +196,10 @@ class _Reader:
         columns.as_of.append(self._instant(entry.texts["as_of"], count.as_of))
         columns.sequences.append(NO_SEQUENCE if count.sequence is None else count.sequence)
         columns.accounts.append(ACCOUNTS_OF[count.basis])
+        columns.lots.append(bool(count.lot or count.expires_on))
+        columns.items.append(key.item)
+        columns.nodes.append(key.node)
+        columns.pools.append(key.pool)
         self.chunk.fields.append(fields)
 
     def _instant(self, text: str, as_of: datetime) -> int:
@@ -225,8 +233,10 @@ def _keep_newest(chunk: Chunk) -> None:
         else:
             chunk.stale += 1
     if newest:
-        for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts"):
+        for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts", "lots"):
             setattr(columns, name, array("q", compress(getattr(columns, name), keep)))
+        for name in ("items", "nodes", "pools"):
+            setattr(columns, name, list(compress(getattr(columns, name), keep)))
         chunk.fields = list(compress(chunk.fields, keep))
 
 

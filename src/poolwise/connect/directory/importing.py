@@ -40,6 +40,7 @@ from poolwise.flows.snapshot import (
     CountColumns,
     Sieve,
     Sifted,
+    Sifting,
     SnapshotResult,
     book_snapshot,
 )
@@ -345,7 +346,7 @@ def _add(result: FileResult, booked: SnapshotResult) -> None:
 class _Everything:
     """A sieve that lets every count through."""
 
-    def sift(self, counts: CountColumns) -> Sifted:
+    def sift(self, counts: CountColumns, said: Sifting) -> Sifted:  # noqa: ARG002
         """See flows.snapshot."""
         return Sifted(range(len(counts)), 0, 0)
 

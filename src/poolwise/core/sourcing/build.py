@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind
-from poolwise.core.sourcing.costs import Sent, need_of, weight_of
-from poolwise.core.sourcing.options import Alternative, OpenRoute, Options, Shelf, Source, draw
+from poolwise.core.sourcing.costs import Part, Sent, need_of, weight_of
+from poolwise.core.sourcing.options import Alternative, OpenRoute, Options, Source, draw
 from poolwise.core.sourcing.plan import Assignment, Booking, CostPart, Plan, PlannedShipment
 from poolwise.core.sourcing.routes import Departure, Need, Taken, book, excess
 from poolwise.core.values import Cost, Quantity, shares
@@ -44,17 +44,26 @@ class Block(NamedTuple):
     window: tuple[int, ...] | None = None
     not_before: int = 0
 
+    def lines(self) -> dict[int, tuple[Sent, ...]]:
+        """What leaves for each line, by its number."""
+        found: dict[int, tuple[Sent, ...]] = {}
+        for piece in self.pieces:
+            no = piece.line.no
+            found[no] = found[no] + piece.sent if no in found else piece.sent
+        return found
+
     def need(self) -> Need:
         """The capacity the block takes."""
-        return need_of(len({piece.line.no for piece in self.pieces}), [s for piece in self.pieces for s in piece.sent])
+        lines = self.lines()
+        return need_of(len(lines), [goods for sent in lines.values() for goods in sent])
 
 
 class Leaving(NamedTuple):
-    """When a shipment leaves, the capacity it books, and what its days cost."""
+    """When a shipment leaves, the capacity it books, and what it costs whatever is in it."""
 
     departure: Departure
     bookings: tuple[Booking, ...]
-    parts: list[tuple[CostKind, Cost]]
+    parts: tuple[Part, ...]
 
     @property
     def cost(self) -> Cost:
@@ -83,9 +92,12 @@ def leave(
         bookings = book(node, departure.ships, choices, need, taken, hard)
         if bookings is None:
             continue
-        parts = options.prices.days(departure, way.first, way.today, options.deadline)
+        parts = options.openings.parts[way.index]
+        if departure is not way.first:
+            parts = options.prices.on_day(way.route, departure, way.first, way.today, options.deadline, way.penalty)
         if not hard:
-            parts.extend(options.prices.over_capacity(unit, over) for unit, over in excess(node, bookings, taken))
+            over = excess(node, bookings, taken)
+            parts += tuple(options.prices.over_capacity(unit, amount) for unit, amount in over)
         return Leaving(departure, bookings, parts)
     return None
 
@@ -93,7 +105,7 @@ def leave(
 def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[Source, Quantity]]) -> tuple[Cost, Cost]:
     """What drawing some of a piece's goods costs: for the pools they come from, and for nearing a stock-out there."""
     free_from = options.access.drawing_is_free_from
-    if free_from is not None and all(source.available >= free_from for source, _ in taken):
+    if free_from is not None and all([source.available >= free_from for source, _ in taken]):
         return 0, 0
     own_weight = piece.line.weight_ug is None or piece.alternative.parts
     served = (0,) * len(taken) if own_weight else shares(piece.quantity, [part for _, part in taken])
@@ -121,11 +133,11 @@ def substitution(options: Options, piece: Piece) -> Cost:
 
 
 class _Builder:
-    """Collects shipments, assignments and cost parts; draws each shelf down as blocks take from it."""
+    """Collects shipments, assignments and cost parts; remembers what blocks have taken from shelves and slots."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.left: dict[tuple[str, str], Shelf] = {}
+        self.used: dict[tuple[str, str], Quantity] = {}
         self.taken = dict(options.taken)
         self.shipments: list[PlannedShipment] = []
         self.assignments: list[Assignment] = []
@@ -133,46 +145,55 @@ class _Builder:
 
     def ship(self, block: Block) -> None:
         """Add one shipment: it draws its goods, and leaves on the first day they are all there and a slot has room."""
-        options, route = self.options, block.way.route
+        options, way, route = self.options, block.way, block.way.route
         prices = options.prices
         number = len(self.shipments) + 1
-        ready = max(block.not_before, *(self._draw(block, piece, number) for piece in block.pieces))
-        leaving = leave(options, block.way, ready, block.need(), self.taken, block.window)
-        weight_ug = sum(goods.weight_ug for piece in block.pieces for goods in piece.sent)
+        ready = block.not_before
+        for piece in block.pieces:
+            ready = max(ready, self._draw(block, piece, number))
+        lines = block.lines()
+        goods = [each for sent in lines.values() for each in sent]
+        leaving = leave(options, way, ready, need_of(len(lines), goods), self.taken, block.window)
+        weight_ug = sum([each.weight_ug for each in goods])
         freight = prices.freight(route, weight_ug)
         assert leaving is not None and freight is not None, "an engine chose a route that cannot be taken"
         for booking in leaving.bookings:
             key = (booking.node, booking.day.toordinal(), booking.slot)
             self.taken[key] = self.taken.get(key, 0) + booking.quantity
-        for line_no in dict.fromkeys(piece.line.no for piece in block.pieces):
-            sent = [goods for piece in block.pieces if piece.line.no == line_no for goods in piece.sent]
+        for line_no, sent in lines.items():
             self._cost(CostKind.HANDLING, prices.leaving(route.node, sent), number, line_no)
-            self._cost(CostKind.TRANSFER, prices.passing(route, sent), number, line_no)
+            if route.via:
+                self._cost(CostKind.TRANSFER, prices.passing(route, sent), number, line_no)
         co2e_mg, carbon = prices.carbon(route, weight_ug)
-        for kind, amount in (*prices.opening(route), *freight, carbon, prices.node(block.way.penalty), *leaving.parts):
+        for kind, amount in (*leaving.parts, *freight, carbon):
             self._cost(kind, amount, number)
         self.shipments.append(
             PlannedShipment(
-                no=number,
-                node=route.node.code,
-                lanes=tuple(lane.code for lane in route.lanes),
-                ship_on=date.fromordinal(leaving.departure.ships),
-                arrive_by=date.fromordinal(leaving.departure.arrives),
-                weight_ug=weight_ug,
-                co2e_mg=co2e_mg,
-                bookings=leaving.bookings,
+                number,
+                route.node.code,
+                route.key[1:],
+                date.fromordinal(leaving.departure.ships),
+                date.fromordinal(leaving.departure.arrives),
+                weight_ug,
+                co2e_mg,
+                leaving.bookings,
             )
         )
 
     def _draw(self, block: Block, piece: Piece, number: int) -> int:
         """Draw what leaves for a piece; the first day on which all of it is there."""
-        line_no, ready = piece.line.no, 0
-        for place, goods in enumerate(piece.sent):
-            taken = self._take(block.way.route.node.code, goods)
+        line_no, ready, carried = piece.line.no, 0, piece.quantity
+        for goods in piece.sent:
+            key = (goods.item.code, block.way.route.node.code)
+            used = self.used.get(key, 0)
+            self.used[key] = used + goods.quantity
+            taken = draw(self.options.shelves(key[0])[key[1]], goods.quantity, used)
             for_pools, for_stockout = drawing(self.options, piece, goods, taken)
             self._cost(CostKind.POOL, for_pools, number, line_no)
             self._cost(CostKind.STOCKOUT, for_stockout, number, line_no)
-            served = shares(piece.quantity if place == 0 else 0, [part for _, part in taken])
+            served = shares(carried, [part for _, part in taken]) if len(taken) > 1 else (carried,)
+            # Of the parts of a kit only the first carries the line's quantity.
+            carried = 0
             for (source, part), line_quantity in zip(taken, served, strict=True):
                 ready = max(ready, source.ready)
                 where = source.place
@@ -182,14 +203,9 @@ class _Builder:
                         part, line_quantity, source.receipt,
                     )
                 )  # fmt: skip
-        self._cost(CostKind.SUBSTITUTION, substitution(self.options, piece), number, line_no)
+        if piece.alternative.substitution is not None:
+            self._cost(CostKind.SUBSTITUTION, substitution(self.options, piece), number, line_no)
         return ready
-
-    def _take(self, node: str, goods: Sent) -> list[tuple[Source, Quantity]]:
-        key = (goods.item.code, node)
-        shelf = self.left[key] if key in self.left else self.options.shelves(goods.item.code)[node]
-        taken, self.left[key] = take(shelf, goods.quantity)
-        return taken
 
     def _cost(self, kind: CostKind, amount: Cost, shipment_no: int, line_no: int = 0) -> None:
         if amount:
@@ -205,14 +221,6 @@ class _Builder:
             quantities = [self.assignments[n].quantity for n in heads]
             for n, line_quantity in zip(heads, shares(sum(quantities) // per_kit, quantities), strict=True):
                 self.assignments[n] = replace(self.assignments[n], line_quantity=line_quantity)
-
-
-def take(shelf: Shelf, quantity: Quantity) -> tuple[list[tuple[Source, Quantity]], Shelf]:
-    """Which units of a shelf are taken for `quantity`, in order, and what is left of it."""
-    taken = draw(shelf, quantity)
-    last, part = taken[-1]
-    rest = shelf[len(taken) :]
-    return taken, (last._replace(quantity=last.quantity - part), *rest) if part < last.quantity else rest
 
 
 def _number(options: Options, block: Block) -> tuple[int, int]:

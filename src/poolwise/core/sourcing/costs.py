@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from poolwise.core.catalog import Item
@@ -16,6 +16,8 @@ from poolwise.core.orders import Line, Order
 from poolwise.core.policy.terms import CostKind, SourcingPolicy, Terms
 from poolwise.core.sourcing.routes import Departure, Need, Route
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Quantity, Rate, divide_rounded
+
+MOST_REMEMBERED: Final = 100_000
 
 Part = tuple[CostKind, Cost]
 
@@ -30,10 +32,15 @@ class Sent(NamedTuple):
 
 def need_of(lines: int, sent: Sequence[Sent]) -> Need:
     """The capacity that goods of `lines` order lines take."""
-    finest = max((piece.item.scale for piece in sent), default=0)
-    fine = sum(piece.quantity * 10 ** (finest - piece.item.scale) for piece in sent)
-    weight_ug = sum(piece.weight_ug for piece in sent)
-    return Need(lines, int(-(-fine // 10**finest)), -(-weight_ug // MILLION))
+    units, weight_ug, finest = 0, 0, 0
+    for goods in sent:
+        scale = goods.item.scale
+        if scale > finest:
+            units *= 10 ** (scale - finest)
+            finest = scale
+        units += goods.quantity * 10 ** (finest - scale) if finest else goods.quantity
+        weight_ug += goods.weight_ug
+    return Need(lines, -(-units // 10**finest), -(-weight_ug // MILLION))
 
 
 def weight_of(line: Line, item: Item, line_quantity: Quantity, quantity: Quantity) -> int:
@@ -51,6 +58,7 @@ class Prices:
         self._network = network
         self._policy = policy
         self._ppm = {kind: ppm for kind, ppm in policy.weights_ppm.items() if ppm != MILLION}
+        self._waiting: dict[tuple[Quantity, int], Cost] = {}
 
     def weighted(self, kind: CostKind, raw: Cost) -> Cost:
         """An amount after the policy's weight for its kind."""
@@ -139,12 +147,12 @@ class Prices:
         )
         return [(kind, self.weighted(kind, rate.times(count))) for kind, rate, count in amounts]
 
-    def on_first_day(
-        self, route: Route, first: Departure, today: int, deadline: int | None, penalty: Cost
-    ) -> Cost:  # fmt: skip
-        """What a shipment that leaves on the first day costs, whatever is in it."""
-        parts = [*self.opening(route), *self.days(first, first, today, deadline), self.node(penalty)]
-        return sum(amount for _, amount in parts)
+    def on_day(
+        self, route: Route, departure: Departure, first: Departure, today: int, deadline: int | None, penalty: Cost
+    ) -> tuple[Part, ...]:
+        """What a shipment that leaves on a day costs whatever is in it; parts that are nothing are left out."""
+        parts = (*self.opening(route), *self.days(departure, first, today, deadline), self.node(penalty))
+        return tuple(part for part in parts if part[1])
 
     def over_capacity(self, unit: CapacityUnit, over: int) -> Part:
         """Penalty for booking a soft capacity further above its limit; weight counts in kg."""
@@ -161,9 +169,16 @@ class Prices:
 
     def waiting(self, item: Item, quantity: Quantity) -> Cost:
         """Price of a line, or part of it, that waits for supply."""
-        kind = CostKind.BACKORDER
-        per_unit = self._policy.backorder_cost_per_unit.times(quantity, 10**item.scale)
-        return self.weighted(kind, self._policy.backorder_cost_per_line.times(1)) + self.weighted(kind, per_unit)
+        key = (quantity, item.scale)
+        amount = self._waiting.get(key)
+        if amount is None:
+            if len(self._waiting) >= MOST_REMEMBERED:
+                self._waiting.clear()
+            kind, policy = CostKind.BACKORDER, self._policy
+            amount = self.weighted(kind, policy.backorder_cost_per_line.times(1))
+            amount += self.weighted(kind, policy.backorder_cost_per_unit.times(quantity, 10**item.scale))
+            self._waiting[key] = amount
+        return amount
 
     def value(self, line: Line, item: Item, line_quantity: Quantity, on: date) -> Cost:
         """Value of part of a line in millionths; a line without a price, or in an unknown currency, is worth 0."""

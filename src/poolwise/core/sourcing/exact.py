@@ -17,8 +17,10 @@ Larger orders go to the MIP in `divide`: more than MOST_LINES lines, or amounts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
+from operator import mul
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,10 +28,10 @@ from numpy.typing import NDArray
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import LineSplit
-from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution, take
+from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.divide import divide
-from poolwise.core.sourcing.options import Alternative, Atlas, Dock, OpenRoute, Options, Shelf, carries, draw, ready_on
+from poolwise.core.sourcing.options import Alternative, Atlas, Dock, OpenRoute, Options, Shelf, carries, draw, ready_on, wanted
 from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Limits, Offer, Spread, partition, spread
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Problem
@@ -80,7 +82,7 @@ def _chosen(options: Options) -> list[Block] | None:
 def _largest(lines: Sequence[Wanted]) -> int:
     """A number that no weight or quantity in a block is more than."""
     return sum(
-        max((max(goods.weight_ug, goods.quantity) for portion in line.portions for goods in portion.goods()), default=0)
+        max((max(goods.weight_ug, goods.quantity) for portion in line.portions for goods in portion.goods), default=0)
         for line in lines
     ) * 4
 
@@ -97,15 +99,13 @@ class Portion(NamedTuple):
     """
 
     pieces: tuple[Piece, ...]
+    goods: tuple[Sent, ...]
+    weight_ug: int
     steps: tuple[int, ...]
     served: Quantity
     complete: bool
     at_node: list[Cost]
     ready: Mapping[int, int]
-
-    def goods(self) -> list[Sent]:
-        """All that leaves."""
-        return [goods for piece in self.pieces for goods in piece.sent]
 
 
 class Wanted(NamedTuple):
@@ -138,11 +138,19 @@ def _wanted(options: Options, no: int, quantity: Quantity) -> Wanted | None:
                 portions.append(portion)
                 on_hand = on_hand or _is_on_hand(options, portion)
     wanted = Wanted(line, quantity, offered, portions)
-    across = next((alternative for alternative in offered if alternative.across_nodes), None)
+    across = _kit_across_nodes(offered)
     divisible = split == LineSplit.ALWAYS or (split == LineSplit.WHEN_SHORT and not on_hand)
     if divisible and offered and (quantity > 1 or across):
         return _divided(options, wanted, across)
     return _in_parts(options, wanted, across) if across and len(across.needs) > 1 else wanted
+
+
+def _kit_across_nodes(alternatives: Sequence[Alternative]) -> Alternative | None:
+    """The alternative whose parts may leave from several nodes, if there is one."""
+    for alternative in alternatives:
+        if alternative.across_nodes:
+            return alternative
+    return None
 
 
 def _portion(
@@ -157,7 +165,11 @@ def _portion(
             costs = _drawn(options, piece, goods, penalty, ready)
             at_node = _both(at_node, costs) if at_node else costs
             penalty = 0
-    return Portion(pieces, steps, served, complete, at_node, ready) if min(at_node, default=NEVER) < NEVER else None
+    if min(at_node, default=NEVER) >= NEVER:
+        return None
+    goods = pieces[0].sent if len(pieces) == 1 else tuple(each for piece in pieces for each in piece.sent)
+    weight_ug = sum([each.weight_ug for each in goods])
+    return Portion(pieces, goods, weight_ug, steps, served, complete, at_node, ready)
 
 
 def _both(some: Sequence[Cost], more: Sequence[Cost]) -> list[Cost]:
@@ -185,11 +197,12 @@ def _drawn(options: Options, piece: Piece, goods: Sent, penalty: Cost, ready: di
 
 def _is_on_hand(options: Options, portion: Portion) -> bool:
     """Whether a node with a route left for it has all of a portion on hand."""
-    goods = portion.goods()
+    if not portion.ready and not any(options.access.carriage(goods.item) is not None for goods in portion.goods):
+        return True
     return any(
         cost < NEVER
         and place not in portion.ready
-        and any(all(carries(way.route, each.item) for each in goods) for way in options.by_node.get(node, ()))
+        and any(all(carries(way.route, each.item) for each in portion.goods) for way in options.by_node.get(node, ()))
         for (node, place), cost in zip(options.access.nodes.items(), portion.at_node, strict=True)
     )
 
@@ -268,29 +281,37 @@ class _Blocks:
         """At least one line has a portion."""
         self.options = options
         self.lines = lines
-        self.lattice = Lattice([size for line in lines for size in line.axes or (2,)])
-        self.states = self.by_row([[self._state(n, p.steps) for p in line.portions] for n, line in enumerate(lines)])
-        weights = [[sum(goods.weight_ug for goods in portion.goods()) for portion in line.portions] for line in lines]
+        weights = [[portion.weight_ug for portion in line.portions] for line in lines]
         self.weights = self.by_row(weights)
-        self.cost = self._cost()
-        heaviest = sum(max(each, default=0) for each in weights)
-        self.cost += options.access.tariff.price(self.weights, heaviest)
-        self.cost += options.openings.costs
-        # What is impossible for several reasons, or for one and at a credit, is simply impossible.
-        np.copyto(self.cost, NEVER, where=self.cost >= NEVER // 2)
+        self.cost = self._at_origins()
+        self.cost += options.access.tariff.price(self.weights, sum([max(each, default=0) for each in weights]))
+        if options.access.has_credits:
+            # What is impossible at a credit is impossible all the same.
+            np.copyto(self.cost, NEVER, where=self.cost >= NEVER // 2)
         self._correct_days()
 
     def by_row(self, amounts: Sequence[Sequence[int]]) -> Ints:
         """By row the sum of what each portion, of each line, stands for."""
-        total = np.array([0, *amounts[0]], dtype=np.int64)
-        for of_line in amounts[1:]:
-            total = np.add.outer(np.array([0, *of_line], dtype=np.int64), total).ravel()
-        return total
+        total = [0]
+        for of_line in amounts:
+            total = [before + amount for amount in (0, *of_line) for before in total]
+        return np.array(total, dtype=np.int64)
 
-    def _state(self, place: int, steps: Sequence[int]) -> int:
-        """The state of the lattice in which only that much is shipped of a line."""
-        first = sum(len(line.axes or (2,)) for line in self.lines[:place])
-        return sum(amount * stride for amount, stride in zip(steps, self.lattice.strides[first:], strict=False))
+    @cached_property
+    def lattice(self) -> Lattice:
+        """How much may be shipped of every line, along its axes."""
+        return Lattice([size for line in self.lines for size in line.axes or (2,)])
+
+    @cached_property
+    def states(self) -> Ints:
+        """By row the state of the lattice that it ships."""
+        found: list[list[int]] = []
+        axis = 0
+        for line in self.lines:
+            strides = self.lattice.strides[axis : axis + (len(line.axes) or 1)]
+            found.append([sum(map(mul, portion.steps, strides)) for portion in line.portions])
+            axis += len(strides)
+        return self.by_row(found)
 
     def steps(self, row: int) -> tuple[int, ...]:
         """How far a row takes the order on every axis."""
@@ -311,43 +332,49 @@ class _Blocks:
         way = self.options.openings.by_index[index]
         assert way is not None
         members = self.members(row)
-        ready = max(portion.ready.get(int(self.options.access.node_of[index]), 0) for portion in members)
-        return Block(way, tuple(piece for portion in members for piece in portion.pieces), ready)
+        place = self.options.access.nodes[way.route.node.code]
+        ready = max([portion.ready[place] for portion in members if place in portion.ready], default=0)
+        return Block(way, tuple([piece for portion in members for piece in portion.pieces]), ready)
 
-    def _cost(self) -> Ints:
-        """What the portions of each row cost at the origin of each route, and at the nodes it passes."""
+    def _at_origins(self) -> Ints:
+        """What each row costs whatever it weighs, when it leaves on the first day; the empty row, to open a shipment."""
         access = self.options.access
-        portions = [portion for line in self.lines for portion in line.portions]
+        total: Ints = np.empty((len(self.weights), len(access.routes)), dtype=np.int64)
+        total[0] = self.options.openings.costs
+        size, place = 1, 0
+        costs = self._of_portions([portion for line in self.lines for portion in line.portions])
+        for line in self.lines:
+            for n in range(1, 1 + len(line.portions)):
+                np.add(total[:size], costs[place], out=total[n * size : (n + 1) * size])
+                place += 1
+            size *= 1 + len(line.portions)
+        return total
+
+    def _of_portions(self, portions: Sequence[Portion]) -> Ints:
+        """What each portion costs at the origin of each route, and at the nodes it passes (portions x routes)."""
+        access = self.options.access
         costs = np.array([portion.at_node for portion in portions], dtype=np.int64).take(access.node_of, axis=1)
         costs += access.handling.per_line
-        goods = [(place, goods) for place, portion in enumerate(portions) for goods in portion.goods()]
-        for scale in sorted({each.item.scale for _, each in goods}):
-            alike = [(place, each) for place, each in goods if each.item.scale == scale]
-            prices = access.handling.price(
-                [each.quantity for _, each in alike], [each.weight_ug for _, each in alike], scale
-            )
+        goods = [(n, each) for n, portion in enumerate(portions) for each in portion.goods]
+        scales = dict.fromkeys([each.item.scale for _, each in goods])
+        for scale in scales:
+            alike = [(n, each) for n, each in goods if each.item.scale == scale]
+            prices = access.handling.price([each for _, each in alike], scale)
             if len(alike) == len(portions) == len(goods):
                 costs += prices
             else:
-                np.add.at(costs, [place for place, _ in alike], prices)
-        for place, each in goods:
+                for (n, _), price in zip(alike, prices, strict=True):
+                    costs[n] += price
+        for n, each in goods:
             barred = access.carriage(each.item)
             if barred is not None:
-                costs[place] += barred
-        total: Ints = np.zeros((1, len(access.routes)), dtype=np.int64)
-        begin = 0
-        for line in self.lines:
-            end = begin + len(line.portions)
-            nothing = np.zeros((1, 1, len(access.routes)), dtype=np.int64)
-            more = np.concatenate((nothing, costs[begin:end, None, :]))
-            total = (more + total).reshape(-1, len(access.routes))
-            begin = end
-        return total
+                costs[n] += barred
+        return costs
 
     def _correct_days(self) -> None:
         """Where a block cannot leave on the first day, or may not find room then, its day depends on what it is."""
         options, access = self.options, self.options.access
-        late = {place for line in self.lines for portion in line.portions for place in portion.ready}
+        late = dict.fromkeys([place for line in self.lines for portion in line.portions for place in portion.ready])
         tight = self.tight_docks(shipments=1)
         if not late and not tight:
             return
@@ -356,28 +383,32 @@ class _Blocks:
             place = int(access.node_of[way.index])
             if place not in late and way.index not in full:
                 continue
-            first = options.prices.days(way.first, way.first, way.today, options.deadline)
             for row in np.flatnonzero(self.cost[1:, way.index] < NEVER).tolist():
                 block = self.block(row + 1, way.index)
                 if block.ready or way.index in full:
                     leaving = leave(options, way, block.ready, block.need(), options.taken)
-                    later = NEVER if leaving is None else leaving.cost - sum(amount for _, amount in first)
+                    later = NEVER if leaving is None else leaving.cost - int(options.openings.costs[way.index])
                     self.cost[row + 1, way.index] = min(NEVER, int(self.cost[row + 1, way.index]) + later)
 
     def tight_docks(self, shipments: int) -> list[Dock]:
         """Docks where so many shipments, in which every line may be, might not find room on the first day."""
-        docks = self.options.openings.docks
-        if not docks:
+        options, openings = self.options, self.options.openings
+        if not openings.docks:
             return []
-        goods = [each for line in self.lines for each in _at_most(self.options, line)]
-        need = need_of(len(self.lines), goods)
-        return [dock for dock in docks if not self.options.has_room(dock, need, shipments)]
+        need = Need(len(self.lines), 0, 0)
+        if openings.counts_goods:
+            need = need_of(len(self.lines), [each for line in self.lines for each in _at_most(options, line)])
+        fullest = max(options.taken.values(), default=0)
+        for unit, limit in openings.least_room.items():
+            if fullest + wanted(need, unit, shipments) > limit:
+                return [dock for dock in openings.docks if not dock.has_room(need, shipments, options.taken)]
+        return []
 
 
 def _at_most(options: Options, line: Wanted) -> list[Sent]:
     """Goods that take at least as much capacity as all shipments of a line can."""
     if not line.divisible:
-        return [goods for portion in line.portions for goods in portion.goods()]
+        return [goods for portion in line.portions for goods in portion.goods]
     full = [options.goods(line.line, each, line.quantity // each.per * each.per) for each in line.alternatives]
     return [goods for sent in full if sent for goods in sent]
 
@@ -387,36 +418,31 @@ def _at_most(options: Options, line: Wanted) -> list[Sent]:
 
 def _compete(options: Options, lines: Sequence[Wanted]) -> bool:
     """Whether lines want the same item, and a node may not have enough of it on hand for all of them."""
-    wanted: dict[str, Quantity] = {}
-    shared: dict[str, None] = {}
-    for line in lines:
-        own: dict[str, Quantity] = {}
-        for portion in line.portions:
-            for goods in portion.goods():
-                own[goods.item.code] = max(goods.quantity, own.get(goods.item.code, 0))
-        for code, quantity in own.items():
-            if code in wanted:
-                shared[code] = None
-            wanted[code] = wanted.get(code, 0) + quantity
-    return any(
-        shelf[0].ready or shelf[0].quantity < wanted[code]
-        for code in shared
-        for shelf in options.shelves(code).values()
-    )
+    codes = [code for line in lines for code in dict.fromkeys([g.item.code for p in line.portions for g in p.goods])]
+    if len(dict.fromkeys(codes)) == len(codes):
+        return False
+    for code in dict.fromkeys(codes):
+        if codes.count(code) > 1:
+            uses = [[g.quantity for p in line.portions for g in p.goods if g.item.code == code] for line in lines]
+            most = sum([max(quantities, default=0) for quantities in uses])
+            if any(shelf[0].ready or shelf[0].quantity < most for shelf in options.shelves(code).values()):
+                return True
+    return False
 
 
 def _by_sets(blocks: _Blocks) -> list[Block] | None:
     """The blocks of the cheapest plan; None when two of them may be in each other's way."""
-    access = blocks.options.access
     ways = blocks.cost.argmin(axis=1).tolist()
     costs = blocks.cost.min(axis=1).tolist()
-    best, rows = [NEVER] * blocks.lattice.states, [0] * blocks.lattice.states
-    for row, state in enumerate(blocks.states.tolist()):
-        if costs[row] < best[state]:
-            best[state], rows[state] = costs[row], row
+    best, rows = [NEVER] * (1 << len(blocks.lines)), [0] * (1 << len(blocks.lines))
+    for row, mask in enumerate(_masks(tuple([len(line.portions) for line in blocks.lines]))):
+        if costs[row] < best[mask]:
+            best[mask], rows[mask] = costs[row], row
     found = [blocks.block(rows[mask], ways[rows[mask]]) for mask in partition(best, _limits(blocks))]
+    if len(found) < 2:
+        return found
     indexes = [block.way.index for block in found]
-    nodes = [int(access.node_of[index]) for index in indexes]
+    nodes = [block.way.route.node.code for block in found]
     if len(set(nodes)) < len(nodes):
         # By different routes they may leave from one node, if there is room for both.
         may_fill = any(block.way.route.node.slots for block in found) and (
@@ -425,6 +451,15 @@ def _by_sets(blocks: _Blocks) -> list[Block] | None:
         if len(set(indexes)) < len(indexes) or may_fill:
             return None
     return found
+
+
+@lru_cache(maxsize=1024)
+def _masks(portions: tuple[int, ...]) -> tuple[int, ...]:
+    """By row the set of lines in it, as bits, for lines of so many portions."""
+    masks = [0]
+    for line, count in enumerate(portions):
+        masks += [mask | 1 << line for _ in range(count) for mask in masks[:]]
+    return tuple(masks)
 
 
 def _limits(blocks: _Blocks) -> Limits:
@@ -552,7 +587,9 @@ def _left(line: Wanted, amounts: Sequence[Quantity]) -> Quantity | None:
         return 0 if served or any(parts) else line.quantity
     served, *parts = amounts
     if parts:
-        needs = next(alternative.needs for alternative in line.alternatives if alternative.across_nodes)
+        kit = _kit_across_nodes(line.alternatives)
+        assert kit is not None, "only such a kit has more than one axis"
+        needs = kit.needs
         sets = parts[0] // needs[0][1]
         if any(part != sets * n for part, (_, n) in zip(parts, needs, strict=True)):
             return None
@@ -703,7 +740,7 @@ class _Contest:
         self,
         last: tuple[int, int],
         amounts: tuple[int, ...],
-        left: Mapping[str, Shelf],
+        used: Mapping[str, Quantity],
         taken: Taken,
         cost: Cost,
         sent: list[Block],
@@ -716,10 +753,10 @@ class _Contest:
             self.trials += 1
             if self.trials > self._most_trials:
                 return
-            drawn = self._drawn(candidate, left)
+            drawn = self._drawn(candidate, used)
             if drawn is None:
                 continue
-            ready, for_stock, rest = drawn
+            ready, for_stock, used_after = drawn
             for way in self._ways:
                 if self._blocks.cost[candidate.row, way.index] >= NEVER:
                     continue
@@ -736,23 +773,26 @@ class _Contest:
                     for booking in leaving.bookings:
                         key = (booking.node, booking.day.toordinal(), booking.slot)
                         booked[key] = booked.get(key, 0) + booking.quantity
-                    self._extend(number, after, rest, booked, total, sequence)
+                    self._extend(number, after, used_after, booked, total, sequence)
 
-    def _drawn(self, candidate: _Candidate, left: Mapping[str, Shelf]) -> tuple[int, Cost, dict[str, Shelf]] | None:
-        """First day, cost and what is left when a shipment draws its goods; None when they are not there."""
-        rest = dict(left)
+    def _drawn(
+        self, candidate: _Candidate, used: Mapping[str, Quantity]
+    ) -> tuple[int, Cost, Mapping[str, Quantity]] | None:
+        """First day, cost and what is used in all when a shipment draws its goods; None when they are not there."""
+        after = dict(used)
         ready, cost = 0, 0
         for piece in candidate.pieces:
             for goods in piece.sent:
                 code = goods.item.code
-                shelf = rest[code] if code in rest else self._options.shelves(code).get(self._node, ())
-                day = ready_on(shelf, goods.quantity)
+                shelf = self._options.shelves(code).get(self._node, ())
+                before = after.get(code, 0)
+                after[code] = before + goods.quantity
+                day = ready_on(shelf, after[code])
                 if day is None:
                     return None
-                taken, rest[code] = take(shelf, goods.quantity)
                 ready = max(ready, day)
-                cost += sum(drawing(self._options, piece, goods, taken))
-        return ready, cost, rest
+                cost += sum(drawing(self._options, piece, goods, draw(shelf, goods.quantity, before)))
+        return ready, cost, after
 
     def _leavings(
         self, way: OpenRoute, ready: int, need: Need, taken: Taken
@@ -771,17 +811,16 @@ class _Contest:
                 yield leaving._replace(bookings=bookings), window
 
     def _fixed_cost(self, candidate: _Candidate, way: OpenRoute) -> Cost:
-        """What a shipment costs whatever it draws and whenever it leaves."""
+        """What the goods of a shipment cost whatever stock they are and whenever they leave."""
         key = (candidate.row, way.index)
         known = self._fixed.get(key)
         if known is None:
             prices, route = self._options.prices, way.route
-            goods = [portion.goods() for portion in candidate.portions]
+            goods = [portion.goods for portion in candidate.portions]
             weight_ug = sum(each.weight_ug for sent in goods for each in sent)
             freight = prices.freight(route, weight_ug)
             assert freight is not None, "the block is carried by this route"
-            parts = [*freight, *prices.opening(route), prices.carbon(route, weight_ug)[1], prices.node(way.penalty)]
-            known = sum(amount for _, amount in parts)
+            known = sum(amount for _, amount in freight) + prices.carbon(route, weight_ug)[1][1]
             known += sum(prices.leaving(route.node, sent) + prices.passing(route, sent) for sent in goods)
             known += sum(substitution(self._options, piece) for piece in candidate.pieces)
             self._fixed[key] = known

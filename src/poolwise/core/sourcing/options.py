@@ -7,7 +7,7 @@ Whatever is remembered here between orders never changes an answer.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
@@ -21,11 +21,11 @@ from poolwise.core.network import CapacityUnit, Network, Node, NodeStatus, Pool
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import CompiledPolicy, OrderFacts, RouteFacts, route_facts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
-from poolwise.core.sourcing.costs import Prices, Sent, deadline, weight_of
+from poolwise.core.sourcing.costs import Part, Prices, Sent, deadline, weight_of
 from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.plan import Elimination, Unserved
 from poolwise.core.sourcing.problem import Place, Problem, ReceiptFact, StockFact
-from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, book, routes_to
+from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, SlotKey, Taken, book, routes_to
 from poolwise.core.sourcing.tariff import Handling, Tariff
 from poolwise.core.values import Cost, Quantity, ServiceLevel
 
@@ -89,20 +89,34 @@ class OpenRoute:
         return self.departures.local.toordinal()
 
 
+def wanted(need: Need, unit: CapacityUnit, shipments: int) -> int:
+    """What so many shipments take at most that need this in all; its lines may be in each of them."""
+    if unit in (CapacityUnit.ORDERS, CapacityUnit.LINES):
+        return need.of(unit) * shipments
+    # Units and grams are rounded up once per shipment.
+    return need.of(unit) + shipments - 1
+
+
 class Dock(NamedTuple):
     """The slots that shipments by some routes of a node book on their first day; none where there is no window."""
 
     node: Node
-    day: int
-    window: tuple[int, ...]
+    slots: tuple[tuple[SlotKey, CapacityUnit, int], ...]
     routes: list[int]
+
+    def has_room(self, need: Need, shipments: int, taken: Taken) -> bool:
+        """Whether so many shipments that need this in all find room."""
+        found = (taken.get(key, 0) + wanted(need, unit, shipments) <= limit for key, unit, limit in self.slots)
+        return bool(self.slots) and all(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Openings:
     """The routes left for orders of one kind at an instant.
 
-    `costs` is, by route, what a shipment on its first day costs whatever is in it; NEVER where a route is not left.
+    `costs` is by route what a shipment on its first day costs whatever is in it, and `parts` of what; NEVER where a
+    route is not left. `least_room` is by unit the lowest limit of all slots that may be booked on a first day;
+    `counts_goods` says whether one of them counts units or weight.
     """
 
     ways: tuple[OpenRoute, ...]
@@ -110,7 +124,10 @@ class Openings:
     by_index: tuple[OpenRoute | None, ...]
     closed: tuple[tuple[Route, Elimination, str], ...]
     costs: Ints
+    parts: tuple[tuple[Part, ...], ...]
     docks: tuple[Dock, ...]
+    least_room: Mapping[CapacityUnit, int]
+    counts_goods: bool
 
 
 @dataclass(slots=True)
@@ -143,6 +160,7 @@ class Access:
     node_of: Ints
     first_of: Ints
     drawing_is_free_from: Quantity | None
+    has_credits: bool
     lengths_matter: bool
     standings: dict[int, Standing | None]
     facts: dict[tuple[str, ...], RouteFacts] = field(default_factory=dict)
@@ -214,15 +232,15 @@ class Atlas:
         if timetable is None or not timetable.since <= at < timetable.until:
             timetable = access.timetable = self._timetable(access, at, terms.service_level)
         key: Hashable = due
-        judged = bool(self.policy.candidate_rules or terms.failed)
-        facts = OrderFacts(problem.demand.order, self.edition.network, self.edition.catalog)
-        if judged:
-            key = (due, terms.failed, *[read(facts) for read in self.policy.candidate_readers])
+        judged: OrderFacts | None = None
+        if self.policy.candidate_rules or terms.failed:
+            judged = OrderFacts(problem.demand.order, self.edition.network, self.edition.catalog)
+            key = (due, terms.failed, *[read(judged) for read in self.policy.candidate_readers])
         found = timetable.openings.get(key)
         if found is None:
             if len(timetable.openings) >= MOST_REMEMBERED:
                 timetable.openings.clear()
-            found = timetable.openings[key] = self._openings(access, timetable, terms, due, facts if judged else None)
+            found = timetable.openings[key] = self._openings(access, timetable, terms, due, judged)
         return found
 
     def _timetable(self, access: Access, at: datetime, level: ServiceLevel) -> Timetable:
@@ -261,23 +279,30 @@ class Atlas:
             ways.append(way)
         by_node: dict[str, list[OpenRoute]] = {}
         by_index: list[OpenRoute | None] = [None] * len(access.routes)
-        costs = [NEVER] * len(access.routes)
+        parts: list[tuple[Part, ...]] = [()] * len(access.routes)
         docks: dict[tuple[str, int], Dock] = {}
         for way in ways:
             node, day = way.route.node, way.first.ships
             by_node.setdefault(node.code, []).append(way)
             by_index[way.index] = way
-            costs[way.index] = min(NEVER, self.prices.on_first_day(way.route, way.first, way.today, due, way.penalty))
+            parts[way.index] = self.prices.on_day(
+                way.route, way.first, way.first, way.today, due, way.penalty
+            )
             if node.slots:
                 window = next(iter(way.departures.windows(day)), ())
-                docks.setdefault((node.code, day), Dock(node, day, window, [])).routes.append(way.index)
+                slots = tuple(((node.code, day, n), node.slots[n].unit, node.slots[n].limit) for n in window)
+                docks.setdefault((node.code, day), Dock(node, slots, [])).routes.append(way.index)
+        least_room = _least_room(docks.values())
         return Openings(
             ways=tuple(ways),
             by_node={code: tuple(found) for code, found in by_node.items()},
             by_index=tuple(by_index),
             closed=tuple(closed),
-            costs=np.array(costs, dtype=np.int64),
+            costs=np.array([_sum(part) if way else NEVER for way, part in zip(by_index, parts, strict=True)]),
+            parts=tuple(parts),
             docks=tuple(docks.values()),
+            least_room=least_room,
+            counts_goods=CapacityUnit.UNITS in least_room or CapacityUnit.WEIGHT in least_room,
         )
 
     def standing(self, access: Access, order: Order, place: Place) -> Standing | None:
@@ -303,6 +328,18 @@ class Atlas:
                 self._alternatives.clear()
             found = self._alternatives[key] = alternatives(self.edition.catalog, line, terms)
         return found
+
+
+def _sum(parts: Sequence[Part]) -> Cost:
+    return min(NEVER, sum(amount for _, amount in parts))
+
+
+def _least_room(docks: Iterable[Dock]) -> dict[CapacityUnit, int]:
+    least: dict[CapacityUnit, int] = {}
+    for dock in docks:
+        for _, unit, limit in dock.slots or (("", CapacityUnit.ORDERS, -1),):
+            least[unit] = min(limit, least.get(unit, limit))
+    return least
 
 
 def _access(
@@ -339,9 +376,18 @@ def _access(
         node_of=np.array(node_of, dtype=np.int64),
         first_of=np.array([node_of.index(place) for place in range(len(nodes))], dtype=np.int64),
         drawing_is_free_from=_drawing_is_free_from(network, terms, ranks),
+        has_credits=_has_credits(network, opened, terms),
         lengths_matter=any(lane.max_length_mm for route in opened for lane in route.lanes),
         standings=standings,
     )
+
+
+def _has_credits(network: Network, routes: Sequence[Route], terms: Terms) -> bool:
+    """Whether something may cost less than nothing."""
+    rates = [rate for pool in network.pools.values() for rate in (pool.per_unit, pool.per_kg)]
+    for card in (node.costs for route in routes for node in (route.node, *route.via)):
+        rates += [card.per_shipment, card.per_line, card.per_unit, card.per_kg, card.inbound_per_unit]
+    return any(rate.numerator < 0 for rate in rates) or bool(terms.policy.rules)
 
 
 def _drawing_is_free_from(network: Network, terms: Terms, ranks: Mapping[str, int]) -> Quantity | None:
@@ -472,25 +518,25 @@ class Options:
         if item in self._receipts:
             return self._arrange(item)
         decided_on = self.problem.facts.at.date()
-        standings, nodes, order = self.access.standings, self.by_node, self.order
+        standings, nodes = self.access.standings, self.by_node
         shelves: dict[str, Shelf] = {}
-        empty = False
+        empty: list[str] = []
         for place, available in self._stock.get(item, ()):
-            node = place.node
+            node, position = place.node, place.position
             if node not in nodes or (place.expires_on is not None and place.expires_on <= decided_on):
                 continue
-            if node in shelves:
+            if node in shelves or node in empty:
                 return self._arrange(item)
-            position = place.position
-            standing = standings[position] if position in standings else self.atlas.standing(self.access, order, place)
+            standing = (
+                standings[position] if position in standings else self.atlas.standing(self.access, self.order, place)
+            )
             if standing is not None:
                 rank, withheld = standing
                 if available > withheld:
                     shelves[node] = (Source(place, available - withheld, available, rank),)
                 else:
-                    shelves[node] = ()
-                    empty = True
-        return {node: shelf for node, shelf in shelves.items() if shelf} if empty else shelves
+                    empty.append(node)
+        return shelves
 
     def _arrange(self, item: str) -> dict[str, Shelf]:
         """The same where nodes have several positions of an item, or receipts of it."""
@@ -561,26 +607,6 @@ class Options:
         code, count = units[0]
         return (Sent(items[code], count, weight_of(line, items[code], line_quantity, count)),)
 
-    def has_room(self, dock: Dock, need: Need, shipments: int) -> bool:
-        """Whether so many shipments find room on the first day of a dock.
-
-        `need` is what they need together at most; its lines may be in each of them.
-        """
-        if not dock.window:
-            return False
-        code, day, slots = dock.node.code, dock.day, dock.node.slots
-        for number in dock.window:
-            slot = slots[number]
-            wanted = need.of(slot.unit)
-            if slot.unit in (CapacityUnit.ORDERS, CapacityUnit.LINES):
-                wanted *= shipments
-            else:
-                # Units and grams are rounded up once per shipment.
-                wanted += shipments - 1
-            if self.taken.get((code, day, number), 0) + wanted > slot.limit:
-                return False
-        return True
-
     def unserved(self, line: Line, waiting: Quantity) -> Unserved:
         """Part of a line that waits: the reason, and the day supply is thought to come."""
         facts = self.problem.facts
@@ -638,11 +664,19 @@ def ready_on(shelf: Shelf, quantity: Quantity) -> int | None:
     return None
 
 
-def draw(shelf: Shelf, quantity: Quantity) -> list[tuple[Source, Quantity]]:
-    """Which units of a shelf are taken for `quantity`, in order; the shelf holds that much."""
+def draw(shelf: Shelf, quantity: Quantity, after: Quantity = 0) -> list[tuple[Source, Quantity]]:
+    """Which units of a shelf are taken for `quantity`, in order, `after` so many of it; the shelf holds that much."""
+    first = shelf[0]
+    if not after and quantity <= first.quantity:
+        return [(first, quantity)]
     taken: list[tuple[Source, Quantity]] = []
     for source in shelf:
-        part = min(quantity, source.quantity)
+        there = source.quantity - after
+        if there <= 0:
+            after = -there
+            continue
+        after = 0
+        part = min(quantity, there)
         taken.append((source, part))
         quantity -= part
         if quantity == 0:

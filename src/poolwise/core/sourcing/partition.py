@@ -11,7 +11,6 @@ that the answer is the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -35,8 +34,7 @@ _SMALL: Final = 512
 # --- sets of lines
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The order's hard rules and what waiting and splitting cost, for lines 0, 1, 2 ... as bits."""
 
     waiting: Sequence[Cost]
@@ -98,13 +96,17 @@ def _fill(prices: Sequence[int], rests: Sequence[int] | None) -> tuple[list[int]
 def _cheapest(sums: Sequence[int], limits: Limits) -> int:
     """The set that is shipped in the best plan: what is not shipped waits, and the first shipment is no split."""
     full = len(sums) - 1
-    best, shipped = _NEVER, 0
-    for mask in (0, full) if limits.complete else range(full + 1):
-        if sums[mask] < _NEVER and _may_wait(full ^ mask, full, limits):
-            wait = sum(cost for line, cost in enumerate(limits.waiting) if not mask >> line & 1)
-            cost = sums[mask] + TIES * (wait - (limits.split_cost if mask else 0))
-            if cost < best:
-                best, shipped = cost, mask
+    waits = [0]
+    for cost in limits.waiting:
+        waits += [wait + cost for wait in waits]
+    limited = bool(limits.together or limits.least_value > 0)
+    best, shipped = waits[full] * TIES, 0
+    for mask in range(1, full + 1):
+        cost = sums[mask] + (waits[full ^ mask] - limits.split_cost) * TIES
+        if cost < best and sums[mask] < _NEVER:
+            if mask != full and (limits.complete or (limited and not _may_wait(full ^ mask, limits))):
+                continue
+            best, shipped = cost, mask
     return shipped
 
 
@@ -121,10 +123,8 @@ def _keeps_together(mask: int, limits: Limits) -> bool:
     return all(mask & group in (0, group) for group in limits.together)
 
 
-def _may_wait(waiting: int, full: int, limits: Limits) -> bool:
-    """Whether these lines may wait: groups whole, and worth enough where something else is sent."""
-    if waiting in (0, full):
-        return True
+def _may_wait(waiting: int, limits: Limits) -> bool:
+    """Whether some but not all lines may wait: groups whole, and worth enough."""
     return _keeps_together(waiting, limits) and _value(waiting, limits) >= limits.least_value
 
 

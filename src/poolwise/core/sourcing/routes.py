@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from poolwise.core.network import CapacityUnit, Lane, Network, Node
@@ -156,8 +157,7 @@ class Departures:
         return current
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """The capacity a shipment takes of its origin node: order lines, whole units, and grams, both rounded up."""
 
     lines: int
@@ -166,19 +166,18 @@ class Need:
 
     def of(self, unit: CapacityUnit) -> int:
         """The need in the unit of a slot."""
-        match unit:
-            case CapacityUnit.ORDERS:
-                return 1
-            case CapacityUnit.LINES:
-                return self.lines
-            case CapacityUnit.UNITS:
-                return self.units
-            case CapacityUnit.WEIGHT:
-                return self.grams
+        if unit is CapacityUnit.ORDERS:
+            return 1
+        if unit is CapacityUnit.LINES:
+            return self.lines
+        return self.units if unit is CapacityUnit.UNITS else self.grams
 
 
-Taken = Mapping[tuple[str, int, int], int]
-"""Capacity taken by (node, day as ordinal, slot)."""
+SlotKey = tuple[str, int, int]
+"""Node, day as ordinal, and number of the slot."""
+
+Taken = Mapping[SlotKey, int]
+"""Capacity taken of slots."""
 
 
 def windows(node: Node, day: int, local: datetime) -> list[tuple[int, ...]]:
@@ -210,17 +209,18 @@ def book(
     if not node.slots:
         return ()
     for window in choices:
-        needs = [(number, need.of(node.slots[number].unit)) for number in window]
-        if all(taken.get((node.code, day, n), 0) + quantity <= node.slots[n].limit for n, quantity in needs):
-            return _bookings(node, day, needs)
-    if hard or not choices:
-        return None
-    return _bookings(node, day, [(number, need.of(node.slots[number].unit)) for number in choices[0]])
+        for number in window:
+            slot = node.slots[number]
+            if taken.get((node.code, day, number), 0) + need.of(slot.unit) > slot.limit:
+                break
+        else:
+            return _bookings(node, day, window, need)
+    return None if hard or not choices else _bookings(node, day, choices[0], need)
 
 
-def _bookings(node: Node, day: int, needs: Sequence[tuple[int, int]]) -> tuple[Booking, ...]:
+def _bookings(node: Node, day: int, window: tuple[int, ...], need: Need) -> tuple[Booking, ...]:
     on = date.fromordinal(day)
-    return tuple(Booking(node.code, on, number, quantity) for number, quantity in needs)
+    return tuple([Booking(node.code, on, number, need.of(node.slots[number].unit)) for number in window])
 
 
 def excess(node: Node, bookings: tuple[Booking, ...], taken: Taken) -> list[tuple[CapacityUnit, int]]:

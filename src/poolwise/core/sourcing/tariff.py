@@ -20,6 +20,7 @@ import numpy as np
 
 from poolwise.core.network import CostCard, Lane, Network, RateBand
 from poolwise.core.policy.terms import CostKind, Terms
+from poolwise.core.sourcing.costs import Sent
 from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.routes import Route
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, ZERO_RATE, Rate
@@ -204,6 +205,7 @@ class _Carbon:
         # The grams that come with every shipment add up exactly; those per kg are rounded lane by lane.
         fixed = [sum(lane.co2e_g.times(1) for lane in route.lanes) for route in routes]
         self._fixed = np.array(fixed, dtype=np.int64)
+        self._most_fixed = max(fixed)
         self._per_kg = [
             Rates([route.lanes[n].co2e_g_per_kg if n < len(route.lanes) else ZERO_RATE for route in routes])
             for n in range(longest)
@@ -217,8 +219,13 @@ class _Carbon:
         for per_kg in self._per_kg:
             emitted = emitted + per_kg.times(column, heaviest, MICROGRAMS_PER_KG)
         milligrams = _divided(emitted, 1000, signed=False)
-        amount = self._price.times(milligrams, int(milligrams.max(initial=0)), MILLION)
+        amount = self._price.times(milligrams, self._most(heaviest), MILLION)
         return weighted(amount, self._ppm, self._price.signed)
+
+    def _most(self, heaviest: int) -> int:
+        """A number of milligrams that no route emits more of with the heaviest weight."""
+        per_kg = sum(rates.largest * heaviest // 10 ** (rates.places + 3) + 1 for rates in self._per_kg)
+        return (self._most_fixed + per_kg) // 1000 + 1
 
 
 class Handling:
@@ -244,11 +251,12 @@ class Handling:
         self._by_unit = [(rates, ppm) for rates, ppm in self._by_unit if rates.largest and ppm]
         self._by_kg = [(rates, ppm) for rates, ppm in self._by_kg if rates.largest and ppm]
 
-    def price(self, quantities: Sequence[int], weights_ug: Sequence[int], scale: int) -> Ints:
+    def price(self, goods: Sequence[Sent], scale: int) -> Ints:
         """Cost by unit and by kg of goods of one decimal scale (goods x routes)."""
+        quantities, weights_ug = [each.quantity for each in goods], [each.weight_ug for each in goods]
         counts, weights = np.array((quantities, weights_ug), dtype=np.int64)[:, :, None]
         most, heaviest = max(quantities), max(weights_ug)
-        total: Ints = np.zeros((len(quantities), len(self.per_line)), dtype=np.int64)
+        total: Ints = np.zeros((len(goods), len(self.per_line)), dtype=np.int64)
         for rates, ppm in self._by_unit:
             total += weighted(rates.times(counts, most, 10**scale), ppm, rates.signed)
         for rates, ppm in self._by_kg:

@@ -1,0 +1,22 @@
+"""A market on each kind of books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flows.market import Market, in_memory, on_postgres
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def market(request: pytest.FixtureRequest) -> Iterator[Market]:
+    """A market in which the laws hold at the end of every story."""
+    if request.param == "memory":
+        found = in_memory()
+        yield found
+        assert found.findings() == []
+        return
+    with on_postgres(request.getfixturevalue("database")) as found:
+        yield found
+        assert found.findings() == []

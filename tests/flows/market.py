@@ -1,0 +1,274 @@
+"""A small market for the stories of sourcing: three nodes, plain items, a kit, a substitute; both kinds of books.
+
+A market is told what happens in the words of its messages, and asked for numbers. Everything goes through the flows.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from poolwise.core.catalog import Item
+from poolwise.core.edition.build import Edition, edition_of
+from poolwise.core.edition.checks import check
+from poolwise.core.edition.rows import (
+    BandRow,
+    CapacityRow,
+    ComponentRow,
+    ItemRow,
+    NodeRow,
+    PoolRow,
+    Row,
+    Section,
+    Settings,
+    SubstitutionRow,
+    key_of,
+)
+from poolwise.core.ledger import Account, PositionKey
+from poolwise.core.messages import OrderLine, OrderMessage, ReceiptNotice, ReservationRequest, StockCount
+from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, RateBand, Slot, Zone
+from poolwise.core.policy.evaluate import compile_policy
+from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.sourcing.options import Atlas
+from poolwise.core.values import Rate
+from poolwise.flows.identity import Ids
+from poolwise.flows.intake import Accepted, Counter, Outcome, accept
+from poolwise.flows.masterdata import Told, adopt_policy, publish
+from poolwise.flows.ports import Books, OrderRecord, Queue
+from poolwise.flows.receipts import book_receipts
+from poolwise.flows.reserve import Reserved, expire, free, reserve
+from poolwise.flows.source import Desk, source_batch
+from poolwise.flows.stock import Outcome as StockOutcome
+from poolwise.flows.stock import book_counts
+from poolwise.flows.tallying import Clerk
+from poolwise.run.bootstrap import default_policy
+from poolwise.store import postgres
+from poolwise.store.books import PostgresBooks
+from poolwise.store.check import Finding, findings
+from poolwise.store.editions import PostgresEditions
+from poolwise.store.evidence import check_database
+from poolwise.store.memory import MemoryBooks
+from poolwise.store.memory_evidence import MemoryEvidence
+from poolwise.store.postgres import Pool as Connections
+from tests.conftest import Database
+
+START = datetime(2026, 1, 12, 8, tzinfo=UTC)
+NODES = ("A", "B", "C")
+ITEMS = ("BOLT", "NUT", "NAIL", "KIT", "SCREW")
+CELLS = (0,)
+
+
+def rows(daily_orders: int = 100_000) -> list[tuple[Section, Row]]:
+    """Node A is the nearest, then B, then C. A KIT is a BOLT and two NUTs; a SCREW may replace a NAIL."""
+    kilograms = 1_000_000_000
+    found: list[tuple[Section, Row]] = [(Section.NETWORK, Settings("EUR", "market")), (Section.ZONES, Zone("Z"))]
+    found += [(Section.ITEMS, ItemRow(Item(code, weight_ug=kilograms // 2))) for code in ITEMS]
+    found += [
+        (Section.BILLS, ComponentRow("KIT", "BOLT", Rate(1))),
+        (Section.BILLS, ComponentRow("KIT", "NUT", Rate(2))),
+    ]
+    found += [(Section.SUBSTITUTIONS, SubstitutionRow("NAIL", "SCREW", penalty=Rate(1)))]
+    found += [(Section.POOLS, PoolRow(Pool("P")))]
+    for ring, node in enumerate(NODES, start=1):
+        band = RateBand(0, 1_000 * kilograms, fixed=Rate(5 * ring))
+        found += [
+            (Section.NODES, NodeRow(Node(node, costs=CostCard(per_shipment=Rate(1))))),
+            (Section.CAPACITIES, CapacityRow(node, 0, Slot(CapacityUnit.ORDERS, daily_orders))),
+            (Section.RATES, BandRow(f"ring-{ring}", band)),
+            (Section.LANES, Lane(f"{node}-Z", node, "Z", f"ring-{ring}", distance_km=100 * ring)),
+        ]
+    return found
+
+
+def edition_in_memory(told: Sequence[tuple[Section, Row]]) -> Edition:
+    """The edition of rows, without books."""
+    by_section: dict[Section, dict[str, Row]] = {section: {} for section in Section}
+    for section, row in told:
+        by_section[section][key_of(row)] = row
+    checked = check(by_section, START.date())
+    assert not checked.faults, checked.faults
+    return edition_of(checked)[0]
+
+
+@dataclass(slots=True)
+class Market:
+    """Books with an edition, a policy and a clock that a test moves."""
+
+    books: Books
+    edition: Edition
+    policy: SourcingPolicy
+    connections: Connections | None = None
+    now: datetime = START
+    seed: int = 1
+    desk: Desk = field(init=False)
+    counter: Counter = field(init=False)
+    clerk: Clerk = field(init=False)
+
+    def __post_init__(self) -> None:
+        bits = random.Random(self.seed).getrandbits if self.connections is None else secrets.randbits
+        ids = Ids(bits)
+        self.desk = Desk(Atlas(self.edition, compile_policy(self.policy)), "test", CELLS, ids)
+        self.counter = Counter(self.edition, self.policy, ids, "shop")
+        self.clerk = Clerk(self.edition, ids, "wms")
+
+    def later(self, **span: float) -> datetime:
+        """Time passes."""
+        self.now += timedelta(**span)
+        return self.now
+
+    # What happens
+
+    def count(self, item: str, node: str, units: int) -> StockOutcome:
+        """A node says how much it has."""
+        at = self.later(seconds=1)
+        said = StockCount(item=item, node=node, pool="P", quantity=str(units), as_of=at)
+        (result,) = book_counts(self.books, self.clerk, [said], at)
+        return result.outcome
+
+    def expect(
+        self, item: str, node: str, units: int, due_in_days: int = 3, reference: str = "PO-1", **more: str
+    ) -> None:
+        """A supplier announces stock."""
+        at = self.later(seconds=1)
+        due = (at + timedelta(days=due_in_days)).date()
+        said = ReceiptNotice(
+            reference=reference, item=item, node=node, pool="P", quantity=str(units), due_on=due, announced=True, **more
+        )
+        book_receipts(self.books, self.clerk, [said], at)
+
+    def order(self, number: str, *lines: tuple[str, int], **more: object) -> UUID:
+        """An order arrives; its id."""
+        outcome = self.send(number, *lines, **more)
+        assert isinstance(outcome, Accepted), outcome
+        return outcome.order
+
+    def send(self, number: str, *lines: tuple[str, int], **more: object) -> Outcome:
+        """An order arrives; what becomes of it."""
+        (outcome,) = accept(self.books, self.counter, [message(number, *lines, **more)], self.later(seconds=1))
+        return outcome
+
+    def set_aside(self, *lines: tuple[str, int], seconds: int = 600, ship_complete: bool = True):
+        """A basket is set aside, or refused."""
+        asked = ReservationRequest(
+            channel="web", zone="Z", lines=order_lines(lines), expires_in_seconds=seconds, ship_complete=ship_complete
+        )
+        return reserve(self.books, self.desk, self.counter, asked, self.later(seconds=1))
+
+    def basket(self, *lines: tuple[str, int], **more: object) -> UUID:
+        """A basket that is set aside; its id."""
+        found = self.set_aside(*lines, **more)
+        assert isinstance(found, Reserved), found
+        return found.reservation
+
+    def free(self, basket: UUID) -> int:
+        """A basket is given back."""
+        return free(self.books, self.desk, basket, self.later(seconds=1))
+
+    def expire(self) -> int:
+        """Timers that are due go off."""
+        return expire(self.books, self.desk, 0, self.now, 100)
+
+    def work(self, limit: int = 500) -> int:
+        """A worker sources until nothing waits for it; how many decisions it made."""
+        decided = 0
+        while True:
+            sourced = source_batch(self.books, self.desk, 0, self.later(seconds=1), limit)
+            decided += sourced.decided
+            if not sourced.decided + sourced.returned:
+                return decided
+
+    # What there is
+
+    def record(self, order: UUID) -> OrderRecord:
+        """An order and where it stands."""
+        with self.books.transaction() as transaction:
+            return transaction.orders([order])[order]
+
+    def state(self, order: UUID) -> str:
+        """The state of an order."""
+        return self.record(order).state.value
+
+    def at(self, item: str, node: str) -> Mapping[str, int]:
+        """The balances of a position that are not zero, but for what is outside."""
+        key = PositionKey(item, node, "P").id()
+        with self.books.transaction() as transaction:
+            position = transaction.positions([key]).get(key)
+        if position is None:
+            return {}
+        return {a.value: position.balance(a) for a in Account if a is not Account.OUTSIDE and position.balance(a)}
+
+    def held(self, owner: UUID) -> list[tuple[str, int]]:
+        """Node and open units of what is set aside for an owner, by number."""
+        with self.books.transaction() as transaction:
+            held = [part for part in transaction.reservations(owner) if part.open]
+            places = transaction.positions([part.position for part in held])
+        return [(places[part.position].key.node, part.open) for part in held]
+
+    def reserved(self, *orders: UUID) -> int:
+        """Units set aside for some owners."""
+        return sum(units for order in orders for _, units in self.held(order))
+
+    def waiting(self, queue: Queue = Queue.ONCE) -> list[str]:
+        """Numbers of the orders in a queue, in the order in which they would be claimed."""
+        found: list[str] = []
+        with suppress(Unclaimed), self.books.transaction() as transaction:
+            while claimed := transaction.claim(0, queue, self.now + timedelta(days=1), 500):
+                found += [todo.order.number for todo in claimed]
+            raise Unclaimed
+        return found
+
+    def taken(self, node: str, day: date) -> int:
+        """Capacity taken of a node's day."""
+        with self.books.transaction() as transaction:
+            facts = transaction.stock(CELLS, [], day).capacity.get(node, ())
+        return sum(fact.taken for fact in facts if fact.day == day)
+
+    def findings(self) -> list[Finding]:
+        """What the check of the laws finds."""
+        if self.connections is not None:
+            return list(check_database(self.connections, CELLS, self.now, full=True).findings)
+        assert isinstance(self.books, MemoryBooks)
+        policies = ((self.policy.code, self.policy.version),)
+        return findings(MemoryEvidence(self.books.shelves, (self.edition.hash,), policies))
+
+
+class Unclaimed(Exception):
+    """Rolls a look into a queue back."""
+
+
+def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessage:
+    """An order from the web to the one zone."""
+    return OrderMessage(channel="web", zone="Z", number=number, lines=order_lines(lines), **more)  # type: ignore[arg-type]
+
+
+def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:
+    """Lines of (item, quantity)."""
+    return tuple(OrderLine(item=item, quantity=str(quantity)) for item, quantity in lines)
+
+
+def policy(**changes: object) -> SourcingPolicy:
+    """The shipped policy, with changes."""
+    return replace(default_policy(), version=1, **changes)  # type: ignore[arg-type]
+
+
+def in_memory(daily_orders: int = 100_000, **changes: object) -> Market:
+    """A market on memory books."""
+    return Market(MemoryBooks(), edition_in_memory(rows(daily_orders)), policy(**changes))
+
+
+@contextmanager
+def on_postgres(
+    database: Database, daily_orders: int = 100_000, connections: int = 4, **changes: object
+) -> Iterator[Market]:
+    """A market on a fresh database, its edition and policy on record there."""
+    with postgres.connect(database.url, connections=connections) as pool:
+        editions = PostgresEditions(pool)
+        published = publish(editions, [Told(row, section) for section, row in rows(daily_orders)], START, "test")
+        assert not published.faults, published.faults
+        adopted, _ = adopt_policy(editions, policy(**changes), START, "test")
+        yield Market(PostgresBooks(pool, CELLS), published.edition, adopted, pool)

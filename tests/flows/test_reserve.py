@@ -1,0 +1,116 @@
+"""Stories of baskets: set aside, freed, expired, or part of an order at last."""
+
+from __future__ import annotations
+
+from poolwise.flows.intake import Accepted, Rejected
+from poolwise.flows.ports import Queue
+from tests.flows.market import Market
+
+
+def test_a_basket_is_set_aside(market: Market) -> None:
+    market.count("BOLT", "A", 10)
+    basket = market.basket(("BOLT", 4))
+    assert (market.held(basket), market.at("BOLT", "A")) == ([("A", 4)], {"available": 6, "reserved": 4})
+
+
+def test_a_basket_that_is_freed_gives_everything_back(market: Market) -> None:
+    market.count("BOLT", "A", 10)
+    basket = market.basket(("BOLT", 4))
+    assert (market.free(basket), market.free(basket)) == (4, 0)
+    assert market.at("BOLT", "A") == {"available": 10}
+    assert market.taken("A", market.now.date()) == 0
+
+
+def test_a_basket_expires(market: Market) -> None:
+    market.count("BOLT", "A", 10)
+    basket = market.basket(("BOLT", 4), seconds=60)
+    market.later(seconds=59)
+    assert market.expire() == 0
+    market.later(seconds=2)
+    assert (market.expire(), market.held(basket), market.state(basket)) == (1, [], "cancelled")
+    assert market.at("BOLT", "A") == {"available": 10}
+
+
+def test_a_basket_that_was_freed_does_not_expire(market: Market) -> None:
+    market.count("BOLT", "A", 10)
+    market.free(market.basket(("BOLT", 4), seconds=60))
+    market.later(seconds=90)
+    assert market.expire() == 0
+    assert market.at("BOLT", "A") == {"available": 10}
+
+
+def test_what_a_basket_gives_back_wakes_who_waits_for_it(market: Market) -> None:
+    market.count("BOLT", "A", 4)
+    basket = market.basket(("BOLT", 4), seconds=60)
+    order = market.order("1", ("BOLT", 3))
+    market.work()
+    assert market.waiting(Queue.STOCK) == ["1"]
+    market.free(basket)
+    market.work()
+    assert (market.state(order), market.held(order)) == ("sourced", [("A", 3)])
+
+
+def test_a_basket_that_expires_wakes_who_waits_for_it(market: Market) -> None:
+    market.count("BOLT", "A", 4)
+    market.basket(("BOLT", 4), seconds=60)
+    order = market.order("1", ("BOLT", 4))
+    market.work()
+    market.later(seconds=61)
+    market.expire()
+    market.work()
+    assert market.state(order) == "sourced"
+
+
+def test_a_basket_that_cannot_be_whole_is_refused_with_every_line_that_lacks(market: Market) -> None:
+    market.count("BOLT", "A", 2)
+    found = market.set_aside(("BOLT", 3), ("NUT", 1))
+    assert isinstance(found, Rejected)
+    assert (found.code, [fault.field for fault in found.problems]) == ("not_available", ["lines[0]", "lines[1]"])
+    assert market.at("BOLT", "A") == {"available": 2}
+
+
+def test_a_basket_may_be_set_aside_in_part(market: Market) -> None:
+    market.count("BOLT", "A", 2)
+    basket = market.basket(("BOLT", 2), ("NUT", 1), ship_complete=False)
+    assert market.held(basket) == [("A", 2)]
+
+
+def test_an_order_takes_its_basket_over(market: Market) -> None:
+    market.count("BOLT", "A", 4)
+    basket = market.basket(("BOLT", 4))
+    order = market.order("1", ("BOLT", 4), reservation=basket)
+    assert (market.state(order), market.held(order), market.held(basket)) == ("sourced", [("A", 4)], [])
+    market.later(hours=1)
+    market.expire()
+    assert market.at("BOLT", "A") == {"reserved": 4}
+
+
+def test_a_basket_is_part_of_one_order_only(market: Market) -> None:
+    market.count("BOLT", "A", 8)
+    basket = market.basket(("BOLT", 4))
+    assert isinstance(market.send("1", ("BOLT", 4), reservation=basket), Accepted)
+    second = market.send("2", ("BOLT", 4), reservation=basket)
+    assert isinstance(second, Rejected)
+    assert [fault.field for fault in second.problems] == ["reservation"]
+
+
+def test_a_basket_whose_stock_is_gone_holds_what_is_left(market: Market) -> None:
+    market.count("BOLT", "A", 4)
+    basket = market.basket(("BOLT", 4))
+    market.count("BOLT", "A", 1)
+    assert market.held(basket) == [("A", 1)]
+    assert market.free(basket) == 1
+
+
+def test_a_basket_may_pledge_a_receipt(market: Market) -> None:
+    market.expect("BOLT", "A", 5)
+    basket = market.basket(("BOLT", 2))
+    assert market.at("BOLT", "A") == {"expected": 3, "pledged": 2}
+    market.free(basket)
+    assert market.at("BOLT", "A") == {"expected": 5}
+
+
+def test_a_basket_is_refused_with_all_reasons(market: Market) -> None:
+    found = market.set_aside(("BOLT", 0), ("GHOST", 1), seconds=0)
+    assert isinstance(found, Rejected)
+    assert [fault.field for fault in found.problems] == ["lines[0].quantity", "lines[1].item", "expires_in_seconds"]
