@@ -68,10 +68,7 @@ def rows(daily_orders: int = 100_000) -> list[tuple[Section, Row]]:
     kilograms = 1_000_000_000
     found: list[tuple[Section, Row]] = [(Section.NETWORK, Settings("EUR", "market")), (Section.ZONES, Zone("Z"))]
     found += [(Section.ITEMS, ItemRow(Item(code, weight_ug=kilograms // 2))) for code in ITEMS]
-    found += [
-        (Section.BILLS, ComponentRow("KIT", "BOLT", Rate(1))),
-        (Section.BILLS, ComponentRow("KIT", "NUT", Rate(2))),
-    ]
+    found += [(Section.BILLS, ComponentRow("KIT", item, Rate(count))) for item, count in (("BOLT", 1), ("NUT", 2))]
     found += [(Section.SUBSTITUTIONS, SubstitutionRow("NAIL", "SCREW", penalty=Rate(1)))]
     found += [(Section.POOLS, PoolRow(Pool("P")))]
     for ring, node in enumerate(NODES, start=1):
@@ -105,6 +102,7 @@ class Market:
     connections: Connections | None = None
     now: datetime = START
     seed: int = 1
+    known_findings: frozenset[int] = frozenset()
     desk: Desk = field(init=False)
     counter: Counter = field(init=False)
     clerk: Clerk = field(init=False)
@@ -130,14 +128,12 @@ class Market:
         (result,) = book_counts(self.books, self.clerk, [said], at)
         return result.outcome
 
-    def expect(
-        self, item: str, node: str, units: int, due_in_days: int = 3, reference: str = "PO-1", **more: str
-    ) -> None:
+    def expect(self, item: str, node: str, units: int, due_in_days: int = 3, reference: str = "PO-1") -> None:
         """A supplier announces stock."""
         at = self.later(seconds=1)
         due = (at + timedelta(days=due_in_days)).date()
         said = ReceiptNotice(
-            reference=reference, item=item, node=node, pool="P", quantity=str(units), due_on=due, announced=True, **more
+            reference=reference, item=item, node=node, pool="P", quantity=str(units), due_on=due, announced=True
         )
         book_receipts(self.books, self.clerk, [said], at)
 
@@ -229,7 +225,10 @@ class Market:
         return sum(fact.taken for fact in facts if fact.day == day)
 
     def findings(self) -> list[Finding]:
-        """What the check of the laws finds."""
+        """What the check of the laws finds, but for what the story says it knows of."""
+        return [finding for finding in self._all_findings() if finding.law not in self.known_findings]
+
+    def _all_findings(self) -> list[Finding]:
         if self.connections is not None:
             return list(check_database(self.connections, CELLS, self.now, full=True).findings)
         assert isinstance(self.books, MemoryBooks)

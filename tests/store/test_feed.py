@@ -30,7 +30,6 @@ def told(pool: Pool, *names: str, cell: int = 0) -> None:
 
 
 def numbered(pool: Pool, cell: int = 0, limit: int = 100) -> int:
-    sequence_once(pool, cell, NOW, limit)  # the first of all makes the row that later ones hold
     return sequence_once(pool, cell, NOW, limit).events
 
 

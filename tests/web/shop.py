@@ -113,10 +113,8 @@ class Shop:
     def number_events(self) -> int:
         """What the sequencer does."""
         numbered = 0
-        while (found := sequence_once(self.pool, 0, self.clock(), 100).events) or not numbered:
+        while found := sequence_once(self.pool, 0, self.clock(), 100).events:
             numbered += found
-            if not found:
-                break
         return numbered
 
     def stock(self, item: str, quantity: int, node: str = "HAM-DC", pool: str = "web") -> None:

@@ -109,7 +109,9 @@ def mend(
         _drop_empty_shipments(transaction, made, state, owner, cell_of)
         record = orders.get(owner)
         if record is not None and record.state is OrderState.BASKET:
-            made.orders.append(replace(record, lines=_lines(record, lost, _given_up)))
+            lines = _lines(record, lost, _given_up)
+            is_over = state_of(lines) is OrderState.CANCELLED
+            made.orders.append(replace(record, lines=lines, state=OrderState.CANCELLED if is_over else record.state))
         elif record is not None:
             _ask_again(made, record, lost, now)
         made.incidents.append(

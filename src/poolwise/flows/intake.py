@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -137,7 +137,12 @@ def _effects(
     counter: Counter, drafts: Sequence[_Draft], baskets: _Baskets, now: datetime, answer: Answer | None
 ) -> Effects:
     given, taken = baskets.given, baskets.taken
-    todo = [first_todo(counter.policy, draft.order, now, counter.source) for draft in drafts]
+    # Orders of one message wait in its order.
+    instants = [now + timedelta(microseconds=place) for place in range(len(drafts))]
+    todo = [
+        first_todo(counter.policy, draft.order, instant, counter.source)
+        for draft, instant in zip(drafts, instants, strict=True)
+    ]
     return Effects(
         at=now,
         movements=given.movements,

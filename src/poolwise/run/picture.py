@@ -55,7 +55,8 @@ def show(console: Console, recalled: Recalled, explanation: Explanation) -> None
         )
     for entry in plan.unserved:
         when = f", expected {entry.expected_on}" if entry.expected_on else ""
-        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({WORDS[entry.reason.value]}{when})")
+        why = WORDS[entry.reason.value]
+        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({why}{when})")
     _costs(console, explanation, currency)
     _candidates(console, explanation)
     _flips(console, explanation, currency)

@@ -23,10 +23,10 @@ from poolwise.store.steps import Failpoint, never
 
 MOST_ROWS: Final = 5_000
 
+# The row of a cell comes to be when its first event is numbered. Where it is there, this does nothing at once.
 BEGIN: Final = "INSERT INTO feed_position (cell, next_seq) VALUES (%b, 1) ON CONFLICT (cell) DO NOTHING"
 # Whoever holds this row is the sequencer of the cell; others do not wait for it.
 LEASE: Final = "SELECT next_seq FROM feed_position WHERE cell = %b FOR UPDATE SKIP LOCKED"
-EXISTS: Final = "SELECT 1 FROM feed_position WHERE cell = %b"
 UNNUMBERED: Final = """
 SELECT no, month, count, at FROM outbox WHERE cell = %b AND first_seq IS NULL ORDER BY cell, no LIMIT %b
 """
@@ -58,9 +58,9 @@ def sequence_once(pool: Pool, cell: int, now: datetime, limit: int, failpoint: F
         cursor = connection.cursor(binary=True)
         register(cursor)
         row = cursor.execute(LEASE, (cell,)).fetchone()
+        if row is None and cursor.execute(BEGIN, (cell,)).rowcount:
+            row = cursor.execute(LEASE, (cell,)).fetchone()
         if row is None:
-            if cursor.execute(EXISTS, (cell,)).fetchone() is None:
-                cursor.execute(BEGIN, (cell,))
             return Sequenced()
         failpoint("leased")
         rows = cursor.execute(UNNUMBERED, (cell, limit)).fetchall()

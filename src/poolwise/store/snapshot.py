@@ -1,8 +1,8 @@
 """The sieve of snapshots: finds which counts of a chunk change something, and marks the rest. Laws 5 and 9.
 
 It asks what `core.counting` would: is the statement newer than the mark, and is the figure what the position had at
-that time? Nearly every count is answered by one UPDATE, which marks it as known where both hold and nothing has moved
-since. What is left is looked at more closely; positions that owe units are left to core.
+that time? Nearly every count is answered by one UPDATE, which marks it as known where both hold. What is left is
+looked at more closely; positions that owe units are left to core.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from poolwise.store.journal import first_of_month
 from poolwise.store.opening import open_positions
 from poolwise.store.postgres import Pool
 
+# Accounts are numbered as in core.ledger.ACCOUNTS: available is 4, reserved 5, blocked 6.
 MARK_UNCHANGED: Final = """
 UPDATE count_mark AS m
 SET as_of = (%(instants)b::timestamptz[])[u.as_of], sequence = coalesce(nullif(u.sequence, -1), m.sequence)
@@ -35,13 +36,20 @@ JOIN position AS p ON p.cell = u.cell AND p.id = u.id
 WHERE m.cell = u.cell AND m.position = u.id
     AND (%(instants)b::timestamptz[])[u.as_of] > m.as_of
     AND (u.sequence = -1 OR m.sequence IS NULL OR u.sequence > m.sequence)
-    AND p.moved_at <= (%(instants)b::timestamptz[])[u.as_of]
     AND u.quantity = p.available
         + CASE WHEN u.accounts > 1 THEN p.reserved ELSE 0 END
         + CASE WHEN u.accounts > 2 THEN p.blocked ELSE 0 END
+        - CASE WHEN p.moved_at <= (%(instants)b::timestamptz[])[u.as_of] THEN 0 ELSE (
+            SELECT coalesce(sum(v.quantity * (
+                (v.target BETWEEN 4 AND 3 + u.accounts)::integer - (v.source BETWEEN 4 AND 3 + u.accounts)::integer
+            )), 0)
+            FROM movement AS v
+            WHERE v.cell = p.cell AND v.position = p.id AND v.month >= %(month)b
+                AND v.at > (%(instants)b::timestamptz[])[u.as_of]
+                AND coalesce(v.occurred_at, v.at) > (%(instants)b::timestamptz[])[u.as_of]
+        ) END
 RETURNING u.place
 """
-# Accounts are numbered as in core.ledger.ACCOUNTS: available is 4, reserved 5, blocked 6.
 SIFT: Final = """
 WITH told AS MATERIALIZED (
     SELECT u.place, u.cell, u.id, u.quantity, (%(instants)b::timestamptz[])[u.as_of] AS as_of,

@@ -105,7 +105,7 @@ def leave(
 def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[Source, Quantity]]) -> tuple[Cost, Cost]:
     """What drawing some of a piece's goods costs: for the pools they come from, and for nearing a stock-out there."""
     free_from = options.access.drawing_is_free_from
-    if free_from is not None and all([source.available >= free_from for source, _ in taken]):
+    if free_from is not None and all(source.available >= free_from for source, _ in taken):
         return 0, 0
     own_weight = piece.line.weight_ug is None or piece.alternative.parts
     served = (0,) * len(taken) if own_weight else shares(piece.quantity, [part for _, part in taken])
@@ -253,6 +253,4 @@ def build(options: Options, blocks: Sequence[Block], gap_ppm: int = 0) -> Plan:
     split = options.prices.split(options.terms) * (len(builder.shipments) - 1)
     if split > 0:
         builder.costs.append(CostPart(CostKind.SPLIT, split))
-    return Plan(
-        tuple(builder.shipments), tuple(builder.assignments), tuple(unserved), tuple(builder.costs), gap_ppm
-    )
+    return Plan(tuple(builder.shipments), tuple(builder.assignments), tuple(unserved), tuple(builder.costs), gap_ppm)

@@ -237,9 +237,7 @@ class _OrderModel:
             for code, count in alternative.needs:
                 before = len(self.flows)
                 for opening in self.openings:
-                    if self._shelf(opening.way, code) and carries(
-                        opening.way.route, self.options.catalog.items[code]
-                    ):
+                    if self._shelf(opening.way, code) and carries(opening.way.route, self.options.catalog.items[code]):
                         self._flow(place, alternative, opening, 0, ((code, 1),), most * sets * count)
                 made = self.flows[before:]
                 parts.extend(made)

@@ -31,7 +31,18 @@ from poolwise.core.policy.terms import LineSplit
 from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.divide import divide
-from poolwise.core.sourcing.options import Alternative, Atlas, Dock, OpenRoute, Options, Shelf, carries, draw, ready_on, wanted
+from poolwise.core.sourcing.options import (
+    Alternative,
+    Atlas,
+    Dock,
+    OpenRoute,
+    Options,
+    Shelf,
+    carries,
+    draw,
+    ready_on,
+    wanted,
+)
 from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Limits, Offer, Spread, partition, spread
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Problem
@@ -81,10 +92,16 @@ def _chosen(options: Options) -> list[Block] | None:
 
 def _largest(lines: Sequence[Wanted]) -> int:
     """A number that no weight or quantity in a block is more than."""
-    return sum(
-        max((max(goods.weight_ug, goods.quantity) for portion in line.portions for goods in portion.goods), default=0)
-        for line in lines
-    ) * 4
+    return (
+        sum(
+            max(
+                (max(goods.weight_ug, goods.quantity) for portion in line.portions for goods in portion.goods),
+                default=0,
+            )
+            for line in lines
+        )
+        * 4
+    )
 
 
 # --- portions
@@ -161,14 +178,14 @@ def _portion(
     ready: dict[int, int] = {}
     for piece in pieces:
         penalty = substitution(options, piece)
-        for goods in piece.sent:
-            costs = _drawn(options, piece, goods, penalty, ready)
+        for sent in piece.sent:
+            costs = _drawn(options, piece, sent, penalty, ready)
             at_node = _both(at_node, costs) if at_node else costs
             penalty = 0
     if min(at_node, default=NEVER) >= NEVER:
         return None
     goods = pieces[0].sent if len(pieces) == 1 else tuple(each for piece in pieces for each in piece.sent)
-    weight_ug = sum([each.weight_ug for each in goods])
+    weight_ug = sum(each.weight_ug for each in goods)
     return Portion(pieces, goods, weight_ug, steps, served, complete, at_node, ready)
 
 
@@ -337,7 +354,7 @@ class _Blocks:
         return Block(way, tuple([piece for portion in members for piece in portion.pieces]), ready)
 
     def _at_origins(self) -> Ints:
-        """What each row costs whatever it weighs, when it leaves on the first day; the empty row, to open a shipment."""
+        """What each row costs whatever it weighs, on the first day; the empty row is what opening a shipment costs."""
         access = self.options.access
         total: Ints = np.empty((len(self.weights), len(access.routes)), dtype=np.int64)
         total[0] = self.options.openings.costs

@@ -285,9 +285,7 @@ class Atlas:
             node, day = way.route.node, way.first.ships
             by_node.setdefault(node.code, []).append(way)
             by_index[way.index] = way
-            parts[way.index] = self.prices.on_day(
-                way.route, way.first, way.first, way.today, due, way.penalty
-            )
+            parts[way.index] = self.prices.on_day(way.route, way.first, way.first, way.today, due, way.penalty)
             if node.slots:
                 window = next(iter(way.departures.windows(day)), ())
                 slots = tuple(((node.code, day, n), node.slots[n].unit, node.slots[n].limit) for n in window)

@@ -225,7 +225,7 @@ class _Carbon:
     def _most(self, heaviest: int) -> int:
         """A number of milligrams that no route emits more of with the heaviest weight."""
         per_kg = sum(rates.largest * heaviest // 10 ** (rates.places + 3) + 1 for rates in self._per_kg)
-        return (self._most_fixed + per_kg) // 1000 + 1
+        return int(self._most_fixed + per_kg) // 1000 + 1
 
 
 class Handling:
