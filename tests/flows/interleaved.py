@@ -19,7 +19,9 @@ from poolwise.flows.reserve import Reserved, free
 from poolwise.flows.source import source_batch
 from tests.flows.market import NODES, Market
 
-WAIT_S = 0.03
+WAIT_S = 0.01
+LONGEST_BURST = 8
+ROUNDS_BETWEEN_CHECKS = 10
 PATIENCE_S = 30
 ITEM = "BOLT"
 
@@ -106,13 +108,14 @@ class Machine:
     def __init__(self, market: Market, seed: int) -> None:
         self.market = market
         self.random = random.Random(seed)
-        self.number = seed * 1_000
+        self.number = seed * 100_000
+        self.rounds = 0
         self.orders: list[UUID] = []
         self.baskets: list[UUID] = []
         self.running: list[Operation] = []
 
-    def round(self, operations: int = 6) -> list[str]:
-        """Start some operations, step drawn ones until all are over; what is wrong afterwards."""
+    def round(self, operations: int = 4) -> list[str]:
+        """Start some operations, step drawn ones a few times until all are over; what is wrong afterwards."""
         to_start = operations
         for _ in range(1_000):
             if to_start and (len(self.running) < 2 or self.random.random() < 0.2):
@@ -122,7 +125,9 @@ class Machine:
             if not alive and not to_start:
                 break
             if alive:
-                self.random.choice(alive).step()
+                one = self.random.choice(alive)
+                for _ in range(self.random.randint(1, LONGEST_BURST)):
+                    one.step()
         return self.finish()
 
     def finish(self) -> list[str]:
@@ -135,9 +140,13 @@ class Machine:
         wrong = [repr(operation.error) for operation in self.running if operation.error is not None]
         self.running.clear()
         self.market.work()
-        wrong += [f"law {finding.law}: {finding.detail}" for finding in self.market.findings()]
+        self.rounds += 1
+        if self.rounds % ROUNDS_BETWEEN_CHECKS == 0:
+            wrong += [f"law {finding.law}: {finding.detail}" for finding in self.market.findings()]
         free_units = sum(self.market.at(ITEM, node).get("available", 0) for node in NODES)
-        short = sum(self.market.record(order).lines[0].backordered for order in self.orders)
+        # Who is served no longer counts.
+        waiting = {order: self.market.record(order).lines[0].backordered for order in self.orders[-20:]}
+        short = sum(waiting.values())
         if short and free_units:
             wrong.append(f"{short} units are waited for while {free_units} are free")
         return wrong
@@ -151,18 +160,20 @@ class Machine:
 
     def drawn(self) -> Callable[[Books], object]:
         """An operation by chance: often a worker, for whom there is an order."""
-        market, at = self.market, self.market.later(seconds=1)
+        market = self.market
         draw = self.random.random()
-        if draw < 0.45:
+        if draw < 0.4:
             self.number += 1
-            self.orders.append(market.order(f"M-{self.number}", (ITEM, self.random.randint(1, 4))))
+            self.orders.append(market.order(f"M-{self.number}", (ITEM, self.random.randint(1, 2))))
+            at = market.later(seconds=1)
             return lambda books: source_batch(books, market.desk, 0, at, 3)
-        if draw < 0.6:
+        if draw < 0.5:
             return self._reserve
-        if draw < 0.75 and self.baskets:
+        if draw < 0.7 and self.baskets:
             basket = self.baskets.pop(self.random.randrange(len(self.baskets)))
+            at = market.later(seconds=1)
             return lambda books: free(books, market.desk, basket, at)
-        node, units = self.random.choice(NODES), self.random.randint(0, 5)
+        node, units = self.random.choice(NODES), self.random.choice((0, 0, 0, 1, 2))
         return lambda books: self._count(books, node, units)
 
     def _reserve(self, books: Books) -> None:

@@ -242,7 +242,7 @@ class Unclaimed(Exception):
 
 def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessage:
     """An order from the web to the one zone."""
-    return OrderMessage(channel="web", zone="Z", number=number, lines=order_lines(lines), **more)  # type: ignore[arg-type]
+    return OrderMessage(channel="web", zone="Z", number=number, lines=order_lines(lines), **more)  # type: ignore[arg-type]  # fields by name
 
 
 def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:
@@ -252,7 +252,7 @@ def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:
 
 def policy(**changes: object) -> SourcingPolicy:
     """The shipped policy, with changes."""
-    return replace(default_policy(), version=1, **changes)  # type: ignore[arg-type]
+    return replace(default_policy(), version=1, **changes)  # type: ignore[arg-type]  # fields by name
 
 
 def in_memory(daily_orders: int = 100_000, **changes: object) -> Market:

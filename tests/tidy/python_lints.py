@@ -19,7 +19,7 @@ BANNED_ENDINGS = ("_common", "_helpers", "_manager", "_misc", "_service", "_util
 
 CORE = "src/poolwise/core"
 STORE = "src/poolwise/store"
-NO_FLOAT = (f"{CORE}/ledger.py", f"{CORE}/values.py", f"{CORE}/sourcing/exact.py")
+NO_FLOAT = (f"{CORE}/ledger.py", f"{CORE}/values.py", f"{CORE}/sourcing/exact.py", f"{CORE}/sourcing/portions.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -157,8 +157,8 @@ def token_of(services: Services, role: Role) -> str:
 
 
 @contextmanager
-def opened(database_url: str, limits: Limits = QUICK) -> Iterator[Shop]:
-    """A shop on a database of its own, with stock of every item at two nodes."""
+def opened(database_url: str, limits: Limits = QUICK, *, stocked: bool = True) -> Iterator[Shop]:
+    """A shop on a database of its own, with stock of every item at two nodes unless it is to be empty."""
     clock, threads = Clock(), 6
     with postgres.connect(database_url, connections=threads + 2) as pool:
         services = services_on(pool, clock, threads, limits)
@@ -176,7 +176,7 @@ def opened(database_url: str, limits: Limits = QUICK) -> Iterator[Shop]:
         }
         with served(services) as url:
             shop = Shop(url, services, pool, clock, tokens)
-            for item in ("MUG-BLUE", "MUG-GREEN", "PAN", "PLATE", "KETTLE"):
+            for item in ("MUG-BLUE", "MUG-GREEN", "PAN", "PLATE", "KETTLE") if stocked else ():
                 shop.stock(item, 1_000)
                 shop.stock(item, 1_000, "MUC-DC")
             yield shop

@@ -27,7 +27,7 @@ from poolwise.web.operations import Measured
 from tests.web.shop import Shop
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
-EXAMPLES = 500 if FULL else 8
+EXAMPLES = 500 if FULL else 6
 CHECKS = (
     not_a_server_error,
     status_code_conformance,
@@ -40,6 +40,7 @@ document = description(routes.endpoints(Measured(lambda: 0, lambda: 0)), poolwis
 schema = schemathesis.openapi.from_dict(document).exclude(path="/v1/events")
 
 
+@pytest.mark.slow
 @pytest.mark.campaign
 @schema.parametrize()
 @settings(

@@ -165,6 +165,9 @@ class _Gate(NamedTuple):
 
 
 _GroupKey = tuple[str, str, str]
+_Known = tuple[str, str, Echelon, Quantity, BuffersAt]
+Coming = tuple[int, date, Quantity]
+"""Units that come to a place of `Outlook.open_gates` (counted from 1) on a day."""
 
 
 class Outlook:
@@ -176,6 +179,8 @@ class Outlook:
         self._policy = policy
         self._channel = channel
         self._gates: dict[tuple[str, str], _Gate | None] = {}
+        self._open: tuple[tuple[str, str], ...] | None = None
+        self._by_place: dict[int, _Known] = {}
 
     @property
     def open_pools(self) -> tuple[str, ...]:
@@ -238,11 +243,74 @@ class Outlook:
             found.append(_new_offer(Offer, parts))
         return found
 
+    @property
+    def open_gates(self) -> tuple[tuple[str, str], ...]:
+        """Every (node, pool) whose stock the channel may be promised, in order."""
+        if self._open is None:
+            wheres = [(node, pool) for node in sorted(self._network.nodes) for pool in self.open_pools]
+            self._open = tuple(where for where in wheres if self._gate(where) is not None)
+        return self._open
+
+    def sums(
+        self, item: str, day: date, places: Sequence[int], units: Sequence[Quantity], coming: Sequence[Coming] = ()
+    ) -> list[Sum]:
+        """What the groups of one item offer, where no lot expires: the same as `offers`, from columns.
+
+        `places` counts in `open_gates`, from 1; `units` are available there. A group is one or several places.
+        """
+        if len(set(places)) < len(places):
+            together: dict[int, Quantity] = {}
+            for place, quantity in zip(places, units, strict=True):
+                together[place] = together.get(place, 0) + quantity
+            places, units = list(together), list(together.values())
+        named = item in self._policy.buffers_by_item
+        later, known = self._later(day, coming), self._by_place
+        found = []
+        for place, on_hand in zip(places, units, strict=True):
+            node, pool, echelon, protection, buffers = known.get(place) or self._known(place)
+            withheld = buffers.of(item) if named else buffers.otherwise
+            now = on_hand - protection - withheld.quantity
+            if now < 0 or withheld.closed:
+                now = 0
+            by_date: Profile = ((day, now),)
+            if place in later:
+                by_date = _stepped(later[place], day, on_hand, protection, withheld)
+            found.append(_new_sum(Sum, (item, node, pool, echelon, now, by_date)))
+        return found
+
+    def _later(self, day: date, coming: Sequence[Coming]) -> dict[int, dict[date, Quantity]]:
+        """What comes to each place, by the day from which it counts."""
+        later: dict[int, dict[date, Quantity]] = {}
+        for place, due_on, quantity in () if self._policy.policy.on_hand_only else coming:
+            _count(later.setdefault(place, {}), day, due_on, None, quantity)
+        return later
+
+    def _known(self, place: int) -> _Known:
+        known = self._by_place.get(place)
+        if known is None:
+            node, pool = self.open_gates[place - 1]
+            gate = self._gates[node, pool]
+            assert gate is not None, "an open gate is open"
+            known = self._by_place[place] = (node, pool, gate.node.echelon, gate.protection, gate.buffers)
+        return known
+
     def _gate(self, where: tuple[str, str]) -> _Gate | None:
         gate = self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
         return gate
 
 
+class Sum(NamedTuple):
+    """What one group offers, without its positions: what `Offer` says, for answers that add up."""
+
+    item: str
+    node: str
+    pool: str
+    echelon: Echelon
+    now: Quantity
+    by_date: Profile
+
+
+_new_sum: Callable[[type[Sum], tuple[object, ...]], Sum] = tuple.__new__
 _new_offer: Callable[[type[Offer], tuple[object, ...]], Offer] = tuple.__new__
 _new_position: Callable[[type[PositionOffer], tuple[int, str, Quantity]], PositionOffer] = tuple.__new__
 
@@ -303,16 +371,22 @@ def _by_date(
     gate: _Gate, withheld: Withheld, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
 ) -> Profile:
     """The group's usable units on each day on which they change: receipts come in, lots expire."""
-    changes: dict[date, Quantity] = {day: 0}
+    changes: dict[date, Quantity] = {}
     for fact in stock:
         _count(changes, day, day, fact.place.expires_on, fact.available)
     for receipt in receipts:
         _count(changes, day, receipt.due_on, receipt.place.expires_on, receipt.open)
+    return _stepped(changes, day, 0, gate.protection, withheld)
+
+
+def _stepped(
+    changes: Mapping[date, Quantity], day: date, there: Quantity, protection: Quantity, withheld: Withheld
+) -> Profile:
+    """Usable units from `day` on, where `there` units count all the time and others come and go."""
     steps: list[tuple[date, Quantity]] = []
-    there = 0
-    for when in sorted(changes):
-        there += changes[when]
-        quantity = usable(there, gate.protection, withheld)
+    for when in sorted({day, *changes}):
+        there += changes.get(when, 0)
+        quantity = usable(there, protection, withheld)
         if not steps or quantity != steps[-1][1]:
             steps.append((when, quantity))
     return tuple(steps)
@@ -329,6 +403,40 @@ def _count(changes: dict[date, Quantity], day: date, since: date, expires_on: da
 
 
 # --- adding up ----------------------------------------------------------------------------------------------------
+
+
+class Offered(Protocol):
+    """What is added up: `Offer` and `Sum` are such."""
+
+    @property
+    def item(self) -> str:
+        """Code of the item."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Code of the node."""
+        ...
+
+    @property
+    def pool(self) -> str:
+        """Code of the pool."""
+        ...
+
+    @property
+    def echelon(self) -> Echelon:
+        """Level of the node."""
+        ...
+
+    @property
+    def now(self) -> Quantity:
+        """Usable units on hand."""
+        ...
+
+    @property
+    def by_date(self) -> Profile:
+        """Usable units by date."""
+        ...
 
 
 class Available(NamedTuple):
@@ -350,11 +458,15 @@ class Available(NamedTuple):
 NONE_AVAILABLE = Available(0, ())
 
 
-def added_up(offered: Sequence[Offer]) -> Available:
+def added_up(offered: Sequence[Offered]) -> Available:
     """All these groups together."""
     if len(offered) == 1:
         return Available(offered[0].now, offered[0].by_date)
     now = sum([offer.now for offer in offered])
+    if offered and max([len(offer.by_date) for offer in offered]) == 1:
+        # Nothing changes after today. Receipts that are due already may make today more than what is on hand.
+        begin = offered[0].by_date[0][0]
+        return Available(now, ((begin, sum([offer.by_date[0][1] for offer in offered])),))
     changes: dict[date, Quantity] = {}
     for offer in offered:
         before = 0
@@ -370,28 +482,28 @@ def added_up(offered: Sequence[Offer]) -> Available:
     return Available(now, tuple(steps))
 
 
-def by_item(offered: Iterable[Offer]) -> dict[str, Available]:
+def by_item(offered: Iterable[Offered]) -> dict[str, Available]:
     """Available units of each item, over everything."""
     return _by(offered, lambda offer: offer.item)
 
 
-def by_node(offered: Iterable[Offer]) -> dict[str, Available]:
+def by_node(offered: Iterable[Offered]) -> dict[str, Available]:
     """Available units at each node; the offers are of one item."""
     return _by(offered, lambda offer: offer.node)
 
 
-def by_pool(offered: Iterable[Offer]) -> dict[str, Available]:
+def by_pool(offered: Iterable[Offered]) -> dict[str, Available]:
     """Available units in each pool; the offers are of one item."""
     return _by(offered, lambda offer: offer.pool)
 
 
-def by_echelon(offered: Iterable[Offer]) -> dict[str, Available]:
+def by_echelon(offered: Iterable[Offered]) -> dict[str, Available]:
     """Available units on each level of the network; the offers are of one item."""
     return _by(offered, lambda offer: offer.echelon.value)
 
 
-def _by(offered: Iterable[Offer], heading: Callable[[Offer], str]) -> dict[str, Available]:
-    groups: dict[str, list[Offer]] = {}
+def _by(offered: Iterable[Offered], heading: Callable[[Offered], str]) -> dict[str, Available]:
+    groups: dict[str, list[Offered]] = {}
     for offer in offered:
         groups.setdefault(heading(offer), []).append(offer)
     return {name: added_up(groups[name]) for name in sorted(groups)}
@@ -420,30 +532,48 @@ class Basket(NamedTuple):
     from_one_node: Mapping[str, date]
 
 
-def basket(offered: Iterable[Offer], wanted: Mapping[str, Quantity]) -> Basket:
+def basket(offered: Iterable[Offered], wanted: Mapping[str, Quantity]) -> Basket:
     """When all of `wanted` (item to base units, each more than zero) can be promised out of these offers."""
-    at_nodes: dict[str, dict[str, list[Offer]]] = {}
-    of_item: dict[str, list[Offer]] = {item: [] for item in wanted}
+    of_item: dict[str, list[Offered]] = {item: [] for item in wanted}
     for offer in offered:
         if offer.item in of_item:
             of_item[offer.item].append(offer)
-            at_nodes.setdefault(offer.node, {}).setdefault(offer.item, []).append(offer)
     needs = [(item, added_up(of_item[item]), quantity) for item, quantity in wanted.items()]
     lines = [BasketLine(item, quantity, there.now, _ready([(there, quantity)])) for item, there, quantity in needs]
-    alone = {}
-    for node in sorted(at_nodes):
-        here = at_nodes[node]
-        day = _ready_at(here, wanted) if len(here) == len(wanted) else None
-        if day is not None:
-            alone[node] = day
-    return Basket(tuple(lines), _ready([(there, quantity) for _, there, quantity in needs]), alone)
+    return Basket(tuple(lines), _ready([(there, quantity) for _, there, quantity in needs]), _alone(of_item, wanted))
 
 
-def _ready_at(here: Mapping[str, Sequence[Offer]], wanted: Mapping[str, Quantity]) -> date | None:
-    # Most nodes that can serve a basket at all can do it now: that is seen without adding dates up.
-    if all(sum([offer.now for offer in here[item]]) >= quantity for item, quantity in wanted.items()):
-        return min(offered[0].by_date[0][0] for offered in here.values())
-    return _ready([(added_up(here[item]), quantity) for item, quantity in wanted.items()])
+def _alone(of_item: Mapping[str, Sequence[Offered]], wanted: Mapping[str, Quantity]) -> dict[str, date]:
+    """The nodes that have all of it by themselves, and from when on.
+
+    Most nodes have it now, or never will: that is seen without adding dates up.
+    """
+    have: list[tuple[Quantity, dict[str, Quantity], dict[str, None]]] = []
+    for item, quantity in wanted.items():
+        now_at: dict[str, Quantity] = {}
+        changing: dict[str, None] = {}
+        for offer in of_item[item]:
+            node, now, by_date = offer.node, offer.now, offer.by_date
+            now_at[node] = now_at.get(node, 0) + now
+            if len(by_date) > 1 or by_date[0][1] != now:
+                changing[node] = None
+        have.append((quantity, now_at, changing))
+    if not all(now_at for _, now_at, _ in have):
+        return {}
+    alone: dict[str, date] = {}
+    today = min(offers[0].by_date[0][0] for offers in of_item.values())
+    for node in sorted(have[0][1]):
+        if not all(node in now_at for _, now_at, _ in have):
+            continue
+        lacking = [changing for quantity, now_at, changing in have if now_at[node] < quantity]
+        if not lacking:
+            alone[node] = today
+        elif all(node in changing for changing in lacking):
+            here = {item: [offer for offer in of_item[item] if offer.node == node] for item in wanted}
+            day = _ready([(added_up(here[item]), quantity) for item, quantity in wanted.items()])
+            if day is not None:
+                alone[node] = day
+    return alone
 
 
 def _ready(needs: Sequence[tuple[Available, Quantity]]) -> date | None:

@@ -5,12 +5,13 @@ Reads see their own writes at once: nothing of the stock is remembered here, onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from itertools import chain
+from typing import Final, Generic, TypeVar
 
-from poolwise.core.availability import Basket, Offer, Outlook, basket
+from poolwise.core.availability import Basket, Offer, Offered, Outlook, Sum, basket
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.values import Quantity
 from poolwise.flows.views import Views
@@ -18,12 +19,30 @@ from poolwise.flows.views import Views
 MOST_OUTLOOKS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Promisable:
-    """The offers of every item asked for, and when the basket as a whole can be had."""
+_Found = TypeVar("_Found", bound=Offered)
 
-    offers: Mapping[str, tuple[Offer, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Promisable(Generic[_Found]):
+    """What is offered of every item asked for, and when the basket as a whole can be had."""
+
+    offers: Mapping[str, Sequence[_Found]]
     basket: Basket
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Only at some nodes, and in some pools; None is any."""
+
+    nodes: frozenset[str] | None = None
+    pools: frozenset[str] | None = None
+
+    def holds(self, node: str, pool: str) -> bool:
+        """Whether a group counts."""
+        return (self.nodes is None or node in self.nodes) and (self.pools is None or pool in self.pools)
+
+
+ANYWHERE: Final = Within()
 
 
 class Outlooks:
@@ -45,31 +64,35 @@ class Outlooks:
 
 
 def look_up(
-    views: Views,
-    outlook: Outlook,
-    wanted: Mapping[str, Quantity],
-    day: date,
-    nodes: frozenset[str] | None = None,
-    zone_nodes: frozenset[str] | None = None,
-    zone_pools: frozenset[str] | None = None,
-) -> Promisable:
-    """What may be promised of the items of `wanted` (base units), asked on `day`.
-
-    Only at `nodes`, and only from nodes and pools that serve a zone, where these are given.
-    """
+    views: Views, outlook: Outlook, wanted: Mapping[str, Quantity], day: date, within: Within = ANYWHERE
+) -> Promisable[Offer]:
+    """What may be promised of the items of `wanted` (base units), asked on `day`, position by position."""
     items = sorted(wanted)
-    pools = [pool for pool in outlook.open_pools if zone_pools is None or pool in zone_pools]
-    supply = views.supply(items, pools)
+    supply = views.supply(items, outlook.open_pools)
     stock = [fact for item in items for fact in supply.stock.get(item, ())]
     receipts = [fact for item in items for fact in supply.receipts.get(item, ())]
-    found = outlook.offers(day, stock, receipts)
-    if nodes is not None:
-        found = [offer for offer in found if offer.node in nodes]
-    if zone_nodes is not None:
-        found = [offer for offer in found if offer.node in zone_nodes]
-    if zone_pools is not None:
-        found = [offer for offer in found if offer.pool in zone_pools]
+    offers = [offer for offer in outlook.offers(day, stock, receipts) if within.holds(offer.node, offer.pool)]
     by_item: dict[str, list[Offer]] = {item: [] for item in items}
-    for offer in found:
+    for offer in offers:
         by_item[offer.item].append(offer)
-    return Promisable({item: tuple(offers) for item, offers in by_item.items()}, basket(found, wanted))
+    return Promisable(by_item, basket(offers, wanted))
+
+
+def look_up_sums(
+    views: Views, outlook: Outlook, wanted: Mapping[str, Quantity], day: date, within: Within = ANYWHERE
+) -> Promisable[Sum | Offer]:
+    """The same without positions, three times as fast; items with lots that expire are looked up one by one."""
+    by_item: dict[str, list[Sum | Offer]] = {item: [] for item in sorted(wanted)}
+    for column in views.columns(list(by_item), outlook.open_gates):
+        if column.dated:
+            by_item[column.item].extend(look_up(views, outlook, {column.item: 1}, day).offers[column.item])
+            continue
+        place_of = dict(zip(column.positions, column.places, strict=True)) if column.coming else {}
+        coming = [
+            (place_of[position], due_on, units) for position, due_on, units in column.coming if position in place_of
+        ]
+        by_item[column.item].extend(outlook.sums(column.item, day, column.places, column.units, coming))
+    if within is not ANYWHERE:
+        for item, sums in by_item.items():
+            by_item[item] = [each for each in sums if within.holds(each.node, each.pool)]
+    return Promisable(by_item, basket(chain.from_iterable(by_item.values()), wanted))

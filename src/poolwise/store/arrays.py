@@ -94,10 +94,10 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
     if not values or None in values:
         return list(values)
     if kind == "uuid":
-        lengths_and_values = [_UUID_LENGTH + value.bytes for value in values]  # type: ignore[attr-defined]  # UUIDs
+        lengths_and_values = [_UUID_LENGTH + value.bytes for value in values]  # type: ignore[attr-defined]  # kind says UUIDs
         return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
     if kind == "text":
-        return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # texts
+        return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
     if kind not in _KINDS:
         return list(values)
     made, layout = _KINDS[kind]

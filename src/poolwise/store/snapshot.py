@@ -8,6 +8,7 @@ looked at more closely; positions that owe units are left to core.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -44,7 +45,7 @@ WHERE m.cell = u.cell AND m.position = u.id
                 (v.target BETWEEN 4 AND 3 + u.accounts)::integer - (v.source BETWEEN 4 AND 3 + u.accounts)::integer
             )), 0)
             FROM movement AS v
-            WHERE v.cell = p.cell AND v.position = p.id AND v.month >= %(month)b
+            WHERE v.cell = p.cell AND v.position = p.id AND v.month BETWEEN %(month)b AND %(last_month)b
                 AND v.at > (%(instants)b::timestamptz[])[u.as_of]
                 AND coalesce(v.occurred_at, v.at) > (%(instants)b::timestamptz[])[u.as_of]
         ) END
@@ -78,7 +79,8 @@ WITH told AS MATERIALIZED (
     )) AS quantity
     FROM judged AS j
     JOIN movement AS v ON v.cell = j.cell AND v.position = j.id
-    WHERE j.newer > 0 AND j.moved_at > j.as_of AND v.at > j.as_of AND v.month >= %(month)b
+    WHERE j.newer > 0 AND j.moved_at > j.as_of AND v.at > j.as_of
+        AND v.month BETWEEN %(month)b AND %(last_month)b
         AND coalesce(v.occurred_at, v.at) > j.as_of
     GROUP BY j.place
 )
@@ -125,7 +127,7 @@ class PostgresSieve:
         """See flows.snapshot."""
         if not len(counts):
             return Sifted((), 0, 0)
-        told = _Told(counts)
+        told = _Told(counts, said.at)
         with translated(), postgres.transaction(self._pool) as connection:
             cursor = connection.cursor(binary=True)
             register(cursor)
@@ -147,8 +149,9 @@ class PostgresSieve:
 class _Told:
     """The counts of a chunk that are still to be looked at, by key; `places` is where they stand in the chunk."""
 
-    def __init__(self, counts: CountColumns) -> None:
+    def __init__(self, counts: CountColumns, at: datetime) -> None:
         self._instants = counts.instants
+        self._last_month = first_of_month(at)
         self._columns = {
             "cells": ("int2", np.asarray(counts.cells)),
             "ids": ("int8", np.asarray(counts.positions)),
@@ -167,7 +170,12 @@ class _Told:
     def parameters(self) -> dict[str, object]:
         """The parameters of the statements above."""
         columns = {name: array(kind, values[self.places].tolist()) for name, (kind, values) in self._columns.items()}
-        return {**columns, "instants": self._instants, "month": first_of_month(min(self._instants))}
+        return {
+            **columns,
+            "instants": self._instants,
+            "month": first_of_month(min(self._instants)),
+            "last_month": self._last_month,
+        }
 
     def places_of(self, positions: Iterable[int]) -> list[int]:
         """Where some positions stand."""

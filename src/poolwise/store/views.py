@@ -21,7 +21,7 @@ from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
-from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
+from poolwise.flows.views import Column, DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -94,6 +94,18 @@ class PostgresViews:
             {row[0]: _stock(places, row[1], row[2]) for row in rows if row[1]},
             {row[0]: _receipts(places, row[3:]) for row in rows if row[3]},
         )
+
+    def columns(self, items: Sequence[str], gates: Sequence[tuple[str, str]]) -> Sequence[Column]:
+        """See flows.views."""
+        nodes, pools = [node for node, _ in gates], [pool for _, pool in gates]
+        asked = {"cells": self._cells, "items": list(items), "nodes": nodes, "pools": pools}
+        with self._reading() as cursor:
+            rows = cursor.execute(COLUMNS, asked).fetchall()
+        return [
+            Column(item, ids, places, units, list(zip(*coming, strict=True)) if coming[0] else (), dated)
+            for item, ids, places, units, dated, *coming in rows
+            if ids
+        ]
 
     def policies(self) -> Sequence[PolicyHead]:
         """See flows.views."""
@@ -275,6 +287,27 @@ CROSS JOIN LATERAL (
 ) AS s
 CROSS JOIN LATERAL (
     SELECT array_agg(id) AS ids, array_agg(position) AS positions, array_agg(due_on) AS due_on,
+        array_agg(quantity - pledged - arrived - cancelled) AS open
+    FROM receipt
+    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND arrived + cancelled < quantity
+        AND pledged + arrived + cancelled < quantity
+) AS r
+"""
+
+
+COLUMNS: Final = """
+SELECT i.item, s.ids, s.places, s.units, s.dated, r.positions, r.due_on, r.open
+FROM unnest(%(items)b::text[]) AS i (item)
+CROSS JOIN LATERAL (
+    SELECT array_agg(p.id) AS ids, array_agg(g.place) AS places, array_agg(p.available) AS units,
+        bool_or(p.expires_on IS NOT NULL) AS dated
+    FROM position AS p
+    JOIN unnest(%(nodes)b::text[], %(pools)b::text[]) WITH ORDINALITY AS g (node, pool, place)
+        ON g.node = p.node AND g.pool = p.pool
+    WHERE p.cell = ANY (%(cells)b::smallint[]) AND p.item = i.item
+) AS s
+CROSS JOIN LATERAL (
+    SELECT array_agg(position) AS positions, array_agg(due_on) AS due_on,
         array_agg(quantity - pledged - arrived - cancelled) AS open
     FROM receipt
     WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND arrived + cancelled < quantity

@@ -14,6 +14,7 @@ from poolwise.core.availability import (
     NONE_AVAILABLE,
     Available,
     Offer,
+    Offered,
     added_up,
     by_echelon,
     by_node,
@@ -23,7 +24,7 @@ from poolwise.core.catalog import Catalog
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.values import Fault, Quantity, Refused
 from poolwise.flows.intake import Counter, Reader
-from poolwise.flows.promisable import Outlooks, look_up
+from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_up, look_up_sums
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.forms import Code, Decimal, base_to_text
 
@@ -129,16 +130,9 @@ class Availability:
         asked = call.query
         atlas = call.services.rules.current()
         wanted = _wanted(call, atlas)
-        zone_nodes, zone_pools = _serving(atlas, asked)
-        found = look_up(
-            call.services.views,
-            self._outlooks.of(atlas, asked.channel),
-            wanted,
-            call.now.date(),
-            frozenset(asked.nodes) or None,
-            zone_nodes,
-            zone_pools,
-        )
+        outlook = self._outlooks.of(atlas, asked.channel)
+        look = look_up if asked.by is By.POSITION else look_up_sums
+        found = look(call.services.views, outlook, wanted, call.now.date(), _within(atlas, asked))
         ready = {line.item: line.ready_on for line in found.basket.lines}
         catalog, policy = atlas.edition.catalog, atlas.policy.policy
         body = AvailabilityOut(
@@ -176,17 +170,19 @@ def _wanted(call: Call[AvailabilityAsked, Nothing], atlas: Atlas) -> dict[str, Q
     return wanted
 
 
-def _serving(atlas: Atlas, asked: AvailabilityAsked) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-    """The nodes and pools from which a zone is served; None for both where none is named."""
+def _within(atlas: Atlas, asked: AvailabilityAsked) -> Within:
+    """The nodes that are named, and the nodes and pools from which the zone is served."""
+    nodes = frozenset(asked.nodes) if asked.nodes else None
     if not asked.zone:
-        return None, None
-    nodes = frozenset(
+        return ANYWHERE if nodes is None else Within(nodes)
+    serving = frozenset(
         route.node.code
         for route in atlas.routes(asked.zone)
         if not route.node.service_area or asked.zone in route.node.service_area
     )
     pools = atlas.edition.network.pools
-    return nodes, frozenset(code for code, pool in pools.items() if not pool.zones or asked.zone in pool.zones)
+    open_pools = frozenset(code for code, pool in pools.items() if not pool.zones or asked.zone in pool.zones)
+    return Within(serving if nodes is None else serving & nodes, open_pools)
 
 
 def _item(
@@ -194,7 +190,7 @@ def _item(
     item: str,
     asked: AvailabilityAsked,
     wanted: Quantity,
-    offers: Sequence[Offer],
+    offers: Sequence[Offered],
     ready_on: date | None,
 ) -> ItemOut:
     scale = catalog.items[item].scale
@@ -211,11 +207,11 @@ def _item(
     )
 
 
-def _groups(asked: AvailabilityAsked, offers: Sequence[Offer], scale: int) -> Iterable[GroupOut]:
+def _groups(asked: AvailabilityAsked, offers: Sequence[Offered], scale: int) -> Iterable[GroupOut]:
     match asked.by:
         case By.POSITION:
             for offer in offers:
-                for place in offer.positions:
+                for place in offer.positions if isinstance(offer, Offer) else ():
                     yield GroupOut(
                         now=base_to_text(place.now, scale),
                         node=offer.node,

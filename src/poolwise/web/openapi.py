@@ -146,7 +146,8 @@ def responses(endpoint: Endpoint) -> dict[str, object]:
             schema = _reference(types[0]) if len(types) == 1 else {"anyOf": [_reference(type_) for type_ in types]}
             answer["content"] = {endpoint.media_type: {"schema": schema}}
         elif status == 200:
-            answer["content"] = {endpoint.media_type: {"schema": {"type": "string"}}}
+            kind = "object" if endpoint.media_type == "application/json" else "string"
+            answer["content"] = {endpoint.media_type: {"schema": {"type": kind}}}
         headers = {**endpoint.answer_headers, **({"Idempotency-Replayed": "Given again."} if endpoint.writes else {})}
         if headers:
             answer["headers"] = {
