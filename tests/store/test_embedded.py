@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -275,6 +276,20 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_works(
     link.parent.chmod(0o777)
     assert server.start() != url, "a folder that others can write is not trusted"
     link.parent.rmdir()
+
+
+def test_a_folder_whose_short_link_is_not_made_yet_counts_as_not_started(
+    new_server: Callable[..., EmbeddedServer], tmp_path: Path
+) -> None:
+    folder = tmp_path / ("long" * 20) / ("path" * 20)
+    server = new_server(folder)
+    server.start()
+    server.stop()
+    kept = json.loads((folder / "secrets.json").read_text())
+    del kept["socket_link"]
+    (folder / "secrets.json").write_text(json.dumps(kept))
+    assert server.status().state == "stopped"
+    assert ask(server.start()) == "poolwise_owner"
 
 
 def test_a_folder_below_a_private_folder_works_and_the_parent_stays_private(

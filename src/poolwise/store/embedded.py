@@ -464,7 +464,10 @@ class EmbeddedServer:
 
     def _client_socket(self) -> Path:
         """The folder of the socket as clients name it: a short link to it when its path is too long for a socket."""
-        return self._socket if _fits_a_socket(self._socket) else Path(self._secrets()["socket_link"])
+        if _fits_a_socket(self._socket):
+            return self._socket
+        # Passwords are there a moment before the link is; until then nothing answers at the folder's own long name.
+        return Path(self._secrets().get("socket_link", self._socket))
 
     # The processes
 

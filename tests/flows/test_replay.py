@@ -1,0 +1,147 @@
+"""Law 8: a decision on record recomputes to the same plan, byte for byte, in a process that has never seen it.
+
+Orders, counts, receipts and breaks by chance; in the middle a new edition and a new policy version come into force. A
+new process with another hash seed then recalls every decision from the database alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poolwise.core.edition.rows import BandRow, Section
+from poolwise.core.network import RateBand
+from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.record import digest, plan_bytes
+from poolwise.core.values import Rate
+from poolwise.flows import source
+from poolwise.flows.masterdata import Told, adopt_policy, publish
+from poolwise.store.editions import PostgresEditions
+from tests.conftest import Database
+from tests.flows.market import CELLS, ITEMS, NODES, Market, on_postgres, policy, rows
+
+FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
+DECISIONS = 1_000 if FULL else 100
+PATIENCE_S = 300
+
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+
+RECALL = """
+import json, sys
+from poolwise.core.sourcing.record import digest, plan_bytes
+from poolwise.flows.explain import recall
+from poolwise.run.bootstrap import Rulebook
+from poolwise.store import postgres
+from poolwise.store.books import PostgresBooks
+from poolwise.store.editions import PostgresEditions
+from uuid import UUID
+
+url, asked = sys.argv[1], json.load(sys.stdin)
+with postgres.connect(url, connections=2) as pool:
+    books, rules = PostgresBooks(pool), Rulebook(PostgresEditions(pool))
+    for owner, attempt in asked:
+        found, _ = recall(books, rules, UUID(owner), attempt)
+        print(json.dumps([owner, attempt, found.same, plan_bytes(found.plan).hex(), found.decision.digest.hex()]))
+"""
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[bytes, bytes]]:
+    """The bytes of every plan as it was carried out, by its digest."""
+    made: dict[bytes, bytes] = {}
+
+    def noting(plan: Plan) -> bytes:
+        made[digest(plan)] = plan_bytes(plan)
+        return digest(plan)
+
+    monkeypatch.setattr(source, "digest", noting)
+    return made
+
+
+def happens(market: Market, chance: random.Random, number: int) -> None:
+    """Something that a decision depends on, or an order."""
+    item, node = chance.choice(ITEMS), chance.choice(NODES)
+    match chance.randrange(8):
+        case 0 | 1:
+            market.count(item, node, chance.randint(0, 9))
+        case 2:
+            market.expect(item, node, chance.randint(1, 9), chance.randint(0, 20), f"PO-{number}")
+        case _:
+            lines = [(chance.choice(ITEMS), chance.randint(1, 6)) for _ in range(chance.randint(1, 4))]
+            level = chance.choice(("standard", "standard", "express"))
+            whole = chance.random() < 0.2
+            market.order(
+                f"R-{number}", *lines, service_level=level, priority=chance.choice((0, 9)), ship_complete=whole
+            )
+
+
+def dearer(market: Market) -> Market:
+    """The market under a new edition, in which node A is dear, and a policy that splits reluctantly."""
+    assert market.connections is not None
+    editions = PostgresEditions(market.connections)
+    row = next(row for _, row in rows(20) if isinstance(row, BandRow) and row.rates == "ring-1")
+    band = RateBand(row.band.above_ug, row.band.up_to_ug, fixed=Rate(12))
+    published = publish(editions, [Told(replace(row, band=band), Section.RATES)], market.now, "test")
+    adopted, is_new = adopt_policy(editions, policy(split_cost=Rate(40)), market.now, "test")
+    assert is_new
+    assert published.edition.hash != market.edition.hash
+    return Market(market.books, published.edition, adopted, market.connections, market.now)
+
+
+def decisions(market: Market) -> list[tuple[str, int]]:
+    """Every decision on record: its owner and attempt."""
+    assert market.connections is not None
+    with market.connections.connection() as connection:
+        statement = "SELECT owner, attempt FROM decision WHERE cell = ANY (%s) ORDER BY at, place"
+        return [(str(owner), attempt) for owner, attempt in connection.execute(statement, (list(CELLS),))]
+
+
+def recalled(url: str, asked: list[tuple[str, int]]) -> list[list[object]]:
+    """What a new process makes of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", RECALL, url],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+
+
+def test_decisions_recompute_byte_for_byte_in_a_new_process(database: Database, plans: dict[bytes, bytes]) -> None:
+    chance = random.Random(1)
+    with on_postgres(database, daily_orders=20) as opened:
+        market, number = opened, 0
+        while len(asked := decisions(market)) < DECISIONS:
+            for _ in range(10):
+                number += 1
+                happens(market, chance, number)
+            market.work(limit=chance.choice((1, 7, 100)))
+            if market.edition.hash == first_edition(market) and len(asked) > DECISIONS // 2:
+                market = dearer(market)
+        found = recalled(database.url, asked)
+    assert [(owner, attempt) for owner, attempt, *_ in found] == asked
+    assert all(same for _, _, same, _, _ in found)
+    assert all(plans[bytes.fromhex(str(kept))].hex() == again for *_, again, kept in found)
+    assert any(attempt > 1 for _, attempt in asked)
+
+
+def first_edition(market: Market) -> str:
+    """The edition the market opened with."""
+    assert market.connections is not None
+    with market.connections.connection() as connection:
+        row = connection.execute("SELECT hash FROM edition ORDER BY made_at LIMIT 1").fetchone()
+    assert row is not None
+    return str(row[0])

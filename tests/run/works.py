@@ -1,0 +1,291 @@
+"""A works that is running: embedded server, API, worker, and clients that write down what was acknowledged to them."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.context import SpawnProcess
+from threading import Event, Lock, Thread
+
+import httpx
+import psycopg
+
+from poolwise.flows.identity import Ids
+from poolwise.flows.masterdata import Told, adopt_policy, publish
+from poolwise.flows.tokens import Role, issue_token
+from poolwise.run import processes
+from poolwise.run.bootstrap import Rulebook, default_policy, prepare
+from poolwise.run.proof import verifier
+from poolwise.run.settings import Settings
+from poolwise.store import postgres
+from poolwise.store.books import PostgresBooks
+from poolwise.store.editions import PostgresEditions
+from poolwise.store.embedded import EmbeddedServer
+from poolwise.store.evidence import check_database
+from poolwise.store.feed import PostgresFeed
+from poolwise.store.tokens import PostgresTokens
+from tests.flows.market import NODES, rows
+from tests.run import doomed
+from tests.run.doomed import Doom
+
+PATIENCE_S = 60.0
+POLL_S = 0.02
+ITEMS = ("BOLT", "NUT", "NAIL", "SCREW")
+IN_FLIGHT = """
+SELECT count(*) FROM pg_stat_activity
+WHERE usename = 'poolwise_app' AND xact_start IS NOT NULL AND state <> 'idle'
+"""
+LEFT = """
+SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FROM outbox WHERE first_seq IS NULL)
+"""
+context = multiprocessing.get_context("spawn")
+
+
+def until(what: Callable[[], object], says: str) -> None:
+    """Wait for something, not for ever."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, says
+        time.sleep(POLL_S)
+
+
+@dataclass
+class Works:
+    """Everything that runs. What dies is started again by `repair`."""
+
+    server: EmbeddedServer
+    seed: int
+    api: SpawnProcess | None = None
+    worker: SpawnProcess | None = None
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    counted: int = 0
+    numbers: itertools.count = field(default_factory=lambda: itertools.count(1))
+    closing: Event = field(default_factory=Event)
+    paused: Event = field(default_factory=Event)
+    clients: list[Thread] = field(default_factory=list)
+    busy: set[int] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
+    errors: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with closing(socket.socket()) as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        self.server.start()
+        self.settings = Settings(
+            database_url=self.server.application_url(), port=port, connections=6, log_level="error", idle_ms=5, batch=20
+        )
+        self.url = f"http://127.0.0.1:{port}"
+        now = datetime.now(UTC)
+        prepare(self.server.owner_url(), now)
+        with postgres.connect(self.settings.database_url, connections=1) as pool:
+            editions = PostgresEditions(pool)
+            publish(editions, [Told(row, section) for section, row in rows(daily_orders=50)], now, "test")
+            adopt_policy(editions, default_policy(), now, "test")
+            self.token = issue_token(
+                PostgresTokens(pool), Ids(secrets.randbits), secrets.randbits,
+                party="shop", role=Role.INTEGRATOR, now=now, actor="test",
+            ).secret  # fmt: skip
+
+    # Processes
+
+    def start_api(self, doom: Doom | None = None) -> None:
+        """Start the API, which may be doomed, and wait until it answers."""
+        self.api = self._start(doomed.serve if doom else processes.serve, doom)
+        until(self._answers, "the API does not answer")
+
+    def start_worker(self, doom: Doom | None = None) -> SpawnProcess:
+        """Start a worker, which may be doomed."""
+        worker = self._start(doomed.work if doom else processes.work, doom)
+        if doom is None:
+            self.worker = worker
+        return worker
+
+    def _start(self, target: Callable[..., None], doom: Doom | None) -> SpawnProcess:
+        process = context.Process(target=target, args=(self.settings, doom) if doom else (self.settings,), daemon=True)
+        process.start()
+        return process
+
+    def _answers(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health", timeout=1).status_code < 600
+        return False
+
+    def repair(self) -> None:
+        """Start again what died."""
+        self.server.start()
+        if self.api is None or not self.api.is_alive():
+            self.start_api()
+        if self.worker is None or not self.worker.is_alive():
+            self.start_worker()
+
+    # Clients
+
+    def open(self, clients: int = 3) -> None:
+        """Clients order, and a node counts, all the time; each repeats under its key until it has an answer."""
+        for number in range(clients):
+            self.clients.append(Thread(target=self._client, args=(number, self._order), daemon=True))
+        self.clients.append(Thread(target=self._client, args=(clients, self._count), daemon=True))
+        for client in self.clients:
+            client.start()
+
+    def _client(self, number: int, act: Callable[[httpx.Client, random.Random], None]) -> None:
+        chance = random.Random(self.seed * 100 + number)
+        headers = {"Authorization": f"Bearer {self.token}"}
+        try:
+            with httpx.Client(base_url=self.url, headers=headers, timeout=20) as http:
+                while not self.closing.is_set():
+                    if self.paused.is_set():
+                        time.sleep(POLL_S)
+                        continue
+                    with self.lock:
+                        self.busy.add(number)
+                    act(http, chance)
+                    with self.lock:
+                        self.busy.discard(number)
+        except BaseException as error:  # noqa: BLE001
+            self.errors.append(error)
+
+    def _order(self, http: httpx.Client, chance: random.Random) -> None:
+        number = f"K-{next(self.numbers)}"
+        lines = [{"item": item, "quantity": str(chance.randint(1, 3))} for item in chance.sample(ITEMS, 2)]
+        answer = self._sent(http, "/v1/orders", {"channel": "web", "zone": "Z", "number": number, "lines": lines})
+        assert answer["number"] == number
+        self.acknowledged[number] = answer["id"]
+        time.sleep(chance.uniform(0, 3 * POLL_S))
+
+    def _count(self, http: httpx.Client, chance: random.Random) -> None:
+        counts = [
+            {"item": item, "node": chance.choice(NODES), "pool": "P", "quantity": str(chance.randint(0, 60)),
+             "as_of": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+            for item in chance.sample(ITEMS, 2)
+        ]  # fmt: skip
+        self._sent(http, "/v1/stock/counts", {"counts": counts})
+        self.counted += 1
+        time.sleep(POLL_S)
+
+    def _sent(self, http: httpx.Client, path: str, body: object) -> dict[str, str]:
+        """The answer, however often it takes: no answer and a server's trouble mean the same request again."""
+        key = secrets.token_hex(8)
+        while not self.closing.is_set():
+            try:
+                answer = http.post(path, json=body, headers={"Idempotency-Key": key})
+            except httpx.HTTPError:
+                time.sleep(POLL_S)
+                continue
+            if answer.status_code in (409, 429, 503):
+                time.sleep(POLL_S)
+                continue
+            assert answer.status_code < 300, answer.text
+            return answer.json()
+        raise SystemExit
+
+    # Killing
+
+    def in_flight(self) -> bool:
+        """Whether a transaction of the application is open at this moment."""
+        try:
+            with psycopg.connect(self.server.superuser_url(), connect_timeout=2, autocommit=True) as watcher:
+                row = watcher.execute(IN_FLIGHT).fetchone()
+        except psycopg.OperationalError:
+            return False
+        return row is not None and row[0] > 0
+
+    def kill(self, process: SpawnProcess) -> None:
+        """Kill -9 of a process while work is in flight."""
+        until(self.in_flight, "nothing is in flight")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(PATIENCE_S)
+
+    def kill_server(self, random_backend: bool, chance: random.Random) -> None:
+        """Kill -9 of the server, or of one of its processes that is in a transaction."""
+        until(self.in_flight, "nothing is in flight")
+        victim = self.server.status().process
+        if random_backend:
+            with psycopg.connect(self.server.superuser_url(), autocommit=True) as watcher:
+                rows_ = watcher.execute(IN_FLIGHT.replace("count(*)", "pid")).fetchall()
+            victim = chance.choice(rows_)[0] if rows_ else victim
+        assert victim is not None
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+    def wait_for_the_end_of(self, process: int | None) -> None:
+        """Until the process is gone."""
+        assert process is not None
+        until(lambda: self.server.status().process != process, f"process {process} lives on")
+
+    def orders_arrive(self, count: int) -> None:
+        """Until that many orders are acknowledged in all."""
+        until(lambda: len(self.acknowledged) >= count or self.errors, "no orders are acknowledged")
+
+    # What must hold
+
+    def settle(self) -> None:
+        """Let clients have their answers, and workers finish."""
+        self.paused.set()
+        until(lambda: not self.busy or self.errors, "clients have no answer")
+        assert not self.errors, self.errors
+        until(lambda: self._left() == (0, 0), "something is stuck")
+
+    def _left(self) -> tuple[int, ...]:
+        with psycopg.connect(self.server.superuser_url("poolwise"), autocommit=True) as watcher:
+            row = watcher.execute(LEFT).fetchone()
+        assert row is not None
+        return row
+
+    def go_on(self) -> None:
+        """Let clients order again."""
+        self.paused.clear()
+
+    def prove(self, with_plans: bool) -> None:
+        """Every acknowledged order is there once and decided, every law holds, the feed is whole.
+
+        `with_plans` computes every stored plan again (laws 8 and 15), which takes the longer the more there are.
+        """
+        with postgres.connect(self.settings.database_url, connections=3) as pool:
+            books = PostgresBooks(pool)
+            with books.transaction() as transaction:
+                kept = transaction.order_numbered(self.acknowledged)
+                records = transaction.orders(kept.values())
+            assert {number: str(id_) for number, id_ in kept.items()} == self.acknowledged
+            assert all(record.attempt > 0 for record in records.values())
+            verify = verifier(Rulebook(PostgresEditions(pool)), books) if with_plans else None
+            assert check_database(pool, (0,), datetime.now(UTC), full=True, verify=verify).findings == ()
+            self._prove_feed(PostgresFeed(pool), {str(id_): record.attempt for id_, record in records.items()})
+
+    def _prove_feed(self, feed: PostgresFeed, attempts: dict[str, int]) -> None:
+        accepted: dict[str, int] = {}
+        sourced: dict[str, list[object]] = {}
+        place = 0
+        while found := feed.after({0: place}, 500):
+            for numbered in found:
+                assert numbered.number == place + 1, f"{numbered.number} follows {place}"
+                place = numbered.number
+                event = numbered.event
+                if event.type == "order.accepted":
+                    accepted[event.subject] = accepted.get(event.subject, 0) + 1
+                if event.type == "order.sourced":
+                    sourced.setdefault(event.subject, []).append(event.data["attempt"])
+        assert {order: accepted.get(order) for order in attempts} == dict.fromkeys(attempts, 1)
+        assert {o: sourced.get(o) for o in attempts} == {o: list(range(1, n + 1)) for o, n in attempts.items()}
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.closing.set()
+        for client in self.clients:
+            client.join(PATIENCE_S)
+        for process in (self.api, self.worker):
+            if process is not None and process.is_alive():
+                process.kill()
+        self.server.stop()
