@@ -79,27 +79,19 @@ def leave(
     With a `window`, room is looked for there only.
     """
     hard = options.terms.policy.capacity_is_hard
+    node, departures = way.route.node, way.departures
+    departure = departures.with_room(ready, need, taken if hard else None, window)
     limit = options.deadline if options.terms.service_level.late_is_hard else None
-    node = way.route.node
-    for departure in way.departures:
-        if departure.ships < ready:
-            continue
-        if limit is not None and departure.arrives > limit:
-            return None
-        choices = way.departures.windows(departure.ships) if node.slots else []
-        if window is not None:
-            choices = [choice for choice in choices if choice == window]
-        bookings = book(node, departure.ships, choices, need, taken, hard)
-        if bookings is None:
-            continue
-        parts = options.openings.parts[way.index]
-        if departure is not way.first:
-            parts = options.prices.on_day(way.route, departure, way.first, way.today, options.deadline, way.penalty)
-        if not hard:
-            over = excess(node, bookings, taken)
-            parts += tuple(options.prices.over_capacity(unit, amount) for unit, amount in over)
-        return Leaving(departure, bookings, parts)
-    return None
+    if departure is None or (limit is not None and departure.arrives > limit):
+        return None
+    choices = [window] if window is not None else departures.windows(departure.ships) if node.slots else []
+    bookings = book(node, departure.ships, choices, need, taken, hard)
+    assert bookings is not None, "the departure has room"
+    parts = options.parts_on(way, departure)
+    if not hard:
+        over = excess(node, bookings, taken)
+        parts += tuple(options.prices.over_capacity(unit, amount) for unit, amount in over)
+    return Leaving(departure, bookings, parts)
 
 
 def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[Source, Quantity]]) -> tuple[Cost, Cost]:

@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from poolwise.core.network import CapacityUnit
 from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.divide import divide
@@ -55,6 +56,9 @@ MOST_TRIALS: Final = 20_000
 """Shipments tried at nodes where they get in each other's way."""
 
 HEAVIEST_UG: Final = 1 << 60
+COUNTING_GOODS: Final = (CapacityUnit.UNITS, CapacityUnit.WEIGHT)
+ONE_SHIPMENT: Final = Need(1, 0, 0)
+"""What a shipment takes of slots that count orders, whatever is in it."""
 
 
 def solve(problem: Problem, atlas: Atlas) -> Plan:
@@ -113,6 +117,7 @@ class _Blocks:
         """At least one line has a portion."""
         self.options = options
         self.lines = lines
+        self._needs: dict[int, Need] = {}
         weights = [[portion.weight_ug for portion in line.portions] for line in lines]
         self.weights = self.by_row(weights)
         self.cost = self._at_origins()
@@ -205,22 +210,69 @@ class _Blocks:
 
     def _correct_days(self) -> None:
         """Where a block cannot leave on the first day, or may not find room then, its day depends on what it is."""
-        options, access = self.options, self.options.access
+        options = self.options
         late = dict.fromkeys([place for line in self.lines for portion in line.portions for place in portion.ready])
         tight = self.tight_docks(shipments=1)
         if not late and not tight:
             return
         full = {index for dock in tight for index in dock.routes}
+        alike: Ints | None = None
         for way in options.routes:
-            place = int(access.node_of[way.index])
-            if place not in late and way.index not in full:
-                continue
-            for row in np.flatnonzero(self.cost[1:, way.index] < NEVER).tolist():
-                block = self.block(row + 1, way.index)
-                if block.ready or way.index in full:
-                    leaving = leave(options, way, block.ready, block.need(), options.taken)
-                    later = NEVER if leaving is None else leaving.cost - int(options.openings.costs[way.index])
-                    self.cost[row + 1, way.index] = min(NEVER, int(self.cost[row + 1, way.index]) + later)
+            place = int(options.access.node_of[way.index])
+            if place in late:
+                self._correct_rows(way, place, is_full=way.index in full)
+            elif way.index in full:
+                if way.departures.counts_only_orders:
+                    alike = np.zeros(self.cost.shape[1], dtype=np.int64) if alike is None else alike
+                    alike[way.index] = self._later(way, 0, ONE_SHIPMENT)
+                else:
+                    self._correct_rows(way, None, is_full=True)
+        if alike is not None:
+            self.cost[1:] += alike
+            np.minimum(self.cost, NEVER, out=self.cost)
+
+    def _later(self, way: OpenRoute, ready: int, need: Need) -> Cost:
+        """What it costs more to leave when all is ready and there is room, than on the first day."""
+        leaving = leave(self.options, way, ready, need, self.options.taken)
+        return NEVER if leaving is None else leaving.cost - int(self.options.openings.costs[way.index])
+
+    def _correct_rows(self, way: OpenRoute, late: int | None, is_full: bool) -> None:
+        """Correct the rows of a route: those that are not ready, and all where the first day may be full."""
+        column = self.cost[:, way.index]
+        for (ready, need), rows in self._alike(way, late).items():
+            if ready or is_full:
+                column[rows] = np.minimum(column[rows] + self._later(way, ready, need), NEVER)
+
+    def _alike(self, way: OpenRoute, late: int | None) -> dict[tuple[int, Need], list[int]]:
+        """The rows that may leave by a route, by the day they are ready and by what they take of its slots.
+
+        `late` is the place of its node where something is not ready at once. Of the need only what the slots count is
+        told apart.
+        """
+        rows = np.flatnonzero(self.cost[1:, way.index] < NEVER) + 1
+        ready = [0]
+        for line in self.lines:
+            days = [0, *(0 if late is None else portion.ready.get(late, 0) for portion in line.portions)]
+            ready = [max(before, day) for day in days for before in ready]
+        counts_goods = any(slot.unit in COUNTING_GOODS for slot in way.route.node.slots)
+        found: dict[tuple[int, Need], list[int]] = {}
+        for row in rows.tolist():
+            need = self._need(row) if counts_goods else Need(self.counts[row], 0, 0)
+            found.setdefault((ready[row], need), []).append(row)
+        return found
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """By row the number of lines in it."""
+        return [mask.bit_count() for mask in _masks(tuple([len(line.portions) for line in self.lines]))]
+
+    def _need(self, row: int) -> Need:
+        """The capacity a row takes."""
+        found = self._needs.get(row)
+        if found is None:
+            goods = [each for portion in self.members(row) for each in portion.goods]
+            found = self._needs[row] = need_of(self.counts[row], goods)
+        return found
 
     def tight_docks(self, shipments: int) -> list[Dock]:
         """Docks where so many shipments, in which every line may be, might not find room on the first day."""

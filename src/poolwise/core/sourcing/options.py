@@ -115,8 +115,8 @@ class Openings:
     """The routes left for orders of one kind at an instant.
 
     `costs` is by route what a shipment on its first day costs whatever is in it, and `parts` of what; NEVER where a
-    route is not left. `least_room` is by unit the lowest limit of all slots that may be booked on a first day;
-    `counts_goods` says whether one of them counts units or weight.
+    route is not left; `later` remembers the parts of later days by route and day. `least_room` is by unit the lowest
+    limit of all slots that may be booked on a first day; `counts_goods` says whether one of them counts units or weight.
     """
 
     ways: tuple[OpenRoute, ...]
@@ -128,6 +128,7 @@ class Openings:
     docks: tuple[Dock, ...]
     least_room: Mapping[CapacityUnit, int]
     counts_goods: bool
+    later: dict[tuple[int, int], tuple[Part, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -482,6 +483,17 @@ class Options:
         for receipt in () if self.terms.on_hand_only else problem.facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
         self._shelves: dict[str, dict[str, Shelf]] = {}
+
+    def parts_on(self, way: OpenRoute, departure: Departure) -> tuple[Part, ...]:
+        """What a shipment that leaves on a day costs whatever is in it."""
+        if departure is way.first:
+            return self.openings.parts[way.index]
+        key = (way.index, departure.ships)
+        found = self.openings.later.get(key)
+        if found is None:
+            found = self.prices.on_day(way.route, departure, way.first, way.today, self.deadline, way.penalty)
+            self.openings.later[key] = found
+        return found
 
     def alternatives(self, line: Line, quantity: Quantity) -> tuple[Alternative, ...]:
         """The ways to serve a quantity of a line that something is there for."""

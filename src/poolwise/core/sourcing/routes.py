@@ -83,7 +83,9 @@ class Departures:
         self._origin = network.calendar(route.node.calendar)
         self._lane = network.calendar(route.lanes[0].calendar or route.node.calendar)
         self.local = at.astimezone(ZoneInfo(route.node.time_zone))
+        self.counts_only_orders = all(slot.unit is CapacityUnit.ORDERS for slot in route.node.slots)
         self._windows: dict[int, list[tuple[int, ...]]] = {}
+        self._limits: dict[int, list[tuple[tuple[int, ...], Limits]]] = {}
         self._last = self.local.date() + timedelta(days=horizon_days)
         self._found: list[Departure] = []
         self._next = self._first_day()
@@ -104,6 +106,40 @@ class Departures:
         found = self._windows.get(day)
         if found is None:
             found = self._windows[day] = windows(self._route.node, day, self.local)
+        return found
+
+    def with_room(
+        self, ready: int, need: Need, taken: Taken | None, only: tuple[int, ...] | None = None
+    ) -> Departure | None:
+        """The earliest departure, not before `ready`, on a day of which a window has room; None when there is none.
+
+        Where capacity is soft nothing is `taken`, and every window has room. With `only`, no other window counts.
+        """
+        has_slots = bool(self._route.node.slots)
+        for departure in self:
+            day = departure.ships
+            if day < ready:
+                continue
+            if not has_slots:
+                return departure
+            for window, limits in self._limits.get(day) or self._limits_on(day):
+                if only is not None and window != only:
+                    continue
+                if taken is None:
+                    return departure
+                for key, unit, limit in limits:
+                    if taken.get(key, 0) + need.of(unit) > limit:
+                        break
+                else:
+                    return departure
+        return None
+
+    def _limits_on(self, day: int) -> list[tuple[tuple[int, ...], Limits]]:
+        node = self._route.node
+        found = self._limits[day] = [
+            (window, tuple([((node.code, day, n), node.slots[n].unit, node.slots[n].limit) for n in window]))
+            for window in self.windows(day)
+        ]
         return found
 
     def until(self) -> datetime:
@@ -178,6 +214,9 @@ SlotKey = tuple[str, int, int]
 
 Taken = Mapping[SlotKey, int]
 """Capacity taken of slots."""
+
+Limits = tuple[tuple[SlotKey, CapacityUnit, int], ...]
+"""The slots of a window, what they count, and how much they take."""
 
 
 def windows(node: Node, day: int, local: datetime) -> list[tuple[int, ...]]:
