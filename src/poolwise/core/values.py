@@ -39,7 +39,8 @@ class Rate:
 
     def times(self, amount: int, per: int = 1) -> Cost:
         """Cost in millionths of this rate for `amount / per` units, rounded half away from zero, once."""
-        return divide_rounded(self.numerator * amount * MILLION, per * 10**self.places)
+        numerator = self.numerator * amount * MILLION
+        return divide_rounded(numerator, per * 10**self.places) if numerator else 0
 
     def multiplied(self, other: Rate) -> Rate:
         """The exact product, for example a price and an exchange rate."""

@@ -14,6 +14,7 @@ from uuid import UUID
 from poolwise.core.messages import ReservationRequest
 from poolwise.core.orders import Order, OrderState
 from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.record import Packer
 from poolwise.core.values import Conflict, Fault, Quantity, Refused
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.freeing import GivenBack
@@ -144,7 +145,7 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, an
         shipments=written.shipments,
         orders=[OrderRecord(basket.order, OrderState.BASKET, lines, 1)],
         timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],
-        decisions=[written.decision(desk.ids.new(now), 0)],
+        decisions=[written.decision(desk.ids.new(now), 0, Packer())],
         answers=[] if answer is None else [answer],
         events=[Event("reservation.made", str(basket.order.id), written.event(), basket.order.cell)],
         audit=[Audit(desk.actor, "reservations.make", str(basket.order.id))],

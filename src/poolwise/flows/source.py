@@ -24,7 +24,8 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
-from poolwise.core.sourcing.record import digest, encode_facts
+from poolwise.core.sourcing.record import Packer, digest
+from poolwise.core.sourcing.whole import Sheet, sheets_of
 from poolwise.core.values import Conflict, Json, Quantity
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
@@ -128,7 +129,12 @@ class Batch:
         items = sorted({item for todo in waiting for item in items_wanted(self._desk.atlas, todo.order)})
         stock = self._transaction.stock(self._desk.cells, items, self._since)
         shelf = Shelf(stock, self._desk.atlas)
-        made = [choose(self._desk, todo, shelf, self._now) for todo in waiting if todo.returns < patience]
+        first = [todo for todo in waiting if todo.returns < patience]
+        atlas = self._desk.atlas
+        sheets = sheets_of(atlas, [(Demand(todo.order, todo.open), terms_of(atlas, todo.order)) for todo in first])
+        made = [
+            choose(self._desk, todo, shelf, self._now, sheet=sheet) for todo, sheet in zip(first, sheets, strict=True)
+        ]
         self._check_under_lock(stock, made, [todo for todo in waiting if todo.returns >= patience])
 
     def _as_they_stand(self, claimed: Sequence[Todo]) -> list[Todo]:
@@ -199,7 +205,7 @@ class Batch:
     def effects(self) -> Effects:
         """Everything the batch writes: one value, recorded in one go."""
         desk, now = self._desk, self._now
-        batch = desk.ids.new(now)
+        batch, packer = desk.ids.new(now), Packer()
         written = [Written(desk, choice, self._known.get(choice.todo.order.id), now) for choice in self.made]
         events = [Event("order.sourced", str(w.owner), w.event(), w.cell) for w in written]
         shipments = [record for w in written for record in w.shipments]
@@ -215,7 +221,7 @@ class Batch:
             shipments=shipments,
             orders_changed=[w.order() for w in written],
             todo=[*self.returned, *waiting, *self._woken],
-            decisions=[w.decision(batch, place) for place, w in enumerate(written)],
+            decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
         )
@@ -429,10 +435,13 @@ def terms_of(atlas: Atlas, order: Order) -> Terms:
     return atlas.policy.terms(OrderFacts(order, atlas.edition.network, atlas.edition.catalog))
 
 
-def choose(desk: Desk, todo: Todo, shelf: Shelf, now: datetime, before: Choice | None = None) -> Choice:
+def choose(
+    desk: Desk, todo: Todo, shelf: Shelf, now: datetime, before: Choice | None = None, sheet: Sheet | None = None
+) -> Choice:
     """Decide one demand on what the shelf holds now, and draw it down by the plan.
 
-    `before` is what was decided on facts that may not have changed since; then it stands.
+    `before` is what was decided on facts that may not have changed since; then it stands. `sheet` is the order's, where
+    it was priced together with others.
     """
     atlas, order = desk.atlas, todo.order
     terms = terms_of(atlas, order)
@@ -441,7 +450,7 @@ def choose(desk: Desk, todo: Todo, shelf: Shelf, now: datetime, before: Choice |
     if before is not None and facts == before.facts:
         shelf.draw(before.plan)
         return before
-    plan = solve(Problem(Demand(order, todo.open), atlas.edition, terms, facts), atlas)
+    plan = solve(Problem(Demand(order, todo.open), atlas.edition, terms, facts), atlas, sheet)
     shelf.draw(plan)
     return Choice(todo, facts, plan)
 
@@ -533,7 +542,7 @@ class Written:
         rest = tuple((entry.line_no, entry.quantity) for entry in self.choice.plan.unserved)
         return replace(todo, queue=Queue.STOCK, open=rest, attempt=self.attempt + 1, returns=0)
 
-    def decision(self, batch: UUID, place: int) -> Decision:
+    def decision(self, batch: UUID, place: int, packer: Packer) -> Decision:
         """What is stored of the decision."""
         atlas = self.desk.atlas
         return Decision(
@@ -547,7 +556,7 @@ class Written:
             release=self.desk.release,
             batch=batch,
             place=place,
-            facts=encode_facts(self.choice.facts, self.choice.todo.open),
+            facts=packer.facts(self.choice.facts, self.choice.todo.open),
             digest=digest(self.choice.plan),
         )
 

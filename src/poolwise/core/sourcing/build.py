@@ -179,7 +179,7 @@ class _Builder:
             key = (goods.item.code, block.way.route.node.code)
             used = self.used.get(key, 0)
             self.used[key] = used + goods.quantity
-            taken = draw(self.options.shelves(key[0])[key[1]], goods.quantity, used)
+            taken = draw(self.options.shelf(*key), goods.quantity, used)
             for_pools, for_stockout = drawing(self.options, piece, goods, taken)
             self._cost(CostKind.POOL, for_pools, number, line_no)
             self._cost(CostKind.STOCKOUT, for_stockout, number, line_no)

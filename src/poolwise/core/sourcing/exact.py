@@ -40,11 +40,22 @@ from poolwise.core.sourcing.options import (
     ready_on,
     wanted,
 )
-from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Limits, Offer, Spread, partition, spread
+from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Offer, Spread, partition, spread
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.portions import MOST_BLOCKS, Portion, Wanted, kit_across_nodes, wanted_of
 from poolwise.core.sourcing.problem import Problem
 from poolwise.core.sourcing.routes import Need, Taken, book
+from poolwise.core.sourcing.whole import (
+    Sheet,
+    days_of_one,
+    groups_of,
+    later,
+    limits_of,
+    served_whole,
+    sheets_of,
+    value_of,
+    waiting_cost,
+)
 from poolwise.core.values import Cost, Quantity
 
 MOST_LINES: Final = 9
@@ -57,14 +68,19 @@ MOST_TRIALS: Final = 20_000
 
 HEAVIEST_UG: Final = 1 << 60
 COUNTING_GOODS: Final = (CapacityUnit.UNITS, CapacityUnit.WEIGHT)
-ONE_SHIPMENT: Final = Need(1, 0, 0)
-"""What a shipment takes of slots that count orders, whatever is in it."""
 
 
-def solve(problem: Problem, atlas: Atlas) -> Plan:
-    """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits."""
+def solve(problem: Problem, atlas: Atlas, sheet: Sheet | None = None) -> Plan:
+    """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits.
+
+    `sheet` is the order's, where it was priced together with others.
+    """
     options = Options(atlas, problem)
-    chosen = _chosen(options)
+    if sheet is None:
+        (sheet,) = sheets_of(atlas, [(problem.demand, problem.terms)])
+    chosen = None if sheet is None else served_whole(options, sheet)
+    if chosen is None:
+        chosen = _chosen(options)
     return divide(options) if chosen is None else build(options, chosen)
 
 
@@ -210,38 +226,34 @@ class _Blocks:
 
     def _correct_days(self) -> None:
         """Where a block cannot leave on the first day, or may not find room then, its day depends on what it is."""
-        options = self.options
+        options, openings = self.options, self.options.openings
         late = dict.fromkeys([place for line in self.lines for portion in line.portions for place in portion.ready])
-        tight = self.tight_docks(shipments=1)
-        if not late and not tight:
-            return
-        full = {index for dock in tight for index in dock.routes}
-        alike: Ints | None = None
-        for way in options.routes:
-            place = int(options.access.node_of[way.index])
-            if place in late:
-                self._correct_rows(way, place, is_full=way.index in full)
-            elif way.index in full:
-                if way.departures.counts_only_orders:
-                    alike = np.zeros(self.cost.shape[1], dtype=np.int64) if alike is None else alike
-                    alike[way.index] = self._later(way, 0, ONE_SHIPMENT)
-                else:
+        if openings.counts_only_orders:
+            days = days_of_one(options)
+            if days is not None:
+                self.cost[1:] += days
+                np.minimum(self.cost, NEVER, out=self.cost)
+            full = set[int]()
+        else:
+            full = {index for dock in self.tight_docks(shipments=1) for index in dock.routes}
+        if late or full:
+            for way in options.routes:
+                place = int(options.access.node_of[way.index])
+                if place in late:
+                    self._correct_rows(way, place, is_full=way.index in full)
+                elif way.index in full:
                     self._correct_rows(way, None, is_full=True)
-        if alike is not None:
-            self.cost[1:] += alike
-            np.minimum(self.cost, NEVER, out=self.cost)
-
-    def _later(self, way: OpenRoute, ready: int, need: Need) -> Cost:
-        """What it costs more to leave when all is ready and there is room, than on the first day."""
-        leaving = leave(self.options, way, ready, need, self.options.taken)
-        return NEVER if leaving is None else leaving.cost - int(self.options.openings.costs[way.index])
 
     def _correct_rows(self, way: OpenRoute, late: int | None, is_full: bool) -> None:
         """Correct the rows of a route: those that are not ready, and all where the first day may be full."""
-        column = self.cost[:, way.index]
+        options, column = self.options, self.cost[:, way.index]
         for (ready, need), rows in self._alike(way, late).items():
             if ready or is_full:
-                column[rows] = np.minimum(column[rows] + self._later(way, ready, need), NEVER)
+                wait = later(options, way, ready, need)
+                if wait < NEVER and options.openings.counts_only_orders:
+                    # What they wait for room at once is there already.
+                    wait -= later(options, way, 0, need)
+                column[rows] = np.minimum(column[rows] + wait, NEVER) if wait < NEVER else NEVER
 
     def _alike(self, way: OpenRoute, late: int | None) -> dict[tuple[int, Need], list[int]]:
         """The rows that may leave by a route, by the day they are ready and by what they take of its slots.
@@ -322,7 +334,9 @@ def _by_sets(blocks: _Blocks) -> list[Block] | None:
     for row, mask in enumerate(_masks(tuple([len(line.portions) for line in blocks.lines]))):
         if costs[row] < best[mask]:
             best[mask], rows[mask] = costs[row], row
-    found = [blocks.block(rows[mask], ways[rows[mask]]) for mask in partition(best, _limits(blocks))]
+    found = [
+        blocks.block(rows[mask], ways[rows[mask]]) for mask in partition(best, limits_of(blocks.options, blocks.lines))
+    ]
     if len(found) < 2:
         return found
     indexes = [block.way.index for block in found]
@@ -344,38 +358,6 @@ def _masks(portions: tuple[int, ...]) -> tuple[int, ...]:
     for line, count in enumerate(portions):
         masks += [mask | 1 << line for _ in range(count) for mask in masks[:]]
     return tuple(masks)
-
-
-def _limits(blocks: _Blocks) -> Limits:
-    options, terms = blocks.options, blocks.options.terms
-    least_value = max(0, terms.min_shipment_value.times(1))
-    return Limits(
-        waiting=[_waiting(options, line, line.quantity) for line in blocks.lines],
-        split_cost=options.prices.split(terms),
-        most=terms.max_shipments,
-        complete=terms.ship_complete,
-        together=[sum(1 << place for place in group) for group in _groups(blocks.lines)],
-        values=[_value(options, line, line.quantity) for line in blocks.lines] if least_value else (),
-        least_value=least_value,
-    )
-
-
-def _groups(lines: Sequence[Wanted]) -> list[list[int]]:
-    """Places of the lines that belong together, by group."""
-    groups: dict[str, list[int]] = {}
-    for place, line in enumerate(lines):
-        if line.line.together:
-            groups.setdefault(line.line.together, []).append(place)
-    return list(groups.values())
-
-
-def _waiting(options: Options, line: Wanted, quantity: Quantity) -> Cost:
-    return options.prices.waiting(options.catalog.items[line.line.item], quantity) if quantity else 0
-
-
-def _value(options: Options, line: Wanted, quantity: Quantity) -> Cost:
-    on = options.problem.facts.at.date()
-    return options.prices.value(line.line, options.catalog.items[line.line.item], quantity, on)
 
 
 # --- lines that are divided, or in each other's way: amounts
@@ -427,13 +409,13 @@ def _lawful(blocks: _Blocks) -> NDArray[np.bool_]:
     options, lines = blocks.options, blocks.lines
     lawful: NDArray[np.bool_] = np.ones(len(blocks.weights), dtype=np.bool_)
     lawful[0] = False
-    for group in _groups(lines):
+    for group in groups_of(lines):
         present = blocks.by_row([[int(n in group) for _ in line.portions] for n, line in enumerate(lines)])
         whole = blocks.by_row([[int(n in group and p.complete) for p in line.portions] for n, line in enumerate(lines)])
         lawful &= (present == whole) & ((present == 0) | (present == len(group)))
     least = options.terms.min_shipment_value.times(1)
     if least > 0:
-        worth = blocks.by_row([[_value(options, line, p.served) for p in line.portions] for line in lines])
+        worth = blocks.by_row([[value_of(options, line, p.served) for p in line.portions] for line in lines])
         complete = blocks.by_row([[int(p.complete) for p in line.portions] for line in lines])
         lawful &= (worth >= least) | (complete == len(lines))
     return lawful
@@ -448,11 +430,11 @@ def _finals(blocks: _Blocks) -> Ints:
     for line in blocks.lines:
         # The first axis is the fastest.
         left = [_left(line, amounts[::-1]) for amounts in product(*map(range, reversed(line.axes or (2,))))]
-        own = [NEVER if quantity is None else _waiting(options, line, quantity) for quantity in left]
+        own = [NEVER if quantity is None else waiting_cost(options, line, quantity) for quantity in left]
         costs = np.minimum(np.add.outer(np.array(own, dtype=np.int64), costs).ravel(), NEVER)
         waiting = np.add.outer(np.array([quantity or 0 for quantity in left], dtype=np.int64), waiting).ravel()
         if least > 0:
-            own = [_value(options, line, quantity or 0) for quantity in left]
+            own = [value_of(options, line, quantity or 0) for quantity in left]
             values = np.add.outer(np.array(own, dtype=np.int64), values).ravel()
     if terms.ship_complete:
         costs[1:][waiting[1:] > 0] = NEVER

@@ -24,7 +24,7 @@ from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.costs import Part, Prices, Sent, deadline, weight_of
 from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.plan import Elimination, Unserved
-from poolwise.core.sourcing.problem import Place, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, Place, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, SlotKey, Taken, book, routes_to
 from poolwise.core.sourcing.tariff import Handling, Tariff
 from poolwise.core.values import Cost, Quantity, ServiceLevel
@@ -43,6 +43,15 @@ class Source(NamedTuple):
     rank: int
     ready: int = 0
     receipt: UUID | None = None
+
+
+class Spot(NamedTuple):
+    """The only position of an item at a node: what is there, the rank of its pool, and what of it may be used."""
+
+    place: Place
+    available: Quantity
+    rank: int
+    usable: Quantity
 
 
 Shelf = tuple[Source, ...]
@@ -110,13 +119,15 @@ class Dock(NamedTuple):
         return bool(self.slots) and all(found)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Openings:
     """The routes left for orders of one kind at an instant.
 
     `costs` is by route what a shipment on its first day costs whatever is in it, and `parts` of what; NEVER where a
     route is not left; `later` remembers the parts of later days by route and day. `least_room` is by unit the lowest
-    limit of all slots that may be booked on a first day; `counts_goods` says whether one of them counts units or weight.
+    limit of all slots that may be booked on a first day; `counts_goods` says whether one of them counts units or
+    weight, `counts_only_orders` whether no slot counts anything but orders; `settled` is what was found last to wait
+    for room, for the capacity it was found for.
     """
 
     ways: tuple[OpenRoute, ...]
@@ -128,7 +139,9 @@ class Openings:
     docks: tuple[Dock, ...]
     least_room: Mapping[CapacityUnit, int]
     counts_goods: bool
+    counts_only_orders: bool
     later: dict[tuple[int, int], tuple[Part, ...]] = field(default_factory=dict)
+    settled: tuple[tuple[CapacityFact, ...], Ints | None] | None = None
 
 
 @dataclass(slots=True)
@@ -142,9 +155,9 @@ class Timetable:
     openings: dict[Hashable, Openings] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Access:
-    """What orders of one kind may use: routes, those closed to them with the reason, pools by rank.
+    """What orders of one kind may use: routes, those closed to them with the reason, pools by rank. Each equals itself.
 
     `nodes` are the origins of the routes, in their order; `node_of` gives the place of each route's origin in it and
     `first_of` the first route of each. `drawing_is_free_from` is the stock of a group from which taking its units
@@ -203,7 +216,8 @@ class Atlas:
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._access: dict[tuple[object, ...], Access] = {}
         self._standings: dict[tuple[str, ...], dict[int, Standing | None]] = {}
-        self._alternatives: dict[tuple[str, bool, SubstitutionMode], tuple[Alternative, ...]] = {}
+        self._alternatives: dict[tuple[str, bool], tuple[Alternative, ...]] = {}
+        self._taken: tuple[tuple[CapacityFact, ...], Taken] = ((), {})
 
     def routes(self, zone: str) -> tuple[Route, ...]:
         """All routes to a zone, open to the order or not."""
@@ -225,6 +239,14 @@ class Atlas:
             routes = self.routes(order.zone)
             found = self._access[key] = _access(self.edition.network, routes, order, terms, standings)
         return found
+
+    def taken(self, capacity: tuple[CapacityFact, ...]) -> Taken:
+        """Capacity facts by slot. Orders of a batch mostly see the same ones, so the last answer is kept."""
+        seen, known = self._taken
+        if seen is not capacity:
+            known = {(node, day.toordinal(), slot): taken for node, day, slot, taken in capacity}
+            self._taken = (capacity, known)
+        return known
 
     def openings(self, access: Access, problem: Problem, due: int | None) -> Openings:
         """The routes left for an order at the instant of its decision; `due` is its deadline."""
@@ -302,6 +324,7 @@ class Atlas:
             docks=tuple(docks.values()),
             least_room=least_room,
             counts_goods=CapacityUnit.UNITS in least_room or CapacityUnit.WEIGHT in least_room,
+            counts_only_orders=all(way.departures.counts_only_orders for way in ways),
         )
 
     def standing(self, access: Access, order: Order, place: Place) -> Standing | None:
@@ -320,7 +343,7 @@ class Atlas:
 
     def alternatives(self, line: Line, terms: Terms) -> tuple[Alternative, ...]:
         """All ways to serve a line, whatever the stock, see `alternatives`."""
-        key = (line.item, line.substitutes, terms.substitution)
+        key = (line.item, line.substitutes and terms.substitution is not SubstitutionMode.NEVER)
         found = self._alternatives.get(key)
         if found is None:
             if len(self._alternatives) >= MOST_REMEMBERED:
@@ -470,7 +493,7 @@ class Options:
         self.routes = self.openings.ways
         self.by_node = self.openings.by_node
         self.closed = self.openings.closed
-        self.taken = {(node, day.toordinal(), slot): taken for node, day, slot, taken in problem.facts.capacity}
+        self.taken = atlas.taken(problem.facts.capacity)
         self.lines = {line.no: line for line in self.order.lines}
         self._stock: dict[str, list[StockFact]] = {}
         for fact in problem.facts.stock:
@@ -483,6 +506,7 @@ class Options:
         for receipt in () if self.terms.on_hand_only else problem.facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
         self._shelves: dict[str, dict[str, Shelf]] = {}
+        self._spots: dict[str, dict[str, Spot]] = {}
 
     def parts_on(self, way: OpenRoute, departure: Departure) -> tuple[Part, ...]:
         """What a shipment that leaves on a day costs whatever is in it."""
@@ -497,8 +521,11 @@ class Options:
 
     def alternatives(self, line: Line, quantity: Quantity) -> tuple[Alternative, ...]:
         """The ways to serve a quantity of a line that something is there for."""
+        every = self.atlas.alternatives(line, self.terms)
+        if len(every) == 1:
+            return every if self.shelves(line.item) else ()
         found = []
-        for alternative in self.atlas.alternatives(line, self.terms):
+        for alternative in every:
             short_only = self.terms.substitution == SubstitutionMode.WHEN_SHORT
             if alternative.substitution is not None and short_only and self._own_suffices(line, quantity):
                 break
@@ -521,6 +548,34 @@ class Options:
         found = self._shelves.get(item)
         if found is None:
             found = self._shelves[item] = self._stock_up(item)
+        return found
+
+    def shelf(self, item: str, node: str) -> Shelf:
+        """What a node offers of an item; it offers something."""
+        spot = None if item in self._shelves else (self._spots.get(item) or {}).get(node)
+        if spot is None:
+            return self.shelves(item)[node]
+        return (Source(spot.place, spot.usable, spot.available, spot.rank),)
+
+    def spots(self, item: str) -> Mapping[str, Spot] | None:
+        """What each node with an open route has of an item, where all of it is one position; None where it is not."""
+        if item in self._receipts:
+            return None
+        standings, nodes = self.access.standings, self.by_node
+        found: dict[str, Spot] = {}
+        for place, available in self._stock.get(item, ()):
+            node, position = place.node, place.position
+            if node not in nodes:
+                continue
+            standing = (
+                standings[position] if position in standings else self.atlas.standing(self.access, self.order, place)
+            )
+            if standing is not None:
+                if node in found or place.expires_on is not None:
+                    return None
+                rank, withheld = standing
+                found[node] = Spot(place, available, rank, available - withheld)
+        self._spots[item] = found
         return found
 
     def _stock_up(self, item: str) -> dict[str, Shelf]:
@@ -608,10 +663,13 @@ class Options:
 
     def goods(self, line: Line, alternative: Alternative, line_quantity: Quantity) -> tuple[Sent, ...] | None:
         """What leaves for a quantity of a line; None when the alternative's ratio leaves a remainder."""
+        items = self.catalog.items
+        if alternative.name == line.item:
+            item = items[line.item]
+            return (Sent(item, line_quantity, weight_of(line, item, line_quantity, line_quantity)),)
         units = alternative.units(line_quantity)
         if units is None:
             return None
-        items = self.catalog.items
         if alternative.parts:
             return tuple(Sent(items[code], count, items[code].weight_of(count)) for code, count in units)
         code, count = units[0]

@@ -37,26 +37,45 @@ class Recorded:
     open: tuple[tuple[int, Quantity], ...]
 
 
-def encode_facts(facts: Facts, open_: tuple[tuple[int, Quantity], ...]) -> bytes:
-    """The stored form of the facts of a decision and of the demand it was made for."""
-    positions = array("q", [place.position for place, _ in facts.stock])
-    capacity: dict[str, list[tuple[int, int, int]]] = {}
-    for node, day, slot, taken in facts.capacity:
-        capacity.setdefault(node, []).append((day.toordinal() - _DAY_ZERO, slot, taken))
-    return _ENCODE(
-        (
-            FORM,
-            (facts.at - _EPOCH) // _MICROSECOND,
-            positions.tobytes(),
-            [available for _, available in facts.stock],
-            [
-                (fact.receipt.bytes, fact.place.position, fact.due_on.toordinal() - _DAY_ZERO, fact.open)
-                for fact in facts.receipts
-            ],
-            capacity,
-            open_,
+class Packer:
+    """Writes facts in their stored form. What the orders of a batch share, the capacity, is written once."""
+
+    def __init__(self) -> None:
+        """Nothing is written yet."""
+        self._capacity: tuple[CapacityFact, ...] = ()
+        self._packed = msgspec.Raw(_ENCODE({}))
+
+    def facts(self, facts: Facts, open_: tuple[tuple[int, Quantity], ...]) -> bytes:
+        """The stored form of the facts of a decision and of the demand it was made for."""
+        if facts.capacity is not self._capacity:
+            self._capacity, self._packed = facts.capacity, msgspec.Raw(_ENCODE(_by_node(facts.capacity)))
+        positions = array("q", [place.position for place, _ in facts.stock])
+        return _ENCODE(
+            (
+                FORM,
+                (facts.at - _EPOCH) // _MICROSECOND,
+                positions.tobytes(),
+                [available for _, available in facts.stock],
+                [
+                    (fact.receipt.bytes, fact.place.position, fact.due_on.toordinal() - _DAY_ZERO, fact.open)
+                    for fact in facts.receipts
+                ],
+                self._packed,
+                open_,
+            )
         )
-    )
+
+
+def _by_node(capacity: tuple[CapacityFact, ...]) -> dict[str, list[tuple[int, int, int]]]:
+    found: dict[str, list[tuple[int, int, int]]] = {}
+    for node, day, slot, taken in capacity:
+        found.setdefault(node, []).append((day.toordinal() - _DAY_ZERO, slot, taken))
+    return found
+
+
+def encode_facts(facts: Facts, open_: tuple[tuple[int, Quantity], ...]) -> bytes:
+    """The stored form of the facts of one decision, see `Packer`."""
+    return Packer().facts(facts, open_)
 
 
 _Stored = tuple[

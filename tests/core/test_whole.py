@@ -1,0 +1,67 @@
+"""Orders served whole: the short way finds what the long way finds, and pricing orders together changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from poolwise.core.policy.evaluate import compile_policy
+from poolwise.core.policy.terms import Terms
+from poolwise.core.sourcing import exact
+from poolwise.core.sourcing.options import Atlas, Options
+from poolwise.core.sourcing.problem import Demand, Problem
+from poolwise.core.sourcing.whole import served_whole, sheets_of
+from tests.core.worlds import problem_of
+
+SEEDS = range(600)
+
+
+def atlas_of(problem: Problem) -> Atlas:
+    return Atlas(problem.edition, compile_policy(problem.terms.policy))
+
+
+def simple(problem: Problem) -> Problem:
+    """The same without what is left to the long way from the start."""
+    lines = tuple(replace(line, substitutes=False) for line in problem.demand.order.lines)
+    order = replace(problem.demand.order, lines=lines)
+    facts = replace(problem.facts, receipts=())
+    return replace(problem, demand=Demand(order, problem.demand.open), facts=facts)
+
+
+def test_the_short_way_finds_what_the_long_way_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    short: list[tuple[Problem, int]] = []
+    for seed in SEEDS:
+        problem = simple(problem_of(seed))
+        atlas = atlas_of(problem)
+        (sheet,) = sheets_of(atlas, [(problem.demand, problem.terms)])
+        if sheet is not None and served_whole(Options(atlas, problem), sheet) is not None:
+            short.append((problem, exact.solve(problem, atlas).objective))
+    assert len(short) > len(SEEDS) // 20, "the short way is seldom taken here"
+    monkeypatch.setattr(exact, "served_whole", lambda *_: None)
+    assert [exact.solve(problem, atlas_of(problem)).objective for problem, _ in short] == [cost for _, cost in short]
+
+
+def test_orders_priced_together_cost_what_they_cost_alone() -> None:
+    compared = 0
+    for seed in SEEDS:
+        problem = simple(problem_of(seed))
+        atlas = atlas_of(problem)
+        asked = varied(problem)
+        for alone, together in zip(asked, sheets_of(atlas, asked), strict=True):
+            (by_itself,) = sheets_of(atlas, [alone])
+            if by_itself is None or together is None:
+                assert by_itself is together
+                continue
+            assert by_itself.goods == together.goods
+            assert np.array_equal(by_itself.cost, together.cost)
+            compared += 1
+    assert compared > len(SEEDS)
+
+
+def varied(problem: Problem) -> list[tuple[Demand, Terms]]:
+    """An order, and others like it that want more, or less, of the same lines."""
+    demand, terms = problem.demand, problem.terms
+    more = tuple((no, 7 * quantity + 1) for no, quantity in demand.open)
+    return [(Demand(demand.order, open_), terms) for open_ in (demand.open, more, demand.open[:1], demand.open[::-1])]
