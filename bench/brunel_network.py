@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+
+from poolwise.core.values import replace
 
 START = date(2013, 5, 26)
 """The day of the order list, and the first day on which a plant ships."""

@@ -22,7 +22,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from os import cpu_count, getloadavg
@@ -43,6 +43,7 @@ from bench.hall import (
     waiting,
 )
 from bench.ten_pools import LINES, Shape, accept_all, set_up
+from poolwise.core.values import replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter
 from poolwise.run.bootstrap import Rulebook, default_policy

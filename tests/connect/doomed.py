@@ -10,11 +10,11 @@ import os
 import secrets
 import signal
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from poolwise.connect.directory.importing import Progress, Target, import_directory
+from poolwise.core.values import replace
 from poolwise.flows.identity import Ids
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks

@@ -6,7 +6,7 @@ A violation is planted either in the plan, or by changing the world under a plan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
@@ -30,7 +30,7 @@ from poolwise.core.orders import Line, Order
 from poolwise.core.policy.terms import Buffer, CostKind, LineSplit, SourcingPolicy, SubstitutionMode, Terms
 from poolwise.core.sourcing.plan import CostPart, Elimination, Plan, Unserved
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Place, Problem, ReceiptFact, StockFact
-from poolwise.core.values import Money, Rate, ServiceLevel
+from poolwise.core.values import Money, Rate, ServiceLevel, replace
 from poolwise.core.verify import Constraint
 
 MONDAY = date(2026, 3, 2)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass
 from itertools import islice
 from typing import TypeVar
 
 from poolwise.core.sourcing.problem import Problem
-from poolwise.core.values import Rate
+from poolwise.core.values import Rate, replace
 
 T = TypeVar("T")
 

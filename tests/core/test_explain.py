@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -33,7 +32,7 @@ from poolwise.core.sourcing.explain import Candidate, Explanation, explain
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Elimination
 from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, Problem, StockFact, whole_demand
-from poolwise.core.values import Rate, ServiceLevel
+from poolwise.core.values import Rate, ServiceLevel, replace
 
 AT = datetime(2026, 3, 2, 8, tzinfo=UTC)
 KG = 10**9

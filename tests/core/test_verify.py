@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,7 +19,7 @@ from poolwise.core.orders import Line
 from poolwise.core.policy.terms import Buffer, CostKind
 from poolwise.core.sourcing.plan import CostPart, Plan
 from poolwise.core.sourcing.problem import Demand, Problem
-from poolwise.core.values import Rate
+from poolwise.core.values import Rate, replace
 from poolwise.core.verify import Constraint, verify, verify_many
 from tests.core import brute_force
 from tests.core.planted import (

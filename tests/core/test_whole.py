@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ from poolwise.core.sourcing import exact
 from poolwise.core.sourcing.options import Atlas, Options
 from poolwise.core.sourcing.problem import Demand, Problem
 from poolwise.core.sourcing.whole import served_whole, sheets_of
+from poolwise.core.values import replace
 from tests.core import brute_force
 from tests.core.worlds import problem_of
 

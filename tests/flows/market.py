@@ -9,7 +9,7 @@ import random
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
@@ -35,7 +35,7 @@ from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, Rate
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.options import Atlas
-from poolwise.core.values import Rate
+from poolwise.core.values import Rate, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, Outcome, accept
 from poolwise.flows.masterdata import Told, adopt_policy, publish

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +12,7 @@ from poolwise.core.catalog import Item
 from poolwise.core.edition.rows import BandRow, ExchangeRate, ItemRow, NodeRow, Row, Section, Settings, key_of
 from poolwise.core.network import Calendar, CostCard, Lane, Node, RateBand, Zone
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import Conflict, Rate, ServiceLevel
+from poolwise.core.values import Conflict, Rate, ServiceLevel, replace
 from poolwise.flows.masterdata import Told, adopt_policy, in_force, open_edition, publish, read_version
 from poolwise.flows.ports import Publication
 from poolwise.store.editions import MemoryEditions

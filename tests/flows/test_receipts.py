@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from poolwise.core.ledger import Account, PositionKey, Receipt, replay
 from poolwise.core.messages import ReceiptNotice
 from poolwise.core.orders import Progress
+from poolwise.core.values import replace
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.stock import Outcome, book_movements
 from poolwise.store.memory import MemoryBooks

@@ -12,7 +12,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from poolwise.core.edition.rows import BandRow, Section
 from poolwise.core.network import RateBand
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.record import digest, plan_bytes
-from poolwise.core.values import Rate
+from poolwise.core.values import Rate, replace
 from poolwise.flows import source
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.store.editions import PostgresEditions

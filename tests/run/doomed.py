@@ -10,12 +10,13 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
 
 import uvicorn
 
+from poolwise.core.values import replace
 from poolwise.run import processes
 from poolwise.run.bootstrap import opened
 from poolwise.run.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Protocol
@@ -22,6 +22,7 @@ from poolwise.core.ledger import (
 )
 from poolwise.core.orders import Line, Order, OrderState, Progress, state_of
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
+from poolwise.core.values import replace
 from poolwise.flows.ports import (
     Books,
     CapacityChange,

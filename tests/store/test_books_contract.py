@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ import pytest
 
 from poolwise.core.ledger import Account, Cause, Movement, Position, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     Answer,
     Audit,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
 from poolwise.core.ledger import Account, Cause, Movement
 from poolwise.core.orders import Order, OrderState
+from poolwise.core.values import replace
 from poolwise.flows.ports import Audit, CapacityChange, Effects, Event, Incident, Queue
 from poolwise.store.check import StoredPlan, findings
 from poolwise.store.evidence import BEGINNING, OVERLAP, check_database

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from poolwise.connect.directory.loading import load_directory
 from poolwise.core.messages import StockCount
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.sourcing.options import Atlas
-from poolwise.core.values import Fault, Refused
+from poolwise.core.values import Fault, Refused, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.source import Desk, Sourced, source_batch
 from poolwise.flows.stock import Outcome, book_counts

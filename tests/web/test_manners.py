@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from poolwise.core.values import replace
 from poolwise.flows.tokens import Role
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.web import routes

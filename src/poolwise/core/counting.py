@@ -13,7 +13,7 @@ hard one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -30,7 +30,7 @@ from poolwise.core.ledger import (
     transfer,
 )
 from poolwise.core.messages import CountBasis
-from poolwise.core.values import Quantity
+from poolwise.core.values import Quantity, replace
 
 OWN_LOT: Final = "~"
 """Lots that begin with this are kept by the books themselves; nobody may report stock of one."""

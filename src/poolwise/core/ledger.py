@@ -7,14 +7,16 @@ be negative; every movement carries its position's version after it; every unit 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
-from poolwise.core.values import LARGEST_QUANTITY, Quantity
+from msgspec import Struct
+
+from poolwise.core.values import LARGEST_QUANTITY, Quantity, replace
 
 
 class Account(StrEnum):
@@ -94,8 +96,7 @@ class Cause(StrEnum):
     ASSEMBLY = "assembly"
 
 
-@dataclass(frozen=True, slots=True)
-class Movement:
+class Movement(Struct, frozen=True, gc=False):
     """A quantity of one item from an account to an account, of one position or of two.
 
     `occurred_at` is when it happened, where that was before it was recorded; balances as of an instant go by it.
@@ -200,8 +201,7 @@ class ReservationKind(StrEnum):
     HARD = "hard"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(Struct, frozen=True, gc=False):
     """Units of a position, or of a receipt, set aside for one owner (an order, or a basket reserved by itself).
 
     `owner` and `no` are its key. `line_no` is the owner's line; `line_quantity` says how many base units of the

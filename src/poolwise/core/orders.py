@@ -5,11 +5,12 @@ Keeps law 13: ordered = open + reserved + pledged + backordered + released + shi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from poolwise.core.values import LARGEST_QUANTITY, Json, Money, Quantity
 
@@ -48,8 +49,7 @@ TRANSITIONS: Final[dict[OrderState, frozenset[OrderState]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True, gc=False):
     """One item of an order. `quantity` is in base units; `weight_ug` is a declared gross weight of the whole line.
 
     Lines that name the same `together` group are served from one node. `unit_price` is per whole unit.
@@ -64,8 +64,7 @@ class Line:
     together: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True, gc=False):
     """What a customer asked for, as accepted: immutable. `facts` are customer preferences that rules may read.
 
     `contact` is the id of the row with personal data (law 17); nothing else of the person is kept here.
@@ -94,8 +93,7 @@ class Order:
         assert all(0 < line.quantity <= LARGEST_QUANTITY for line in self.lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True, gc=False):
     """Where the units of a line stand, in the ordered item's base units."""
 
     ordered: Quantity

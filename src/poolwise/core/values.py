@@ -6,12 +6,15 @@ the costing currency, and only what is charged is rounded to minor units, once.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
 
 Json: TypeAlias = "None | bool | int | str | list[Json] | dict[str, Json]"
 """What a decision, an event or an answer is made of; there is no float in it."""
@@ -26,6 +29,16 @@ MILLION: Final = 1_000_000
 MICROGRAMS_PER_KG: Final = 1_000_000_000
 LARGEST_QUANTITY: Final = 10**12
 """Upper limit of any quantity in one line, movement or receipt: sums of a million of them still fit 64 bits."""
+
+_Value = TypeVar("_Value")
+
+
+def replace(value: _Value, **fields: object) -> _Value:
+    """The same value with other fields: of a frozen dataclass, or of a frozen struct (ADR 0011)."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(value, **fields)
+    return dataclasses.replace(value, **fields)  # type: ignore[type-var]  # whoever calls has one of the two
+
 
 _DECIMAL = re.compile(r"^[+-]?\d{1,15}(\.\d{1,18})?$")
 

@@ -8,7 +8,7 @@ commit; a shipment that is left empty gives its capacity back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from uuid import UUID
 from poolwise.core.counting import Break
 from poolwise.core.ledger import Account, Cause, Movement, Reservation
 from poolwise.core.orders import OrderState, Progress, state_of
-from poolwise.core.values import Json, Quantity
+from poolwise.core.values import Json, Quantity, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
     CapacityChange,

@@ -7,7 +7,7 @@ move: it stays reserved, its basket's reservation ends as consumed, and the orde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import Network
 from poolwise.core.orders import Order, OrderState, Progress, state_of
-from poolwise.core.values import Fault, Json, Quantity
+from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.ports import (
     Answer,

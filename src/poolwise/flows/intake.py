@@ -7,7 +7,7 @@ personal part of an address goes to the contact table only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from poolwise.core.edition.build import Edition
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import MOST_LINES, Line, Order, OrderState, Progress
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Money, PlanAt, Quantity, parse_scaled
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Money, PlanAt, Quantity, parse_scaled, replace
 from poolwise.flows.freeing import GivenBack, TakenOver, take_over
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Answer, Audit, Books, Contact, Effects, Event, OrderRecord, Queue, Todo, Transaction

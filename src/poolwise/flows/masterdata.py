@@ -8,7 +8,7 @@ edition and its policy versions never change.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +18,7 @@ from poolwise.core.edition.chunks import Part, decode, encode
 from poolwise.core.edition.rows import Row, Section, key_of
 from poolwise.core.policy.language import content_hash, parse_policy, to_data
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import Conflict, Json
+from poolwise.core.values import Conflict, Json, replace
 from poolwise.flows.ports import Editions, MasterRow, PolicyVersion, Publication
 
 MOST_TRIES: Final = 8

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from poolwise.core.edition.chunks import Part
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.orders import Order, OrderState, Progress
@@ -22,8 +24,7 @@ from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, Sto
 from poolwise.core.values import Json, Quantity
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRecord:
+class OrderRecord(Struct, frozen=True, gc=False):
     """An order with where it stands. `attempt` counts the decisions made for it."""
 
     order: Order
@@ -40,8 +41,7 @@ class Queue(StrEnum):
     STOCK = "stock"
 
 
-@dataclass(frozen=True, slots=True)
-class Todo:
+class Todo(Struct, frozen=True, gc=False):
     """Demand to be sourced, with everything the worker needs to do it (ADR 0008).
 
     Claimed by (queue, rank, since, order): HTTP orders before files, urgent before others, oldest first.
@@ -79,8 +79,7 @@ class Timer:
     due_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """What is stored of a decision so that it recomputes (law 8): names of what is immutable, and volatile facts.
 
     `facts` and `digest` are made by core.sourcing.record. `owner` is the order, the reservation or the wave.
@@ -101,8 +100,7 @@ class Decision:
     wave: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, gc=False):
     """Something that happened, for the feed. `data` names ids and quantities only, never a person (law 17).
 
     `cell` is its subject's: the feed is numbered per cell, so the events of one order or position keep their order.
@@ -184,8 +182,7 @@ SlotKey = tuple[int, str, date, int]
 """Cell, node, day and slot: the key of a capacity."""
 
 
-@dataclass(frozen=True, slots=True)
-class CapacityChange:
+class CapacityChange(Struct, frozen=True, gc=False):
     """Units to add to (or, negative, give back of) a node's slot; refused above `limit` unless that is None."""
 
     cell: int
@@ -196,8 +193,7 @@ class CapacityChange:
     limit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ShipmentRecord:
+class ShipmentRecord(Struct, frozen=True, gc=False):
     """A planned shipment of an owner, with the capacity it has booked."""
 
     cell: int

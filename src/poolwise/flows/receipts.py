@@ -7,14 +7,14 @@ first; the rest is available. A notice states all there is to know of a receipt;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
 from poolwise.core.counting import Break, Statement, Tally
 from poolwise.core.ledger import Account, Cause, PositionKey, Receipt, Reservation
 from poolwise.core.messages import ReceiptNotice
-from poolwise.core.values import Fault, Json, Quantity
+from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.ports import (
     Books,

@@ -6,7 +6,7 @@ an order would get. It is refused only under the locks of every position that co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -15,7 +15,7 @@ from poolwise.core.messages import ReservationRequest
 from poolwise.core.orders import Order, OrderState
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.record import Packer
-from poolwise.core.values import Conflict, Fault, Quantity, Refused
+from poolwise.core.values import Conflict, Fault, Quantity, Refused, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Counter, Reader, Rejected

@@ -9,11 +9,13 @@ transaction, and after two returns it is decided under the lock. Only then is ev
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import chain
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import CapacityUnit
@@ -26,7 +28,7 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.record import Packer, digest
 from poolwise.core.sourcing.whole import Sheet, sheets_of
-from poolwise.core.values import Conflict, Json, Quantity
+from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -102,8 +104,7 @@ def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int,
     raise Conflict(f"a batch of cell {cell} met {MOST_CONFLICTS} conflicts in a row")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True, gc=False):
     """One order's plan, and the facts it was made on."""
 
     todo: Todo

@@ -7,7 +7,7 @@ records movements, count marks, broken and woken demand, events and the audit ro
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from poolwise.core.counting import IN_DEBT, OWN_LOT, Statement
 from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import StockCount, StockMovement
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.ports import Books, CountMark, Transaction
 from poolwise.flows.tallying import CLOCK_SKEW, MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
 

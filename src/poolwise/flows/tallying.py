@@ -7,7 +7,7 @@ movements, events and the audit row are recorded with the statements in one go.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Final, TypeVar
@@ -16,7 +16,7 @@ from uuid import UUID
 from poolwise.core.counting import IN_DEBT, Break, Tally, debt_key
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
-from poolwise.core.values import Conflict, Json
+from poolwise.core.values import Conflict, Json, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (

@@ -7,7 +7,7 @@ once, under its own id: its facts and who was in it. Every order's decision name
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -16,7 +16,7 @@ from uuid import UUID
 from poolwise.core.sourcing.problem import Demand, Facts
 from poolwise.core.sourcing.record import Member, digest, encode_facts, encode_wave
 from poolwise.core.sourcing.wave import MOST_COLUMNS, Planned, Wave, Wish, solve_wave
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Books, Decision, Event, Queue, Todo, Transaction
 from poolwise.flows.source import Batch, Choice, Desk, Shelf, items_wanted, terms_of
 

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.explain import Explanation
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.values import MILLION
+from poolwise.core.values import MILLION, replace
 from poolwise.flows.explain import Recalled
 from poolwise.run.picture import WORDS, money
 from poolwise.sim.figures import Figures

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, datetime
 from itertools import repeat
 from typing import Final
@@ -21,7 +20,7 @@ from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
-from poolwise.core.values import Conflict, Upstream
+from poolwise.core.values import Conflict, Upstream, replace
 from poolwise.flows.ports import (
     Answer,
     CountMark,

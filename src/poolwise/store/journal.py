@@ -7,7 +7,6 @@ steps that grow, until it is old enough. The cost is that of the movements to be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Final
 
@@ -15,6 +14,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from poolwise.core.ledger import Position
+from poolwise.core.values import replace
 
 FIRST_STEP: Final = 16
 STEPS: Final = 40

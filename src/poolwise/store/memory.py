@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, datetime
 from heapq import heappop, heappush
 from threading import Lock, get_ident
@@ -16,7 +15,7 @@ from uuid import UUID
 
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Reservation
 from poolwise.core.sourcing.problem import CapacityFact, ReceiptFact, StockFact
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     Answer,
     CountMark,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable
-from dataclasses import replace
 from heapq import heappush
 from typing import TypeVar
 from uuid import UUID
 
 from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receipt, Reservation, post, refusal
 from poolwise.core.orders import TRANSITIONS
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, TimerKind, Todo, place_of
 from poolwise.store.claiming import items_waited_for
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_receipt_changes

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from threading import Lock
 from typing import Final, cast
 from uuid import UUID
 
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Answer, Books, Effects, Transaction
 from poolwise.web.endpoint import Key, Reply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -14,7 +13,7 @@ from msgspec import Meta
 from poolwise.core.catalog import Catalog
 from poolwise.core.messages import Address, ReservationRequest
 from poolwise.core.orders import OrderState
-from poolwise.core.values import Refused
+from poolwise.core.values import Refused, replace
 from poolwise.flows import reserve
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer

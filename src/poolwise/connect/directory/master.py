@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import date, time
 from typing import Final
 
@@ -59,7 +58,7 @@ from poolwise.core.network import (
     Slot,
     Zone,
 )
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Rate
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Rate, replace
 
 EVERY_DAY: Final = "Mon Tue Wed Thu Fri Sat Sun"
 LATITUDE: Final = scaled(6, -90_000_000, 90_000_000)

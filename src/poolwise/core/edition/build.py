@@ -7,7 +7,7 @@ law 8 (equal contents give an equal edition) and law 11 (one costing currency).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import date
 from math import asin, cos, gcd, radians, sin, sqrt
 from typing import Final
@@ -42,7 +42,7 @@ from poolwise.core.network import (
     Slot,
     Zone,
 )
-from poolwise.core.values import MILLION, Rate
+from poolwise.core.values import MILLION, Rate, replace
 
 EARTH_RADIUS_KM: Final = 6371
 

@@ -6,7 +6,6 @@ Every engine ends here, so that a plan's costs and bookings are computed in one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from poolwise.core.sourcing.costs import Part, Sent, need_of, weight_of
 from poolwise.core.sourcing.options import Alternative, OpenRoute, Options, Source, draw
 from poolwise.core.sourcing.plan import Assignment, Booking, CostPart, Plan, PlannedShipment
 from poolwise.core.sourcing.routes import Departure, Need, Taken, book, excess
-from poolwise.core.values import Cost, Quantity, shares
+from poolwise.core.values import Cost, Quantity, replace, shares
 
 
 class Piece(NamedTuple):

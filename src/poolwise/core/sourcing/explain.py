@@ -6,7 +6,7 @@ Nothing here is stored. It is worked out again from the problem of the decision,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -19,7 +19,7 @@ from poolwise.core.sourcing.options import Alternative, Atlas, OpenRoute, Option
 from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact
 from poolwise.core.sourcing.routes import Route
-from poolwise.core.values import Cost, Quantity
+from poolwise.core.values import Cost, Quantity, replace
 
 MOST_FLIPS_TRIED: Final = 24
 _PRECEDENCE: Final = {reason: place for place, reason in enumerate(Elimination)}

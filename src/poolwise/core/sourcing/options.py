@@ -8,7 +8,7 @@ Whatever is remembered here between orders never changes an answer.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -27,7 +27,7 @@ from poolwise.core.sourcing.plan import Elimination, Unserved
 from poolwise.core.sourcing.problem import CapacityFact, Place, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, SlotKey, Taken, book, routes_to
 from poolwise.core.sourcing.tariff import Handling, Tariff
-from poolwise.core.values import Cost, Quantity, ServiceLevel
+from poolwise.core.values import Cost, Quantity, ServiceLevel, replace
 
 MOST_STANDINGS: Final = 1_000_000
 MOST_REMEMBERED: Final = 100_000

@@ -5,10 +5,11 @@ Keeps law 11: the cost parts of a plan add up exactly to its objective.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from uuid import UUID
+
+from msgspec import Struct
 
 from poolwise.core.policy.terms import CostKind
 from poolwise.core.values import Cost, Quantity
@@ -36,8 +37,7 @@ class Elimination(StrEnum):
     VALUE = "value_threshold"
 
 
-@dataclass(frozen=True, slots=True)
-class CostPart:
+class CostPart(Struct, frozen=True, gc=False):
     """One part of the cost: weighted millionths, for a shipment (number) or, with 0, for the order."""
 
     kind: CostKind
@@ -46,8 +46,7 @@ class CostPart:
     line_no: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(Struct, frozen=True, gc=False):
     """Capacity a shipment takes: `quantity` in the unit of the node's slot (weight in grams)."""
 
     node: str
@@ -56,8 +55,7 @@ class Booking:
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedShipment:
+class PlannedShipment(Struct, frozen=True, gc=False):
     """One departure: by `lanes` (transfers first, the last one reaches the customer) from a node on a day.
 
     `arrive_by` is the day at the confidence of the service level.
@@ -73,8 +71,7 @@ class PlannedShipment:
     bookings: tuple[Booking, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True, gc=False):
     """`quantity` base units of `item` from a position (or from a receipt there) for a line, in a shipment.
 
     `line_quantity` is how much of the ordered line it serves, in the ordered item's base units; of the parts of a kit
@@ -93,8 +90,7 @@ class Assignment:
     receipt: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved:
+class Unserved(Struct, frozen=True, gc=False):
     """Part of a line that waits for supply, why, and the day supply is thought to come if that is known."""
 
     line_no: int
@@ -103,8 +99,7 @@ class Unserved:
     expected_on: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True, gc=False):
     """A decision's outcome. `gap_ppm` is the proven distance from the optimum, 0 when it is exact."""
 
     shipments: tuple[PlannedShipment, ...]

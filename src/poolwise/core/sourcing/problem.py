@@ -10,6 +10,8 @@ from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import Struct
+
 from poolwise.core.edition.build import Edition
 from poolwise.core.orders import Order
 from poolwise.core.policy.terms import Terms
@@ -53,8 +55,7 @@ class CapacityFact(NamedTuple):
     taken: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, gc=False):
     """The volatile facts a decision was made on: stock by position id, receipts by due date, capacity by key.
 
     A slot that is not listed has nothing taken.
@@ -66,16 +67,14 @@ class Facts:
     capacity: tuple[CapacityFact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True, gc=False):
     """What remains to be sourced of an order: (line number, base units), in line order."""
 
     order: Order
     open: tuple[tuple[int, Quantity], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True, gc=False):
     """One order to be sourced, and everything that may be read to do it."""
 
     demand: Demand

@@ -14,7 +14,7 @@ Limits are counts: columns of an order and of a wave, nodes of the search; the g
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -30,7 +30,7 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.routes import Departure, Need, windows
 from poolwise.core.sourcing.solver import INFINITE, Model
-from poolwise.core.values import Cost, Quantity
+from poolwise.core.values import Cost, Quantity, replace
 
 MOST_COLUMNS: Final = 250_000
 MOST_COLUMNS_OF_AN_ORDER: Final = 400
