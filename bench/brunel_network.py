@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 from poolwise.core.values import replace
@@ -25,6 +26,7 @@ START = date(2013, 5, 26)
 
 COUNTED_AT = "2013-05-25T00:00:00Z"
 RECEIVED_AT = "2013-05-26T00:00:00Z"
+HORIZON_DAYS = 90
 CLOSED_BY_KG = Decimal("0.0051")
 MICROGRAM_KG = Decimal("0.000000001")
 WEIGHT_OF_NOTHING_KG = "0.011"
@@ -69,19 +71,18 @@ def write_directory(
     *,
     day_price: Decimal = Decimal(2),
     scale: Fraction = Fraction(1),
-    every: int = 1,
-    horizon_days: int = 90,
+    chosen: Collection[str] | None = None,
 ) -> None:
     """Write the network directory of the published tables in `data`.
 
     `day_price` is the price of an order-day of delay, `scale` multiplies the daily capacities (rounded down, at least
-    1), and only every `every`-th order is taken.
+    1), and of the orders only the `chosen` are taken, by their ids. The horizon grows as capacities shrink.
     """
     directory.mkdir(parents=True, exist_ok=True)
     plants = {row["Plant_Code"]: row["Cost_Per_Unit"] for row in _table(data, "WhCosts")}
     customers = _grouped(data, "VmiCustomers", "Plant_Code", "Customer")
     ports = _grouped(data, "PlantPorts", "Plant_Code", "Ports")
-    orders = list(_table(data, "OrderList"))[::every]
+    orders = [row for row in _table(data, "OrderList") if chosen is None or row["Order_ID"] in chosen]
     destinations = sorted({row["Dest_Port"] for row in _table(data, "OrderList")})
     found = tariffs(_table(data, "FreightRates"))
     _write(directory, "network", [{"currency": "USD", "name": "Microchip maker"}])
@@ -95,7 +96,7 @@ def write_directory(
     _write(directory, "items", [{"item": product} for product in products])
     _write(directory, "stock", _stock(data, plants, customers, orders))
     _write(directory, "orders", _orders(orders))
-    policy = POLICY.format(day_price=day_price, horizon_days=horizon_days)
+    policy = POLICY.format(day_price=day_price, horizon_days=max(HORIZON_DAYS, ceil(HORIZON_DAYS / scale)))
     (directory / "policy.yaml").write_text(policy, encoding="utf-8")
 
 
@@ -283,11 +284,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the published CSV files")
     parser.add_argument("--day-price", type=Decimal, default=Decimal(2), help="price of an order-day of delay")
-    parser.add_argument("--scale", type=Fraction, default=Fraction(1), help="of the daily capacities, such as 1/2")
-    parser.add_argument("--every", type=int, default=1, help="only every n-th order")
+    parser.add_argument("--capacity", type=Fraction, default=Fraction(1), help="multiplies the daily capacities")
     parser.add_argument("directory", type=Path, help="where to write the network directory")
     asked = parser.parse_args()
-    write_directory(asked.data, asked.directory, day_price=asked.day_price, scale=asked.scale, every=asked.every)
+    write_directory(asked.data, asked.directory, day_price=asked.day_price, scale=asked.capacity)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,10 @@ class Outcome:
     day_one_orders: int
     delay_order_days: int
     violations: tuple[str, ...] = ()
+
+    def objective(self, day_price: Decimal) -> Decimal:
+        """Cost, and the price of the days of delay."""
+        return self.cost + day_price * self.delay_order_days
 
     def as_json(self) -> dict[str, object]:
         """For people and scripts."""
@@ -262,6 +267,13 @@ def optimal(published: Published, orders: Sequence[Order], day_price: Decimal) -
     return in_days(published, chosen)
 
 
+class _Silent(highspy.Highs):
+    """Says nothing on the standard output, which is for figures: not even its banner, sent as callbacks are enabled."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802
+        self.setOptionValue("output_flag", False)
+
+
 def _solve(
     costs: list[float], upper: list[float], entries: list[list[tuple[int, float]]], demand: list[float]
 ) -> list[float]:
@@ -276,8 +288,7 @@ def _solve(
     matrix.start_ = np.cumsum([0, *(len(column) for column in entries)])
     matrix.index_ = np.array([row for column in entries for row, _ in column])
     matrix.value_ = np.array([value for column in entries for _, value in column])
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]  # highspy types only part of itself
-    solver.setOptionValue("output_flag", False)
+    solver = _Silent()  # type: ignore[no-untyped-call]  # highspy types only part of itself
     solver.setOptionValue("solver", "simplex")
     solver.setOptionValue("threads", 1)
     solver.passModel(problem)
@@ -286,16 +297,31 @@ def _solve(
     return list(solver.getSolution().col_value)
 
 
-def main() -> None:
-    """Print the reference figures for a day price, a scale of the capacities and every n-th order."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def subset(orders: Sequence[Order], count: int | None, seed: int) -> list[Order]:
+    """So many of the orders, drawn by a seed, in the sequence of the list; all of them for None."""
+    if count is None:
+        return list(orders)
+    return [orders[place] for place in sorted(random.Random(seed).sample(range(len(orders)), count))]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the network is asked to plan: data, day price, capacities, and a subset of the orders."""
     parser.add_argument("--data", type=Path, required=True, help="folder with the published CSV files")
     parser.add_argument("--day-price", type=Decimal, default=Decimal(2), help="price of an order-day of delay")
-    parser.add_argument("--scale", type=Fraction, default=Fraction(1), help="of the daily capacities, such as 1/2")
-    parser.add_argument("--every", type=int, default=1, help="only every n-th order")
+    parser.add_argument(
+        "--capacity", type=Fraction, default=Fraction(1), help="multiplies the daily capacities, such as 1/2 or 2"
+    )
+    parser.add_argument("--orders", type=int, help="only so many orders, drawn by the seed")
+    parser.add_argument("--seed", type=int, default=1, help="draws the orders, where not all are planned")
+
+
+def main() -> None:
+    """Print the reference figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
     asked = parser.parse_args()
-    published = Published(asked.data, asked.scale)
-    orders = published.orders[:: asked.every]
+    published = Published(asked.data, asked.capacity)
+    orders = subset(published.orders, asked.orders, asked.seed)
     found = {
         "history": history(published, orders),
         "cost_only": judge(published, orders, cost_only(published, orders)),

@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from bench.brunel import NOW, chosen, run
 from bench.brunel_network import write_directory
-from bench.brunel_oracle import Assignment, Published, cost_only, greedy, judge, optimal
+from bench.brunel_oracle import Assignment, Published, cost_only, greedy, judge, optimal, subset
 from poolwise.connect.directory.loading import load_directory
 from poolwise.core.values import parse_scaled
+from poolwise.run.bootstrap import prepare
+from poolwise.store import postgres
+from tests.conftest import Database
 
 FREIGHT_COLUMNS = (
     "Carrier,Orig_Port,Min_Weight_Quant,Max_Weight_Quant,Service_Level,"
@@ -127,3 +133,76 @@ def test_the_network_directory_loads_and_has_the_same_prices(data: Path, tmp_pat
                 found[node.code] = min(cost, found.get(node.code, cost))
         expected = {plant: round(cost * 1_000_000) for plant, cost in published.options(order).items()}
         assert found == expected
+
+
+def write_tables(folder: Path, seed: int) -> None:
+    """Tables of the published shape, drawn by a seed: plants with scarce capacity, bands, allow-lists, three levels."""
+    random = Random(seed)
+    plants, ports, products = [f"A{n}" for n in range(5)], ["P1", "P2", "P3"], [f"{n}0" for n in range(1, 6)]
+    levels = ["CRF", "DTD", "DTP"]
+    plant_ports = {(plant, ports[n % 3]) for n, plant in enumerate(plants)} | {("A0", port) for port in ports}
+    tables: dict[str, tuple[str, list[tuple[object, ...]]]] = {
+        "OrderList": (
+            "Order_ID,Orig_Port,Service_Level,Customer,Product_ID,Plant_Code,Dest_Port,Unit_Quant,Weight",
+            [
+                (
+                    n, random.choice(ports), random.choice(levels), random.choice(["ann", "bob", "eve"]),
+                    random.choice(products), "A0", "P9", random.randint(1, 900), random.randint(0, 9_000) / 100,
+                )
+                for n in range(1, 91)
+            ],
+        ),
+        "FreightRates": (
+            FREIGHT_COLUMNS,
+            [
+                (
+                    carrier, port, low, high, level, random.randint(100, 900) / 100, random.randint(1, 900) / 1000,
+                    "AIR", random.randint(1, 4), "t",
+                )
+                for carrier in ("X", "Y")
+                for port in ports
+                for level in ("DTD", "DTP")
+                for low, high in ((0, 4.99), (5, 49.99), (50, 99.99))
+            ],
+        ),
+        "WhCosts": ("Plant_Code,Cost_Per_Unit", [(plant, random.randint(1, 99) / 100) for plant in plants]),
+        "WhCapacities": ("Plant_Code,Daily_Capacity", [(plant, random.randint(3, 9)) for plant in plants]),
+        "ProductsPerPlant": (
+            "Plant_Code,Product_ID",
+            [(plant, product) for plant in plants for product in products if plant == "A0" or random.random() < 0.5],
+        ),
+        "VmiCustomers": ("Plant_Code,Customer", [("A1", "bob"), ("A3", "ann")]),
+        "PlantPorts": ("Plant_Code,Ports", sorted(plant_ports)),
+    }  # fmt: skip
+    for name, (columns, rows) in tables.items():
+        lines = [columns, *(",".join(str(value) for value in row) for row in rows)]
+        (folder / f"{name}.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("seed", "day_price", "capacity", "count"),
+    [
+        (1, "2", "1", None),
+        (2, "0", "1", None),
+        (3, "0.5", "1/2", None),
+        (4, "20", "2", 60),
+        (5, "2", "1/3", 40),
+        (6, "0.07", "3/2", 75),
+    ],
+)
+def test_a_wave_plans_such_a_network_as_the_oracle_does(
+    empty_database: Database, tmp_path: Path, seed: int, day_price: str, capacity: str, count: int | None
+) -> None:
+    write_tables(tmp_path, seed)
+    price, scale = Decimal(day_price), Fraction(capacity)
+    published = Published(tmp_path, scale)
+    orders = subset(published.orders, count, seed)
+    directory = tmp_path / "network"
+    write_directory(tmp_path, directory, day_price=price, scale=scale, chosen={order.id for order in orders})
+    prepare(empty_database.owner_url, NOW)
+    with postgres.connect(empty_database.url, connections=2) as pool:
+        timed = run(directory, pool)
+        outcome = judge(published, orders, chosen(pool))
+    best = judge(published, orders, optimal(published, orders, price))
+    assert (outcome.violations, timed.rejected, timed.gap_ppm) == ((), 0, 0)
+    assert abs(outcome.objective(price) - best.objective(price)) < Decimal("0.001")

@@ -16,11 +16,12 @@ from poolwise.core.network import CapacityUnit, Lane, Network, Node, Pool, RateB
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import OrderFacts, compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, whole_demand
-from poolwise.core.sourcing.wave import Left, Planned, Wave, Wish, solve_wave
+from poolwise.core.sourcing.wave import Left, Planned, Wave, solve_wave
 from poolwise.core.values import MILLION, PlanAt, Rate, ServiceLevel
 from poolwise.core.verify import verify_many
 
@@ -37,12 +38,13 @@ class Market:
     slots: CARD | None = None
     delay: int = 0
     lines: int = 1
+    unit: CapacityUnit = CapacityUnit.ORDERS
     atlas: Atlas = field(init=False)
 
     def __post_init__(self) -> None:
         """Each order is a zone, each node a price for it."""
         nodes = {
-            f"N{n}": Node(f"N{n}", slots=(Slot(CapacityUnit.ORDERS, self.slots[n]),) if self.slots else ())
+            f"N{n}": Node(f"N{n}", slots=(Slot(self.unit, self.slots[n]),) if self.slots else ())
             for n in range(len(self.stock))
         }
         zones = {f"Z{o}": Zone(f"Z{o}") for o in range(len(self.prices))}
@@ -83,11 +85,11 @@ class Market:
             wishes.append(Wish(whole_demand(order), terms))
         return Wave(edition, tuple(wishes), self.facts())
 
-    def planned(self) -> Planned:
+    def planned(self, most_columns: int = MOST_COLUMNS) -> Planned:
         """The wave's plans."""
         wave = self.wave()
         items = {wish.demand.order.id: tuple(line.item for line in wish.demand.order.lines) for wish in wave.wishes}
-        return solve_wave(wave, self.atlas, items)
+        return solve_wave(wave, self.atlas, items, most_columns)
 
     def one_by_one(self) -> list[Plan]:
         """The same orders in their sequence, each on what its predecessors left."""
@@ -143,9 +145,10 @@ def test_a_wave_is_lawful_and_never_worse(seed: int) -> None:
     market = Market(
         [tuple(random.randint(1, 40) for _ in range(nodes)) for _ in range(orders)],
         tuple(random.randint(0, 4) for _ in range(nodes)),
-        slots=tuple(random.randint(1, 3) for _ in range(nodes)) if random.random() < 0.5 else None,
+        slots=tuple(random.randint(1, 4) for _ in range(nodes)) if random.random() < 0.5 else None,
         delay=random.randint(0, 4),
         lines=lines,
+        unit=random.choice([CapacityUnit.ORDERS, CapacityUnit.LINES, CapacityUnit.UNITS]),
     )
     planned = market.planned()
     assert planned.objective <= sum(plan.objective for plan in market.one_by_one())
@@ -154,3 +157,19 @@ def test_a_wave_is_lawful_and_never_worse(seed: int) -> None:
     assert verify_many(problems, planned.plans) == ()
     again = market.planned()
     assert again.plans == planned.plans
+
+
+def test_a_wave_with_few_columns_is_lawful_and_never_worse() -> None:
+    random = Random(5)
+    prices = [tuple(random.randint(1, 40) for _ in range(4)) for _ in range(12)]
+    market = Market(prices, (4, 4, 4, 4), slots=(2, 2, 2, 2), delay=1, lines=2)
+    alone = sum(plan.objective for plan in market.one_by_one())
+    for most in (MOST_COLUMNS, 200, 60, 10, 0):
+        planned = market.planned(most)
+        assert planned.columns <= most
+        assert planned.objective <= alone
+
+
+def test_an_order_of_very_many_lines_holds_up_no_wave() -> None:
+    market = Market([(2, 3), (3, 9)], (2, 1), lines=400)
+    assert [len(plan.assignments) for plan in market.planned().plans] == [400, 400]

@@ -17,7 +17,7 @@ CORE_MODULES = """
     returns measures incidents partners policy/terms policy/expressions policy/language policy/evaluate
     policy/lifecycle sourcing/problem sourcing/plan sourcing/solver sourcing/partition sourcing/record
     sourcing/routes sourcing/costs sourcing/tariff sourcing/options sourcing/build sourcing/divide
-    sourcing/exact sourcing/portions sourcing/prices sourcing/wave sourcing/explain sourcing/bound
+    sourcing/exact sourcing/portions sourcing/prices sourcing/columns sourcing/wave sourcing/explain sourcing/bound
 """
 LAWFUL = {
     "core/catalog": "from poolwise.core import values",

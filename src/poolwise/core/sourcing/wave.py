@@ -1,57 +1,53 @@
 """Many orders together: a wave shares scarce stock and capacity where it saves most (ALGORITHMS section 1, engine B).
 
-1. Every order gets its columns: a set of its lines that leave from one node by the cheapest route of a day. Later
-   days are columns only where the slots of a node could fill.
-2. One MIP picks columns: each line in one column or waiting; stock of each shelf, slots of each node and day, and the
-   order's own rules are rows. An arrival that was answered already is a hard limit: columns after it do not exist.
+1. Every order gets its columns (`core.sourcing.columns`); one that is planned again may also stay as it is.
+2. One MIP picks columns: each line in one column or waiting; stock of each shelf and the order's own rules are rows.
+   Columns that are alike to the slots of their node share one number of shipments a day, which the slots limit; who
+   leaves on which of these days is settled afterwards, in the order of the wave. An arrival that was answered already
+   is a hard limit: columns after it do not exist.
 3. What was picked is carried out order by order, in exact integers, on what its predecessors left. Orders with lines
    that no column serves whole, or that must be divided, are decided by the order engine on what is left then.
-4. The same orders one by one are the incumbent: the cheaper of both is the answer, so a wave is never worse.
+4. The same orders one by one, with those planned before as they stand, are the incumbent: the cheaper of both is the
+   answer, so a wave is never worse. An order that gains nothing by its new plan, and takes nobody's, stays as it is.
 
 Limits are counts: columns of an order and of a wave, nodes of the search; the gap that is left is given with the plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from poolwise.core.edition.build import Edition
-from poolwise.core.orders import Line
-from poolwise.core.policy.terms import CostKind, LineSplit, Terms
+from poolwise.core.network import CapacityUnit, Slot
+from poolwise.core.policy.terms import CostKind, Terms
 from poolwise.core.sourcing.build import Block, Piece, build
-from poolwise.core.sourcing.costs import Sent, need_of
+from poolwise.core.sourcing.columns import (
+    MOST_COLUMNS,
+    Column,
+    Columns,
+    Held,
+    Wish,
+    columns_of,
+    has_room,
+    windows_of,
+)
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas, OpenRoute, Options, carries, ready_on
-from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
-from poolwise.core.sourcing.routes import Departure, Need, windows
+from poolwise.core.sourcing.options import Atlas, Options, ready_on
+from poolwise.core.sourcing.plan import Assignment, Plan
+from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.solver import INFINITE, Model
 from poolwise.core.values import Cost, Quantity, replace
 
-MOST_COLUMNS: Final = 250_000
-MOST_COLUMNS_OF_AN_ORDER: Final = 400
-MOST_LINES_TOGETHER: Final = 3
-"""Larger blocks than this are columns only as the whole order."""
-
 MOST_NODES: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One order of a wave: what is to be sourced of it, its terms, and the latest arrival already answered."""
-
-    demand: Demand
-    terms: Terms
-    latest: int | None = None
+MOST_SECOND_THOUGHTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Orders that are planned together, and the facts they share."""
+    """Orders that are planned together, and the facts they share: what is held for some of them counts as free."""
 
     edition: Edition
     wishes: tuple[Wish, ...]
@@ -60,30 +56,21 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plans of a wave, in the order of its wishes, with the problem each was carried out on, and the gap."""
+    """The plans of a wave, in the order of its wishes, with the problem each was carried out on, and the gap.
+
+    `kept` are the places of orders whose reservations stay as they are; their plan is what is held, at today's price.
+    """
 
     plans: tuple[Plan, ...]
     problems: tuple[Problem, ...]
     gap_ppm: int
     columns: int
+    kept: frozenset[int] = frozenset()
 
     @property
     def objective(self) -> Cost:
         """Sum over all plans."""
         return sum(plan.objective for plan in self.plans)
-
-
-class _Column(NamedTuple):
-    """Lines (by place) of an order that leave together: cost, route, day, and what it takes."""
-
-    order: int
-    lines: tuple[int, ...]
-    cost: Cost
-    way: OpenRoute
-    departure: Departure
-    pieces: tuple[Piece, ...]
-    need: Need
-    ready: int
 
 
 class Left:
@@ -108,486 +95,475 @@ class Left:
         """What an order that could use these items is decided on."""
         wanted = sorted(set(items))
         stock = tuple(
-            StockFact(fact.place, self._available[fact.place.position])
-            for item in wanted
-            for fact in self._stock.get(item, ())
+            [
+                StockFact(fact.place, self._available[fact.place.position])
+                for item in wanted
+                for fact in self._stock.get(item, ())
+            ]
         )
         receipts = tuple(
-            fact._replace(open=self._open[fact.receipt])
-            for item in wanted
-            for fact in self._receipts.get(item, ())
-            if self._open[fact.receipt]
+            [
+                fact._replace(open=self._open[fact.receipt])
+                for item in wanted
+                for fact in self._receipts.get(item, ())
+                if self._open[fact.receipt]
+            ]
         )
         nodes = sorted({fact.place.node for fact in stock} | {fact.place.node for fact in receipts})
-        capacity = tuple(slot for node in nodes for _, slot in sorted(self._taken.get(node, {}).items()) if slot.taken)
+        capacity = tuple(
+            [slot for node in nodes for _, slot in sorted(self._taken.get(node, {}).items()) if slot.taken]
+        )
         return Facts(self.at, stock, receipts, capacity)
 
-    def draw(self, plan: Plan) -> None:
-        """Take what a plan takes."""
+    def draw(self, plan: Plan | Held, sign: int = 1) -> None:
+        """Take what a plan takes; with sign -1 give it back."""
         for part in plan.assignments:
             if part.receipt is None:
-                self._available[part.position] -= part.quantity
+                self._available[part.position] -= sign * part.quantity
             else:
-                self._open[part.receipt] -= part.quantity
+                self._open[part.receipt] -= sign * part.quantity
         for shipment in plan.shipments:
             for booking in shipment.bookings:
                 slots = self._taken.setdefault(booking.node, {})
                 key = (booking.day.toordinal(), booking.slot)
                 before = slots[key].taken if key in slots else 0
-                slots[key] = CapacityFact(booking.node, booking.day, booking.slot, before + booking.quantity)
+                after = before + sign * booking.quantity
+                slots[key] = CapacityFact(booking.node, booking.day, booking.slot, after)
 
-
-def solve_wave(wave: Wave, atlas: Atlas, items: Mapping[UUID, tuple[str, ...]]) -> Planned:
-    """Plan all orders of a wave. `items` names, by order, the items whose stock could serve it."""
-    left = Left(wave.facts)
-    options = [
-        Options(atlas, Problem(wish.demand, wave.edition, wish.terms, left.facts(items[wish.demand.order.id])))
-        for wish in wave.wishes
-    ]
-    columns = _columns(wave, options)
-    picked, gap_ppm = _pick(wave, options, columns)
-    together = _carry_out(wave, atlas, items, picked)
-    if gap_ppm == 0 and len(picked) == len(wave.wishes):
-        return Planned(*together, gap_ppm, len(columns))
-    alone = _carry_out(wave, atlas, items, {})
-    best = min(together, alone, key=lambda made: sum(plan.objective for plan in made[0]))
-    return Planned(*best, gap_ppm, len(columns))
-
-
-def _carry_out(
-    wave: Wave, atlas: Atlas, items: Mapping[UUID, tuple[str, ...]], picked: Mapping[int, Sequence[_Column]]
-) -> tuple[tuple[Plan, ...], tuple[Problem, ...]]:
-    """Carry out what was picked, then decide the other orders one by one, each on what is left."""
-    left = Left(wave.facts)
-    plans: dict[int, tuple[Plan, Problem]] = {}
-    for place in [*sorted(picked), *(n for n in range(len(wave.wishes)) if n not in picked)]:
-        wish = wave.wishes[place]
-        facts = left.facts(items[wish.demand.order.id])
-        problem = Problem(wish.demand, wave.edition, wish.terms, facts)
-        plan = _as_picked(Options(atlas, problem), picked[place]) if place in picked else None
-        plan = plan or _in_time(solve(problem, atlas), wish, problem, atlas)
-        left.draw(plan)
-        plans[place] = (plan, problem)
-    ordered = [plans[place] for place in range(len(wave.wishes))]
-    return tuple(plan for plan, _ in ordered), tuple(problem for _, problem in ordered)
-
-
-def _as_picked(options: Options, columns: Sequence[_Column]) -> Plan | None:
-    """The plan of the columns picked for an order; None where what they need is not left as they assumed."""
-    ways = {way.route.key: way for way in options.routes}
-    blocks = []
-    for column in columns:
-        way = ways.get(column.way.route.key)
-        if way is None or not _holds(options, way, column):
-            return None
-        blocks.append(Block(way, column.pieces, column.departure.ships, not_before=column.departure.ships))
-    if len({block.way.route.node.code for block in blocks}) < len(blocks):
-        return None
-    plan = build(options, blocks)
-    ships = sorted(column.departure.ships for column in columns)
-    return plan if sorted(shipment.ship_on.toordinal() for shipment in plan.shipments) == ships else None
-
-
-def _holds(options: Options, way: OpenRoute, column: _Column) -> bool:
-    """Whether a node still has, on the day of a column, the goods and the slots it takes."""
-    node = way.route.node
-    for piece in column.pieces:
-        for goods in piece.sent:
-            day = ready_on(options.shelves(goods.item.code).get(node.code, ()), goods.quantity)
-            if day is None or day > column.departure.ships:
-                return False
-    return any(
-        _room(options, node.code, column.departure.ships, window, column.need)
-        for window in _windows(way, column.departure)
-    )
-
-
-def _windows(way: OpenRoute, departure: Departure) -> list[tuple[int, ...]]:
-    if not way.route.node.slots:
-        return [()]
-    return windows(way.route.node, departure.ships, way.departures.local)
-
-
-def _room(options: Options, node: str, day: int, window: tuple[int, ...], need: Need) -> bool:
-    slots = options.network.nodes[node].slots
-    return all(options.taken.get((node, day, n), 0) + need.of(slots[n].unit) <= slots[n].limit for n in window)
-
-
-def _in_time(plan: Plan, wish: Wish, problem: Problem, atlas: Atlas) -> Plan:
-    """The plan of the order engine; where it would arrive after what was answered, only faster routes are left."""
-    if wish.latest is None or all(shipment.arrive_by.toordinal() <= wish.latest for shipment in plan.shipments):
-        return plan
-    order = wish.demand.order
-    level = replace(problem.terms.service_level, late_is_hard=True)
-    sooner = replace(order, requested_date=order.received_at.date().fromordinal(wish.latest))
-    demand = Demand(sooner, wish.demand.open)
-    return solve(replace(problem, demand=demand, terms=replace(problem.terms, service_level=level)), atlas)
-
-
-# --- columns ------------------------------------------------------------------------------------------------------
-
-
-class _Proposal(NamedTuple):
-    """Lines (by place) of an order that a node could send together."""
-
-    order: int
-    lines: tuple[int, ...]
-    node: str
-    pieces: tuple[Piece, ...]
-    need: Need
-
-
-def _columns(wave: Wave, options: Sequence[Options]) -> list[_Column]:
-    proposals = [
-        proposal
-        for order, option in enumerate(options)
-        for proposal in _proposals(order, option, wave.wishes[order].demand)
-    ]
-    days = _days_needed(options, proposals)
-    calendars = Calendars()
-    by_order: dict[int, list[_Column]] = {}
-    for proposal in proposals:
-        option, wish = options[proposal.order], wave.wishes[proposal.order]
-        by_order.setdefault(proposal.order, []).extend(_days_of(option, wish, proposal, days[proposal.node], calendars))
-    found = [
-        column
-        for _, own in sorted(by_order.items())
-        for column in sorted(own, key=lambda column: column.cost)[:MOST_COLUMNS_OF_AN_ORDER]
-    ]
-    assert len(found) <= MOST_COLUMNS, f"a wave has at most {MOST_COLUMNS} columns; plan fewer orders at a time"
-    return found
-
-
-def _proposals(order: int, options: Options, demand: Demand) -> Iterator[_Proposal]:
-    """What nodes could send of an order whose lines can all be served whole; nothing where one must be divided."""
-    wanted = [(options.lines[no], quantity) for no, quantity in demand.open]
-    if options.terms.line_split == LineSplit.ALWAYS or options.terms.min_shipment_value.numerator:
-        return
-    pieces = [_pieces(options, line, quantity) for line, quantity in wanted]
-    if not all(pieces):
-        return
-    for lines in _blocks(wanted):
-        for node in sorted(set.intersection(*(set(pieces[place]) for place in lines))):
-            together = tuple(pieces[place][node] for place in lines)
-            need = need_of(len(lines), [goods for piece in together for goods in piece.sent])
-            yield _Proposal(order, lines, node, together, need)
-
-
-def _days_needed(options: Sequence[Options], proposals: Iterable[_Proposal]) -> dict[str, int]:
-    """How many ship days of each node are enough for everything that could leave there.
-
-    A shipment leaves later than need be only where slots fill; on a day that cannot take the largest shipment any
-    more, all but that much of its slots is taken. So the days that take everything, counted that way, are enough.
-    """
-    wanted: dict[str, dict[int, _Proposal]] = {}
-    for proposal in proposals:
-        known = wanted.setdefault(proposal.node, {}).get(proposal.order)
-        if known is None or _size(proposal) > _size(known):
-            wanted[proposal.node][proposal.order] = proposal
-    return {node: _days_at(options[next(iter(own))], node, list(own.values())) for node, own in wanted.items()}
-
-
-def _size(proposal: _Proposal) -> tuple[int, int, int]:
-    return (proposal.need.lines, proposal.need.units, proposal.need.grams)
-
-
-def _days_at(options: Options, code: str, proposals: Sequence[_Proposal]) -> int:
-    node = options.network.nodes[code]
-    if not node.slots or not options.terms.policy.capacity_is_hard:
-        return 1
-    way = options.by_node[code][0]
-    waiting = {slot.unit: sum(proposal.need.of(slot.unit) for proposal in proposals) for slot in node.slots}
-    largest = {unit: max(proposal.need.of(unit) for proposal in proposals) for unit in waiting}
-    for count, departure in enumerate(way.departures, start=1):
-        for window in _windows(way, departure):
-            for unit, left in waiting.items():
-                free = min(
-                    (
-                        node.slots[n].limit - options.taken.get((code, departure.ships, n), 0)
-                        for n in window
-                        if node.slots[n].unit == unit
-                    ),
-                    default=left,
-                )
-                waiting[unit] = left - max(0, free - largest[unit] + 1)
-        if all(left <= 0 for left in waiting.values()):
-            return count
-    return options.terms.policy.horizon_days + 1
-
-
-def _blocks(demand: Sequence[tuple[Line, Quantity]]) -> Iterator[tuple[int, ...]]:
-    """Sets of lines that may leave together: groups stay whole."""
-    places = range(len(demand))
-    sizes = [*range(1, min(MOST_LINES_TOGETHER, len(demand)) + 1)]
-    if len(demand) > MOST_LINES_TOGETHER:
-        sizes.append(len(demand))
-    groups: dict[str, set[int]] = {}
-    for place, (line, _) in enumerate(demand):
-        if line.together:
-            groups.setdefault(line.together, set()).add(place)
-    for size in sizes:
-        for lines in combinations(places, size):
-            if all(group <= set(lines) or not group & set(lines) for group in groups.values()):
-                yield lines
-
-
-def _pieces(options: Options, line: Line, quantity: Quantity) -> dict[str, Piece]:
-    """The first alternative by which each node has the whole line."""
-    found: dict[str, Piece] = {}
-    for alternative in options.alternatives(line, quantity):
-        sent = options.goods(line, alternative, quantity)
-        if sent is None or alternative.across_nodes:
-            continue
-        for node in options.by_node:
-            if node not in found and all(
-                ready_on(options.shelves(goods.item.code).get(node, ()), goods.quantity) is not None for goods in sent
-            ):
-                found[node] = Piece(line, alternative, quantity, sent)
-    return found
-
-
-def _days_of(options: Options, wish: Wish, proposal: _Proposal, days: int, calendars: Calendars) -> Iterator[_Column]:
-    """The cheapest route of each day on which a node can send some lines together, for as many days as are enough."""
-    sent = [goods for piece in proposal.pieces for goods in piece.sent]
-    wanted: dict[str, Quantity] = {}
-    for goods in sent:
-        wanted[goods.item.code] = wanted.get(goods.item.code, 0) + goods.quantity
-    there = [ready_on(options.shelves(code)[proposal.node], quantity) for code, quantity in wanted.items()]
-    ready = max((day for day in there if day is not None), default=0)
-    ways = [w for w in options.by_node[proposal.node] if all(carries(w.route, goods.item) for goods in sent)]
-    if None in there or not ways:
-        return
-    here: Cost | None = None
-    best: dict[int, tuple[Cost, OpenRoute, Departure]] = {}
-    for number, (way, travel) in _not_dominated(options, wish, calendars, proposal.need, ready, ways, sent):
-        here = _at_origin(options, way, proposal.pieces, ready) if here is None else here
-        if here is None:
-            return
-        for departure, time in calendars.days(number)[:days]:
-            cost = here + travel + time
-            if departure.ships not in best or cost < best[departure.ships][0]:
-                best[departure.ships] = (cost, way, departure)
-    for _, (cost, way, departure) in sorted(best.items()):
-        yield _Column(proposal.order, proposal.lines, cost, way, departure, proposal.pieces, proposal.need, ready)
-
-
-def _not_dominated(
-    options: Options, wish: Wish, calendars: Calendars, need: Need, ready: int, ways: Sequence[OpenRoute],
-    sent: Sequence[Sent],
-) -> list[tuple[int, tuple[OpenRoute, Cost]]]:  # fmt: skip
-    """Routes with what they cost without their days; of those with equal days only the cheapest."""
-    cheapest: dict[int, tuple[OpenRoute, Cost]] = {}
-    for way in ways:
-        travel = _travel(options, way, sent)
-        number = calendars.number(options, way, wish, ready, need)
-        if travel is not None and (number not in cheapest or travel < cheapest[number][1]):
-            cheapest[number] = (way, travel)
-    return list(cheapest.items())
-
-
-Days = tuple[tuple[Departure, Cost], ...]
-"""The days a route leaves on, in order, each with what its time costs."""
-
-
-class Calendars:
-    """The days on which routes leave; worked out once for all orders of a wave that share them, equal ones numbered."""
-
-    def __init__(self) -> None:
-        """Nothing is known yet."""
-        self._known: dict[tuple[object, ...], int] = {}
-        self._numbers: dict[Days, int] = {}
-        self._days: list[Days] = []
-
-    def number(self, options: Options, way: OpenRoute, wish: Wish, ready: int, need: Need) -> int:
-        """The number of the days of a route for a need; equal days have equal numbers."""
-        slots = way.route.node.slots
-        level = options.terms.service_level
-        # Slots that are partly taken may leave no room for a large need on a day: only then does the need matter.
-        size = (need.lines, need.units, need.grams) if slots and options.taken else ()
-        key = (way.route.key, level.code, options.deadline, wish.latest, ready, size)
-        known = None if size else self._known.get(key)
-        if known is None:
-            days = self._of(options, way, wish, ready, need)
-            known = self._numbers.setdefault(days, len(self._days))
-            if known == len(self._days):
-                self._days.append(days)
-            self._known[key] = known
-        return known
-
-    def days(self, number: int) -> Days:
-        """The days of a number."""
-        return self._days[number]
-
-    def _of(self, options: Options, way: OpenRoute, wish: Wish, ready: int, need: Need) -> Days:
-        prices = options.prices
-        return tuple(
-            (departure, sum(cost for _, cost in prices.days(departure, way.first, way.today, options.deadline)))
-            for departure in _departures(options, way, wish, ready, need)
+    def holds(self, plan: Plan, atlas: Atlas) -> bool:
+        """Whether all that a plan takes is there."""
+        self.draw(plan)
+        nodes, hard = atlas.edition.network.nodes, atlas.policy.policy.capacity_is_hard
+        parts, bookings = plan.assignments, [each for shipment in plan.shipments for each in shipment.bookings]
+        there = all(
+            self._available[part.position] >= 0 if part.receipt is None else self._open[part.receipt] >= 0
+            for part in parts
+        ) and not (
+            hard
+            and any(
+                self._taken[each.node][each.day.toordinal(), each.slot].taken > nodes[each.node].slots[each.slot].limit
+                for each in bookings
+            )
         )
+        self.draw(plan, -1)
+        return there
 
 
-def _at_origin(options: Options, way: OpenRoute, pieces: tuple[Piece, ...], ready: int) -> Cost | None:
-    """What the goods cost at their node, whatever the route: the parts of lines, as `build` computes them."""
-    if not any(departure.ships >= ready for departure in way.departures):
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """Plans and problems by place."""
+
+    plans: dict[int, Plan]
+    problems: dict[int, Problem]
+    kept: frozenset[int]
+
+    @property
+    def objective(self) -> Cost:
+        return sum(plan.objective for plan in self.plans.values())
+
+    def planned(self, gap_ppm: int, columns: int) -> Planned:
+        places = range(len(self.plans))
+        plans, problems = tuple(self.plans[n] for n in places), tuple(self.problems[n] for n in places)
+        return Planned(plans, problems, gap_ppm, columns, self.kept)
+
+
+def solve_wave(
+    wave: Wave, atlas: Atlas, items: Mapping[UUID, tuple[str, ...]], most_columns: int = MOST_COLUMNS
+) -> Planned:
+    """Plan all orders of a wave. `items` names, by order, the items whose stock could serve it."""
+    scene = _Scene(wave, atlas, items)
+    left = Left(wave.facts)
+    for place in sorted(scene.fixed):
+        left.draw(scene.standing[place])
+    free = [place for place in range(len(wave.wishes)) if place not in scene.fixed]
+    options = {place: Options(atlas, scene.problem(place, left)) for place in free}
+    picked, gap_ppm, size = _Picking(scene, options, columns_of(wave.wishes, options, most_columns)).pick()
+    together = scene.settled(picked)
+    if together is not None and not scene.standing and gap_ppm == 0 and len(picked) == len(wave.wishes):
+        return together.planned(gap_ppm, size)
+    alone = scene.carried_out({}, frozenset(scene.standing))
+    assert alone is not None, "what is held can stay as it is"
+    # Whoever is planned already moves for a gain only.
+    rivals = (alone, together) if scene.standing else (together, alone)
+    return min([made for made in rivals if made is not None], key=lambda made: made.objective).planned(gap_ppm, size)
+
+
+class Departing(NamedTuple):
+    """Lines that leave together by a route, named by its key, on a day."""
+
+    route: tuple[str, ...]
+    day: int
+    pieces: tuple[Piece, ...]
+
+
+Picked = Mapping[int, Sequence[Departing]]
+"""What was picked for each order, by place."""
+
+
+class _Scene:
+    """A wave with what stands already: by place, the plan of each order that is planned again, at today's price.
+
+    `fixed` are those of them that could not be carried out as they stand (a cut-off has passed, say): they stay.
+    """
+
+    def __init__(self, wave: Wave, atlas: Atlas, items: Mapping[UUID, tuple[str, ...]]) -> None:
+        self.wave, self._atlas, self._items = wave, atlas, items
+        self.standing: dict[int, Plan] = {}
+        fixed: set[int] = set()
+        left = Left(wave.facts)
+        for place, wish in enumerate(wave.wishes):
+            if wish.held is not None:
+                again = _again(Options(atlas, self.problem(place, left)), wish.held)
+                if again is None:
+                    fixed.add(place)
+                costs = () if again is None else again.costs
+                self.standing[place] = Plan(wish.held.shipments, wish.held.assignments, (), costs)
+                left.draw(wish.held)
+        self.fixed = frozenset(fixed)
+
+    def problem(self, place: int, left: Left) -> Problem:
+        """An order on what is left."""
+        wish = self.wave.wishes[place]
+        return Problem(wish.demand, self.wave.edition, wish.terms, left.facts(self._items[wish.demand.order.id]))
+
+    def settled(self, picked: Picked) -> _Carried | None:
+        """What was picked, carried out; an order that gains nothing by it, and takes nobody's place, stays as it is."""
+        kept = frozenset(place for place in self.standing if place not in picked)
+        made = self.carried_out(picked, kept)
+        for _ in range(MOST_SECOND_THOUGHTS):
+            needless = frozenset() if made is None else self._needless(made)
+            if not needless:
+                break
+            kept |= needless
+            made = self.carried_out(picked, kept)
+        return made
+
+    def carried_out(self, picked: Picked, kept: frozenset[int]) -> _Carried | None:
+        """Carry out what was picked, then decide the other orders one by one, each on what is left.
+
+        `kept` stay as they are. None where another order that is planned again would be worse off.
+        """
+        left = Left(self.wave.facts)
+        plans: dict[int, Plan] = {}
+        problems: dict[int, Problem] = {}
+        rest = [place for place in range(len(self.wave.wishes)) if place not in kept]
+        for place in (*sorted(kept), *(n for n in rest if n in picked), *(n for n in rest if n not in picked)):
+            problems[place] = problem = self.problem(place, left)
+            plan = self.standing[place] if place in kept else self._plan(problem, picked.get(place), place)
+            if plan is None:
+                return None
+            left.draw(plan)
+            plans[place] = plan
+        return _Carried(plans, problems, kept)
+
+    def _plan(self, problem: Problem, departing: Sequence[Departing] | None, place: int) -> Plan | None:
+        plan = None if departing is None else _built(Options(self._atlas, problem), departing)
+        latest = self.wave.wishes[place].latest
+        if latest is None:
+            return plan or solve(problem, self._atlas)
+        if plan is None or plan.unserved or Held(plan.shipments, plan.assignments).latest > latest:
+            return None
+        return plan
+
+    def _needless(self, made: _Carried) -> frozenset[int]:
+        """Orders that were planned again and could as well stay as they are, one after another."""
+        left = Left(self.wave.facts)
+        for plan in made.plans.values():
+            left.draw(plan)
+        found: set[int] = set()
+        for place in sorted(set(self.standing) - made.kept):
+            before, after = self.standing[place], made.plans[place]
+            left.draw(after, -1)
+            stays = before.objective <= after.objective and left.holds(before, self._atlas)
+            left.draw(before if stays else after)
+            if stays:
+                found.add(place)
+        return frozenset(found)
+
+
+def _built(options: Options, departing: Sequence[Departing]) -> Plan | None:
+    """The plan of what departs; None where what it needs is not left, or it would leave on other days."""
+    if len({each.route[0] for each in departing}) < len(departing):
         return None
-    if options.taken:
-        # Full slots must not move the day here: only what the goods cost at their node is wanted.
-        options = Options(options.atlas, replace(options.problem, facts=replace(options.problem.facts, capacity=())))
-        way = next(other for other in options.routes if other.route.key == way.route.key)
-    plan = build(options, [Block(way, pieces, ready)])
-    return sum(p.amount for p in plan.costs if p.line_no and p.kind not in (CostKind.TRANSFER, CostKind.BACKORDER))
+    blocks = []
+    for each in departing:
+        ways = {way.route.key: way for way in options.by_node.get(each.route[0], ())}
+        block = Block(ways[each.route], each.pieces, not_before=each.day) if each.route in ways else None
+        if block is None or not _can_leave(options, block):
+            return None
+        blocks.append(block)
+    plan = build(options, blocks)
+    days = sorted(each.day for each in departing)
+    return plan if sorted(shipment.ship_on.toordinal() for shipment in plan.shipments) == days else None
 
 
-def _travel(options: Options, way: OpenRoute, sent: Sequence[Sent]) -> Cost | None:
-    """What a shipment costs by a route, without its days; None where the weight is not carried."""
-    weight_ug = sum(goods.weight_ug for goods in sent)
-    freight = options.prices.freight(way.route, weight_ug)
-    if freight is None:
-        return None
-    parts = [*freight, *options.prices.opening(way.route), options.prices.carbon(way.route, weight_ug)[1]]
-    passing = options.prices.passing(way.route, sent) if way.route.via else 0
-    return sum(amount for _, amount in parts) + passing + options.prices.node(way.penalty)[1]
+def _can_leave(options: Options, block: Block) -> bool:
+    """Whether a node still has, on the day of a block, the goods and the slots it takes."""
+    way, day, node = block.way, block.not_before, block.way.route.node.code
+    wanted: dict[str, Quantity] = {}
+    weight_ug = 0
+    for goods in (goods for piece in block.pieces for goods in piece.sent):
+        wanted[goods.item.code] = wanted.get(goods.item.code, 0) + goods.quantity
+        weight_ug += goods.weight_ug
+    for code, quantity in wanted.items():
+        ready = ready_on(options.shelves(code).get(node, ()), quantity)
+        if ready is None or ready > day:
+            return False
+    departure = next((departure for departure in way.departures if departure.ships == day), None)
+    if departure is None or options.prices.freight(way.route, weight_ug) is None:
+        return False
+    need = block.need()
+    windows = windows_of(way, departure)
+    if not options.terms.policy.capacity_is_hard:
+        return bool(windows)
+    return any(has_room(options, node, day, window, need) for window in windows)
 
 
-def _departures(options: Options, way: OpenRoute, wish: Wish, ready: int, need: Need) -> Iterator[Departure]:
-    """Days a shipment could leave: the first, and later ones where the slots of the node could fill."""
-    hard = options.terms.policy.capacity_is_hard
-    latest = wish.latest
-    if options.terms.service_level.late_is_hard and options.deadline is not None:
-        latest = options.deadline if latest is None else min(latest, options.deadline)
-    for departure in way.departures:
-        if departure.ships < ready:
-            continue
-        if latest is not None and departure.arrives > latest:
-            return
-        found = _windows(way, departure)
-        if any(_room(options, way.route.node.code, departure.ships, window, need) for window in found) or (
-            found and not hard
-        ):
-            yield departure
-        if not way.route.node.slots or not hard:
-            return
+def _again(options: Options, held: Held) -> Plan | None:
+    """What is held, as a plan of today; None where it could not be planned like that any more."""
+    departing = []
+    for shipment in held.shipments:
+        own = [part for part in held.assignments if part.shipment_no == shipment.no]
+        pieces = _pieces_held(options, own)
+        if not pieces:
+            return None
+        route = (shipment.node, *shipment.lanes)
+        departing.append(Departing(route, shipment.ship_on.toordinal(), pieces))
+    plan = _built(options, departing)
+    return plan if plan is not None and not plan.unserved else None
+
+
+def _pieces_held(options: Options, parts: Sequence[Assignment]) -> tuple[Piece, ...]:
+    """The pieces of a shipment, worked out from what is in it; none where that is not how a line could be served."""
+    found = []
+    by_line: dict[int, list[Assignment]] = {}
+    for part in parts:
+        by_line.setdefault(part.line_no, []).append(part)
+    for no, own in sorted(by_line.items()):
+        line = options.lines[no]
+        sent: dict[str, Quantity] = {}
+        for part in own:
+            sent[part.item] = sent.get(part.item, 0) + part.quantity
+        quantity = sum(part.line_quantity for part in own)
+        piece = None
+        for alternative in options.atlas.alternatives(line, options.terms):
+            goods = None if alternative.across_nodes else options.goods(line, alternative, quantity)
+            if goods is not None and sent == {each.item.code: each.quantity for each in goods}:
+                piece = Piece(line, alternative, quantity, goods)
+                break
+        if piece is None:
+            return ()
+        found.append(piece)
+    return tuple(found)
 
 
 # --- the model ----------------------------------------------------------------------------------------------------
 
-
-def _pick(wave: Wave, options: Sequence[Options], columns: Sequence[_Column]) -> tuple[dict[int, list[_Column]], int]:
-    """The columns of the cheapest wave, by order; orders with a line in no column are left out."""
-    model = Model()
-    variables = [model.variable(column.cost) for column in columns]
-    _cover(model, wave, options, columns, variables)
-    _share_stock(model, options, columns, variables)
-    _share_slots(model, options, columns, variables)
-    solution = model.minimise(MOST_NODES) if columns else None
-    if solution is None:
-        return {}, 0
-    picked: dict[int, list[_Column]] = {}
-    for column, variable in zip(columns, variables, strict=True):
-        if solution.values[variable] > 1 / 2:
-            picked.setdefault(column.order, []).append(column)
-    whole = {
-        order: found
-        for order, found in picked.items()
-        if sum(len(column.lines) for column in found) == len(wave.wishes[order].demand.open)
-    }
-    return whole, solution.gap_ppm
+Uses = list[tuple[int, float]]
 
 
-def _cover(
-    model: Model, wave: Wave, options: Sequence[Options], columns: Sequence[_Column], variables: Sequence[int]
-) -> None:
-    """Each line is in one column or waits; the order's limits on shipments, and what splits cost."""
-    by_line: dict[tuple[int, int], list[int]] = {}
-    by_order: dict[int, list[int]] = {}
-    for column, variable in zip(columns, variables, strict=True):
-        by_order.setdefault(column.order, []).append(variable)
-        for place in column.lines:
-            by_line.setdefault((column.order, place), []).append(variable)
-    waits: dict[int, list[int]] = {}
-    for (order, place), members in by_line.items():
-        option = options[order]
-        no, quantity = wave.wishes[order].demand.open[place]
-        waiting = model.variable(option.prices.waiting(option.catalog.items[option.lines[no].item], quantity))
-        waits.setdefault(order, []).append(waiting)
-        model.row([*((member, 1.0) for member in members), (waiting, 1.0)], 1, 1)
-    for order, members in by_order.items():
-        terms = options[order].terms
-        if terms.max_shipments is not None:
-            model.row([(member, 1.0) for member in members], upper=terms.max_shipments)
-        if len(waits[order]) > 1:
-            _rules_of_parts(model, terms, options[order], members, waits[order])
+class _Picking:
+    """The MIP that picks columns, or to stay."""
+
+    def __init__(self, scene: _Scene, options: Mapping[int, Options], columns: Columns) -> None:
+        self._scene, self._options, self._columns = scene, options, columns
+        self._model = Model()
+        self._variables = [self._model.variable(column.cost) for column in columns.found]
+        self._stays = {
+            place: self._model.variable(plan.objective)
+            for place, plan in scene.standing.items()
+            if place not in scene.fixed
+        }
+        self._groups: list[tuple[list[int], list[tuple[int, int]]]] = []
+        self._cover()
+        self._share_stock()
+        self._share_slots()
+
+    def pick(self) -> tuple[Picked, int, int]:
+        """What leaves of each order that is served whole, the gap that is left, and the number of columns."""
+        size = len(self._variables) + sum(len(days) for _, days in self._groups)
+        solution = self._model.minimise(MOST_NODES) if self._variables else None
+        if solution is None:
+            return {}, 0, size
+        days: dict[int, int] = {}
+        for members, shares in self._groups:
+            open_days = iter([day for day, variable in shares for _ in range(solution.count(variable))])
+            for number in members:
+                if solution.count(self._variables[number]):
+                    days[number] = next(open_days)
+        picked: dict[int, list[tuple[Column, int]]] = {}
+        for number, (column, variable) in enumerate(zip(self._columns.found, self._variables, strict=True)):
+            if solution.count(variable):
+                day = days[number] if number in days else self._columns.days(column)[0][0]
+                picked.setdefault(column.order, []).append((column, day))
+        whole = {
+            place: [self._departing(column, day) for column, day in found]
+            for place, found in picked.items()
+            if sum(len(column.lines) for column, _ in found) == len(self._scene.wave.wishes[place].demand.open)
+        }
+        return whole, solution.gap_ppm, size
+
+    def _departing(self, column: Column, day: int) -> Departing:
+        way, departure = self._columns.leaving(column, day)
+        return Departing(way.route.key, departure.ships, column.pieces)
+
+    def _cover(self) -> None:
+        """Each line is in one column, stays, or waits; the order's limits on shipments, and what splits cost."""
+        model, wishes = self._model, self._scene.wave.wishes
+        by_line: dict[tuple[int, int], list[int]] = {}
+        by_order: dict[int, list[int]] = {}
+        for column, variable in zip(self._columns.found, self._variables, strict=True):
+            by_order.setdefault(column.order, []).append(variable)
+            for place in column.lines:
+                by_line.setdefault((column.order, place), []).append(variable)
+        waits: dict[int, list[int]] = {}
+        for (order, place), members in by_line.items():
+            option = self._options[order]
+            if order in self._stays:
+                # What is planned already never waits again.
+                model.row([(member, 1.0) for member in (*members, self._stays[order])], 1, 1)
+                continue
+            no, quantity = wishes[order].demand.open[place]
+            waiting = model.variable(option.prices.waiting(option.catalog.items[option.lines[no].item], quantity))
+            waits.setdefault(order, []).append(waiting)
+            model.row([(member, 1.0) for member in (*members, waiting)], 1, 1)
+        for order, stay in self._stays.items():
+            if order not in by_order:
+                model.row([(stay, 1.0)], 1, 1)
+        for order, members in by_order.items():
+            terms = self._options[order].terms
+            if terms.max_shipments is not None:
+                model.row([(member, 1.0) for member in members], upper=terms.max_shipments)
+            self._rules_of_parts(terms, self._options[order], members, waits.get(order, []))
+
+    def _rules_of_parts(self, terms: Terms, options: Options, members: list[int], waits: list[int]) -> None:
+        if len(options.problem.demand.open) == 1:
+            return
+        split = options.prices.weighted(CostKind.SPLIT, terms.split_cost.times(1))
+        if split:
+            splits = self._model.variable(split, INFINITE, integer=False)
+            self._model.row([(splits, 1.0), *((member, -1.0) for member in members)], lower=-1)
+        if terms.ship_complete:
+            for waiting in waits[1:]:
+                self._model.row([(waiting, 1.0), (waits[0], -1.0)], 0, 0)
+
+    def _share_stock(self) -> None:
+        """What leaves of an item at a node, by orders that may use the same positions, is on the shelf by then."""
+        held: dict[_ShelfKey, tuple[Quantity, Quantity]] = {}
+        uses: dict[_ShelfKey, tuple[Uses, Uses]] = {}
+        for column, variable in zip(self._columns.found, self._variables, strict=True):
+            options = self._options[column.order]
+            for goods in (goods for piece in column.pieces for goods in piece.sent):
+                shelf = options.shelves(goods.item.code)[column.node]
+                positions = (
+                    (shelf[0].place.position,)
+                    if len(shelf) == 1
+                    else tuple(sorted({source.place.position for source in shelf}))
+                )
+                key = (goods.item.code, column.node, positions)
+                if key not in uses:
+                    uses[key] = ([], [])
+                on_hand = sum([source.quantity for source in shelf if not source.ready])
+                total = sum([source.quantity for source in shelf])
+                before = held.get(key, (0, 0))
+                held[key] = max(before[0], on_hand), max(before[1], total)
+                if not column.ready:
+                    uses[key][0].append((variable, float(goods.quantity)))
+                uses[key][1].append((variable, float(goods.quantity)))
+        self._stay_on_shelf(uses)
+        for key in sorted(uses):
+            within = [k for k in uses if k[:2] == key[:2] and set(k[2]) <= set(key[2])] if len(key[2]) > 1 else [key]
+            for kind in (0, 1):
+                terms = [use for k in within for use in uses[k][kind]]
+                if self._could_exceed(terms, held[key][kind]):
+                    self._model.row(terms, upper=held[key][kind])
+
+    def _stay_on_shelf(self, uses: Mapping[_ShelfKey, tuple[Uses, Uses]]) -> None:
+        """What stays is still on the shelf it was taken from."""
+        if not self._stays:
+            return
+        shelves: dict[tuple[str, str, int], list[_ShelfKey]] = {}
+        for key in uses:
+            for position in key[2]:
+                shelves.setdefault((key[0], key[1], position), []).append(key)
+        for place, variable in self._stays.items():
+            for part in self._scene.standing[place].assignments:
+                # Of several the one with the fewest positions: the others count it in.
+                found = shelves.get((part.item, part.node, part.position))
+                if found:
+                    key = min(found, key=lambda key: (len(key[2]), key))
+                    if part.receipt is None:
+                        uses[key][0].append((variable, float(part.quantity)))
+                    uses[key][1].append((variable, float(part.quantity)))
+
+    def _share_slots(self) -> None:
+        """Slots limit what leaves a day, those with the same hours together; the windows of a day are added up.
+
+        Columns alike to the slots of their node are a group: what it sends on a day is one variable.
+        """
+        uses: dict[_SlotsKey, Uses] = {}
+        limits: dict[_SlotsKey, int] = {}
+        groups: dict[tuple[str, int, tuple[int, ...]], list[int]] = {}
+        for number, column in enumerate(self._columns.found):
+            options = self._options[column.order]
+            node = options.network.nodes[column.node]
+            if not options.terms.policy.capacity_is_hard or not node.slots:
+                continue
+            needs = tuple([column.need.of(unit) for unit in _units(node.slots)])
+            groups.setdefault((column.node, column.profile, needs), []).append(number)
+        for (code, profile, needs), members in groups.items():
+            days = self._columns.profiles[profile]
+            column = self._columns.found[members[0]]
+            options = self._options[column.order]
+            sharing: list[tuple[int, list[int]]] = [(days[0][0], [self._variables[number] for number in members])]
+            if len(days) > 1:
+                shares = [(day, self._model.variable(extra, len(members))) for day, extra in days]
+                terms = [(self._variables[number], 1.0) for number in members]
+                self._model.row([*terms, *((variable, -1.0) for _, variable in shares)], 0, 0)
+                self._groups.append((members, shares))
+                sharing = [(day, [variable]) for day, variable in shares]
+            units = _units(options.network.nodes[code].slots)
+            for day, variables in sharing:
+                for unit, free in self._free(options, column, day).items():
+                    key = (code, day, unit)
+                    limits[key] = max(limits.get(key, 0), free)
+                    need = float(needs[units.index(unit)])
+                    uses.setdefault(key, []).extend((variable, need) for variable in variables)
+        self._stay_in_slots(uses)
+        for key, terms in sorted(uses.items()):
+            if self._could_exceed(terms, limits[key]):
+                self._model.row(terms, upper=limits[key])
+
+    def _stay_in_slots(self, uses: Mapping[_SlotsKey, Uses]) -> None:
+        """What stays keeps its slots."""
+        for place, variable in self._stays.items():
+            nodes = self._options[place].network.nodes
+            for booking in (each for shipment in self._scene.standing[place].shipments for each in shipment.bookings):
+                key = (booking.node, booking.day.toordinal(), nodes[booking.node].slots[booking.slot].unit)
+                if key in uses:
+                    uses[key].append((variable, float(booking.quantity)))
+
+    def _free(self, options: Options, column: Column, day: int) -> dict[CapacityUnit, int]:
+        """What is left of the slots of a node on a day, by what they count."""
+        way, departure = self._columns.leaving(column, day)
+        slots, found = way.route.node.slots, dict[CapacityUnit, int]()
+        for number in (number for window in windows_of(way, departure) for number in window):
+            left = slots[number].limit - options.taken.get((column.node, day, number), 0)
+            found[slots[number].unit] = found.get(slots[number].unit, 0) + max(0, left)
+        return found
+
+    def _could_exceed(self, terms: Sequence[tuple[int, float]], limit: float) -> bool:
+        """Whether a row could bind; most shelves and slots are ample, and their rows would only slow the solver."""
+        upper = self._model.upper
+        return sum([coefficient * upper[variable] for variable, coefficient in terms]) > limit
 
 
-def _rules_of_parts(model: Model, terms: Terms, options: Options, members: list[int], waits: list[int]) -> None:
-    split = options.prices.weighted(CostKind.SPLIT, terms.split_cost.times(1))
-    if split:
-        splits = model.variable(split, INFINITE, integer=False)
-        model.row([(splits, 1.0), *((member, -1.0) for member in members)], lower=-1)
-    if terms.ship_complete:
-        for waiting in waits[1:]:
-            model.row([(waiting, 1.0), (waits[0], -1.0)], 0, 0)
+_ShelfKey = tuple[str, str, tuple[int, ...]]
+"""An item at a node, and the positions that orders of one kind may use of it."""
+
+_SlotsKey = tuple[str, int, CapacityUnit]
+"""A node, a day, and what some of its slots count."""
 
 
-def _share_stock(
-    model: Model, options: Sequence[Options], columns: Sequence[_Column], variables: Sequence[int]
-) -> None:
-    """What leaves of an item at a node, by orders that may use the same positions, is on the shelf by then."""
-    held: dict[tuple[str, str, tuple[int, ...]], tuple[Quantity, Quantity]] = {}
-    uses: dict[tuple[str, str, tuple[int, ...]], list[tuple[int, Quantity, int]]] = {}
-    for column, variable in zip(columns, variables, strict=True):
-        node = column.way.route.node.code
-        for piece in column.pieces:
-            for goods in piece.sent:
-                shelf = options[column.order].shelves(goods.item.code)[node]
-                key = (goods.item.code, node, tuple(sorted({source.place.position for source in shelf})))
-                on_hand = sum(source.quantity for source in shelf if not source.ready)
-                total = sum(source.quantity for source in shelf)
-                held[key] = max(held.get(key, (0, 0)), (on_hand, total))
-                uses.setdefault(key, []).append((variable, goods.quantity, column.ready))
-    for key in sorted(uses):
-        within = [k for k in uses if k[:2] == key[:2] and set(k[2]) <= set(key[2])] if len(key[2]) > 1 else [key]
-        shared = [use for k in within for use in uses[k]]
-        for limit, terms in (
-            (held[key][0], [(variable, float(quantity)) for variable, quantity, ready in shared if not ready]),
-            (held[key][1], [(variable, float(quantity)) for variable, quantity, _ in shared]),
-        ):
-            if _could_exceed(model, terms, limit):
-                model.row(terms, upper=limit)
-
-
-def _share_slots(
-    model: Model, options: Sequence[Options], columns: Sequence[_Column], variables: Sequence[int]
-) -> None:
-    """Slots with the same hours limit together; a shipment is counted in the windows of its day added up."""
-    uses: dict[tuple[str, int, int], list[tuple[int, float]]] = {}
-    limits: dict[tuple[str, int, int], int] = {}
-    for column, variable in zip(columns, variables, strict=True):
-        option, node = options[column.order], column.way.route.node
-        if not option.terms.policy.capacity_is_hard or not node.slots:
-            continue
-        for unit, slots in _by_unit(column).items():
-            key = (node.code, column.departure.ships, slots[0])
-            free = sum(
-                max(0, node.slots[n].limit - option.taken.get((node.code, column.departure.ships, n), 0)) for n in slots
-            )
-            limits[key] = max(limits.get(key, 0), free)
-            uses.setdefault(key, []).append((variable, float(column.need.of(node.slots[slots[0]].unit))))
-            assert unit
-    for key, terms in sorted(uses.items()):
-        if _could_exceed(model, terms, limits[key]):
-            model.row(terms, upper=limits[key])
-
-
-def _by_unit(column: _Column) -> dict[str, list[int]]:
-    """The slots of a column's day by what they count."""
-    found: dict[str, list[int]] = {}
-    for window in _windows(column.way, column.departure):
-        for number in window:
-            found.setdefault(column.way.route.node.slots[number].unit.value, []).append(number)
-    return found
-
-
-def _could_exceed(model: Model, terms: Sequence[tuple[int, float]], limit: float) -> bool:
-    """Whether a row could ever bind; most shelves and slots are ample, and their rows would only slow the solver."""
-    return sum(coefficient * model.upper[variable] for variable, coefficient in terms) > limit
+def _units(slots: Sequence[Slot]) -> list[CapacityUnit]:
+    return sorted({slot.unit for slot in slots})
