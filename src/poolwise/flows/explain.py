@@ -16,7 +16,7 @@ from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Place, Problem
 from poolwise.core.sourcing.record import decode_facts, digest, facts_of_wave, members_of_wave, positions_in
 from poolwise.core.sourcing.wave import Wave, solve_wave
-from poolwise.core.values import Fault, Refused
+from poolwise.core.values import Fault, Refused, replace
 from poolwise.flows.ports import Books, Decision, Transaction
 from poolwise.flows.source import items_wanted
 

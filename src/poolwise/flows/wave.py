@@ -17,7 +17,7 @@ from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
 from poolwise.core.sourcing.problem import Demand, Facts
 from poolwise.core.sourcing.record import Member, digest, encode_facts, encode_wave
 from poolwise.core.sourcing.wave import Planned, Wave, solve_wave
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Books, Decision, Event, Queue, Todo, Transaction
 from poolwise.flows.source import Batch, Choice, Desk, Shelf, items_wanted, terms_of
 

@@ -39,7 +39,7 @@ from poolwise.core.sourcing.options import Atlas, Options, ready_on
 from poolwise.core.sourcing.plan import Assignment, Plan
 from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact
 from poolwise.core.sourcing.solver import INFINITE, Model
-from poolwise.core.values import Cost, Quantity, replace
+from poolwise.core.values import Cost, Quantity
 
 MOST_NODES: Final = 2_000
 MOST_SECOND_THOUGHTS: Final = 3
