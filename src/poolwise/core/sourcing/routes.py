@@ -115,8 +115,9 @@ class Departures:
 
         Where capacity is soft nothing is `taken`, and every window has room. With `only`, no other window counts.
         """
-        has_slots = bool(self._route.node.slots)
-        for departure in self:
+        has_slots, found, place = bool(self._route.node.slots), self._found, -1
+        while (place := place + 1) < len(found) or self._find():
+            departure = found[place]
             day = departure.ships
             if day < ready:
                 continue
@@ -128,7 +129,8 @@ class Departures:
                 if taken is None:
                     return departure
                 for key, unit, limit in limits:
-                    if taken.get(key, 0) + need.of(unit) > limit:
+                    amount = 1 if unit is CapacityUnit.ORDERS else need.of(unit)
+                    if (key in taken and taken[key] + amount > limit) or amount > limit:
                         break
                 else:
                     return departure

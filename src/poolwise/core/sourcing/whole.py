@@ -205,8 +205,16 @@ def value_of(options: Options, line: Wanted, quantity: Quantity) -> Cost:
 
 def later(options: Options, way: OpenRoute, ready: int, need: Need) -> Cost:
     """What it costs more to leave when all is ready and there is room, than on the first day."""
-    leaving = leave(options, way, ready, need, options.taken)
-    return NEVER if leaving is None else leaving.cost - int(options.openings.costs[way.index])
+    terms = options.terms
+    if not terms.policy.capacity_is_hard:
+        leaving = leave(options, way, ready, need, options.taken)
+        return NEVER if leaving is None else leaving.cost - int(options.openings.costs[way.index])
+    departure = way.departures.with_room(ready, need, options.taken)
+    limit = options.deadline if terms.service_level.late_is_hard else None
+    if departure is None or (limit is not None and departure.arrives > limit):
+        return NEVER
+    parts = options.parts_on(way, departure)
+    return sum([amount for _, amount in parts]) - int(options.openings.costs[way.index])
 
 
 def days_of_one(options: Options) -> Ints | None:
