@@ -150,9 +150,7 @@ class Market:
 
     def set_aside(self, *lines: tuple[str, int], seconds: int = 600, ship_complete: bool = True):
         """A basket is set aside, or refused."""
-        asked = ReservationRequest(
-            channel="web", zone="Z", lines=order_lines(lines), expires_in_seconds=seconds, ship_complete=ship_complete
-        )
+        asked = basket_of(*lines, expires_in_seconds=seconds, ship_complete=ship_complete)
         return reserve(self.books, self.desk, self.counter, asked, self.later(seconds=1))
 
     def basket(self, *lines: tuple[str, int], **more: object) -> UUID:
@@ -189,9 +187,9 @@ class Market:
         """The state of an order."""
         return self.record(order).state.value
 
-    def at(self, item: str, node: str) -> Mapping[str, int]:
+    def at(self, item: str, node: str, lot: str = "") -> Mapping[str, int]:
         """The balances of a position that are not zero, but for what is outside."""
-        key = PositionKey(item, node, "P").id()
+        key = PositionKey(item, node, "P", lot).id()
         with self.books.transaction() as transaction:
             position = transaction.positions([key]).get(key)
         if position is None:
@@ -243,6 +241,11 @@ class Unclaimed(Exception):
 def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessage:
     """An order from the web to the one zone."""
     return OrderMessage(channel="web", zone="Z", number=number, lines=order_lines(lines), **more)  # type: ignore[arg-type]  # fields by name
+
+
+def basket_of(*lines: tuple[str, int], **more: object) -> ReservationRequest:
+    """A basket from the web to the one zone."""
+    return ReservationRequest(channel="web", zone="Z", lines=order_lines(lines), **more)  # type: ignore[arg-type]  # fields by name
 
 
 def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:

@@ -120,7 +120,7 @@ def reserve(
         transaction.record(
             Effects(
                 at=at(minute),
-                orders=[OrderRecord(order, OrderState.RECEIVED, (Progress(quantity, open=quantity),))],
+                orders=[OrderRecord(order, OrderState.RECEIVED, (Progress(quantity, open=quantity),), 1)],
                 movements=[
                     Movement(id_, source, target, units, Cause.RESERVE, order.id)
                     for id_, (_, units, _) in zip(ids, parts, strict=True)
@@ -136,7 +136,7 @@ def reserve(
                 else [],
             )
         )
-        transaction.record(Effects(at=at(minute), orders_changed=[OrderRecord(order, OrderState.SOURCED, lines)]))
+        transaction.record(Effects(at=at(minute), orders_changed=[OrderRecord(order, OrderState.SOURCED, lines, 1)]))
     return order.id
 
 

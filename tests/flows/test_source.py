@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwise.flows import waking
 from poolwise.flows.ports import Queue
 from poolwise.flows.source import source_batch
 from tests.flows.market import Market
@@ -58,13 +59,45 @@ def test_whoever_waited_longest_is_served_first(market: Market) -> None:
 
 
 def test_demand_that_is_woken_wakes_who_waits_behind_it(market: Market, monkeypatch) -> None:
-    for module in ("tallying", "source"):
-        monkeypatch.setattr(f"poolwise.flows.{module}.MOST_WOKEN", 2)
+    monkeypatch.setattr(waking, "MOST_WOKEN", 2)
     orders = [market.order(str(number), ("BOLT", 1)) for number in range(7)]
     market.work()
     market.count("BOLT", "A", 6)
     market.work()
     assert [market.state(order) for order in orders] == ["sourced"] * 6 + ["backordered"]
+
+
+def test_demand_that_is_promised_a_receipt_wakes_who_waits_behind_it(market: Market, monkeypatch) -> None:
+    monkeypatch.setattr(waking, "MOST_WOKEN", 2)
+    orders = [market.order(str(number), ("BOLT", 1)) for number in range(7)]
+    market.work()
+    market.expect("BOLT", "A", 6)
+    market.work()
+    assert [market.state(order) for order in orders] == ["sourced"] * 6 + ["backordered"]
+
+
+def test_what_is_given_back_serves_what_it_is_a_part_of_or_replaces(market: Market) -> None:
+    market.count("BOLT", "A", 1)
+    market.count("NUT", "A", 2)
+    market.count("SCREW", "A", 1)
+    baskets = [market.basket(("BOLT", 1)), market.basket(("SCREW", 1))]
+    orders = [market.order("1", ("KIT", 1)), market.order("2", ("NAIL", 1))]
+    market.work()
+    assert [market.state(order) for order in orders] == ["backordered", "backordered"]
+    for basket in baskets:
+        market.free(basket)
+    market.work()
+    assert [market.state(order) for order in orders] == ["sourced", "sourced"]
+
+
+def test_a_part_that_is_left_over_serves_the_kit_behind(market: Market, monkeypatch) -> None:
+    monkeypatch.setattr(waking, "MOST_WOKEN", 1)
+    market.count("NUT", "A", 2)
+    first, second = market.order("1", ("BOLT", 1)), market.order("2", ("KIT", 1))
+    market.work()
+    market.count("BOLT", "A", 2)
+    market.work()
+    assert (market.state(first), market.state(second)) == ("sourced", "sourced")
 
 
 def test_a_count_of_nothing_new_wakes_nobody(market: Market) -> None:

@@ -111,13 +111,13 @@ def movement(dice: random.Random) -> Movement:
 
 
 def outcome(books: Books, effects: Effects) -> str:
-    """Record, after a claim that takes something out of a queue."""
+    """Record, between claims that take something out of a queue."""
     try:
         with books.transaction() as transaction:
             transaction.claim(0, Queue.ONCE, effects.at, 1)
-            transaction.waiting(["NUT"], 1)
             transaction.due(0, effects.at - timedelta(minutes=5), 1)
             transaction.record(effects)
+            transaction.waiting(["NUT"], 1)
     except Conflict:
         return "conflict"
     return "recorded"

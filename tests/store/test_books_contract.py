@@ -157,7 +157,7 @@ class TestLedger:
     def test_positions_of_items_come_by_id(self, books) -> None:
         ids = stocked(books, (key(), 1), (key(node="BOS"), 1), (key("NUT"), 1), (key("NAIL"), 1))
         with books.transaction() as transaction:
-            found = transaction.positions_of(["NUT", "BOLT", "GHOST"], lock=True)
+            found = transaction.positions_of(["NUT", "BOLT", "GHOST"], close=True)
         assert list(found) == sorted(ids[:3])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -71,10 +72,35 @@ class TestTwoConnections:
             assert [t.order.number for t in claim(one)] == ["large"]
             assert [t.order.number for t in claim(other)] == ["small"]
 
-    def test_waiting_demand_is_taken_by_one_of_them(self, books) -> None:
+    @pytest.mark.parametrize(("keeps", "left"), [(True, 0), (False, 1)], ids=["kept", "put back"])
+    def test_waiting_demand_is_taken_by_the_other_only_if_one_puts_it_back(self, books, keeps, left) -> None:
         recorded(books, todo=[todo(order(("BOLT", 1)), Queue.STOCK)])
-        with books.transaction() as one, books.transaction() as other:
-            assert [len(one.waiting(["BOLT"], 9)), len(other.waiting(["BOLT"], 9))] == [1, 0]
+        taken: list[int] = []
+
+        def take() -> None:
+            with books.transaction() as other:
+                taken.append(len(other.waiting(["BOLT"], 9)))
+
+        second = threading.Thread(target=take)
+        with suppress(ZeroDivisionError), books.transaction() as one:
+            assert len(one.waiting(["BOLT"], 9)) == 1
+            second.start()
+            if not keeps:
+                raise ZeroDivisionError
+        second.join(timeout=30)
+        assert taken == [left]
+
+    def test_no_position_comes_to_be_of_an_item_that_is_closed(self, books) -> None:
+        made: list[list[int]] = []
+        with books.transaction() as one:
+            assert one.positions_of(["BOLT"], close=True) == {}
+            maker = threading.Thread(target=lambda: made.append(stocked(books, (key(), 5))))
+            maker.start()
+            stocked(books, (key("NUT"), 5))
+            maker.join(timeout=0.1)
+            assert (made, one.positions_of(["BOLT"])) == ([], {})
+        maker.join(timeout=30)
+        assert made == [[key().id()]]
 
     def test_who_waits_for_a_lock_sees_what_the_other_left(self, books) -> None:
         (bolt,) = stocked(books, (key(), 5))

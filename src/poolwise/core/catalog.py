@@ -98,11 +98,23 @@ class Catalog:
     substitutions: Mapping[str, tuple[Substitution, ...]] = field(default_factory=dict)
     cross_references: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     schemes: tuple[tuple[str, str], ...] = field(init=False)
+    served_by: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """List the (scheme, partner) pairs that have cross-references, so that a look-up tries few."""
+        """List the (scheme, partner) pairs that have cross-references, so that a look-up tries few.
+
+        And for an item the items whose demand its stock could serve: kits it is a part of, and what it may replace.
+        """
         pairs = {(scheme, partner) for scheme, partner, _ in self.cross_references}
         object.__setattr__(self, "schemes", tuple(sorted(pairs)))
+        served: dict[str, dict[str, None]] = {}
+        for kit, bill in self.bills.items():
+            for component in bill.components:
+                served.setdefault(component.item, {})[kit] = None
+        for item, substitutions in self.substitutions.items():
+            for substitution in substitutions:
+                served.setdefault(substitution.substitute, {})[item] = None
+        object.__setattr__(self, "served_by", {item: tuple(found) for item, found in served.items()})
 
     def base_units(self, item: str, text: str, pack: str = "") -> Quantity:
         """A decimal quantity in a pack ('' for the item's own unit) as base units of the item, exactly.

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
+from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
-from poolwise.core.network import Network
 from poolwise.core.orders import Order, OrderState, Progress, state_of
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
@@ -25,23 +24,20 @@ from poolwise.flows.ports import (
     Ending,
     Event,
     OrderRecord,
-    Queue,
     ReceiptChange,
     ReservationEnd,
     ShipmentRecord,
-    Todo,
     Transaction,
 )
-
-MOST_WOKEN: Final = 1_000
+from poolwise.flows.waking import wake
 
 
 class GivenBack:
     """Reservations that end without being used, and what follows: movements, capacity, demand that wakes."""
 
-    def __init__(self, transaction: Transaction, network: Network, actor: str, now: datetime) -> None:
+    def __init__(self, transaction: Transaction, edition: Edition, actor: str, now: datetime) -> None:
         """Starts with nothing given back."""
-        self._transaction, self._network, self._actor, self._now = transaction, network, actor, now
+        self._transaction, self._edition, self._actor, self._now = transaction, edition, actor, now
         self.units: Quantity = 0
         self.ends: list[ReservationEnd] = []
         self.movements: list[Movement] = []
@@ -94,22 +90,17 @@ class GivenBack:
 
     def capacity(self) -> list[CapacityChange]:
         """The slots that dropped shipments give back."""
-        return bookings_of(self._network, self.dropped, sign=-1)
+        return bookings_of(self._edition.network, self.dropped, sign=-1)
 
-    def woken(self) -> list[Todo]:
-        """Demand that waits for what came back, oldest first.
+    def wake(self) -> None:
+        """Wake demand that waits for what came back. Called once that is recorded."""
+        positions = self._transaction.positions({movement.position for movement in self.movements})
+        items = {position.key.item for position in positions.values()}
+        wake(self._transaction, self._edition.catalog, items, self._now)
 
-        Under lock: whoever finds too little at these positions at the same time waits for us, or we for him.
-        """
-        positions = self._transaction.positions(sorted({movement.position for movement in self.movements}), lock=True)
-        items = sorted({position.key.item for position in positions.values()})
-        if not items:
-            return []
-        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(items, MOST_WOKEN)]
-
-    def effects(self, action: str, answer: Answer | None = None) -> Effects:
-        """Everything to record."""
-        return Effects(
+    def record(self, action: str, answer: Answer | None = None) -> None:
+        """Record everything, and wake who waits for it."""
+        effects = Effects(
             at=self._now,
             movements=self.movements,
             reservation_ends=self.ends,
@@ -118,11 +109,12 @@ class GivenBack:
             shipments_dropped=self.shipments_gone(),
             orders_changed=self.orders,
             timers_dropped=[(record.order.cell, record.order.id) for record in self.orders],
-            todo=self.woken(),
             answers=[] if answer is None else [answer],
             events=self.events,
             audit=[Audit(self._actor, action, str(record.order.id)) for record in self.orders],
         )
+        self._transaction.record(effects)
+        self.wake()
 
 
 def cancelled(record: OrderRecord) -> tuple[Progress, ...]:

@@ -99,6 +99,7 @@ def accept(
                 outcomes.append(Rejected("number_taken", (Fault("number", reason),)))
         if accepted or answer is not None:
             transaction.record(_effects(counter, list(accepted.values()), baskets, now, answer))
+            baskets.given.wake()
     return outcomes
 
 
@@ -109,7 +110,7 @@ class _Baskets:
         self, transaction: Transaction, counter: Counter, drafts: Sequence[_Draft | Rejected], now: datetime
     ) -> None:
         named = {d.order.reservation for d in drafts if isinstance(d, _Draft) and d.order.reservation is not None}
-        self.given = GivenBack(transaction, counter.edition.network, counter.sender, now)
+        self.given = GivenBack(transaction, counter.edition, counter.sender, now)
         self.taken: dict[UUID, TakenOver] = {}
         self._baskets = transaction.orders(sorted(named), lock=True) if named else {}
 
@@ -159,7 +160,6 @@ def _effects(
             *(entry for entry in todo if entry.order.id not in taken),
             *(replace(t, open=taken[t.order.id].open, attempt=2)
               for t in todo if t.order.id in taken and taken[t.order.id].open),
-            *given.woken(),
         ],
         timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
         answers=[] if answer is None else [answer],

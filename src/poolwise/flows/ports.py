@@ -273,7 +273,10 @@ class Transaction(Protocol):
         """Take up to `limit` demands that wait since `now` or longer; one that is `alone` comes by itself."""
 
     def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
-        """Take demands that wait for stock of any of the items, oldest first."""
+        """Take demands that wait for stock of any of the items, oldest first; last of all that is locked.
+
+        What another transaction has taken is waited for: it may be rolled back.
+        """
 
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
         """Take timers that are due."""
@@ -284,8 +287,8 @@ class Transaction(Protocol):
     def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
         """Positions by id; with `lock` they are locked first, in id order."""
 
-    def positions_of(self, items: Iterable[str], lock: bool = False) -> dict[int, Position]:
-        """All positions of the items, in id order; with `lock` locked."""
+    def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:
+        """All positions of the items, in id order; with `close` no other comes to be until the transaction ends."""
 
     def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:
         """Positions as they were after every movement up to an instant each (included), from the journal.

@@ -158,10 +158,10 @@ def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Ans
         record = transaction.orders([reservation], lock=True).get(reservation)
         if record is None or not record.order.number.startswith("R-"):
             raise Refused("reservation_unknown", (Fault("id", f"there is no reservation {reservation}"),))
-        given = GivenBack(transaction, desk.atlas.edition.network, desk.actor, now)
+        given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
         given.add(record, Ending.FREED)
         if given.units or answer is not None:
-            transaction.record(given.effects("reservations.free", answer))
+            given.record("reservations.free", answer)
         return given.units
 
 
@@ -172,9 +172,9 @@ def expire(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -> in
         if not timers:
             return 0
         records = transaction.orders([timer.subject for timer in timers], lock=True)
-        given = GivenBack(transaction, desk.atlas.edition.network, desk.actor, now)
+        given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
         for timer in timers:
             if timer.subject in records:
                 given.add(records[timer.subject], Ending.EXPIRED)
-        transaction.record(given.effects("reservations.expire"))
+        given.record("reservations.expire")
         return len(timers)

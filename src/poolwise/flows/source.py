@@ -45,10 +45,10 @@ from poolwise.flows.ports import (
     Todo,
     Transaction,
 )
+from poolwise.flows.waking import wake
 
 RETURNS_BEFORE_LOCK: Final = 2
 MOST_CONFLICTS: Final = 8
-MOST_WOKEN: Final = 1_000
 FEW_BOOKINGS: Final = 64
 COUNTING_LINES: Final = (CapacityUnit.ORDERS, CapacityUnit.LINES)
 ON_HAND: Final = (Account.AVAILABLE.value, Account.RESERVED.value)
@@ -95,11 +95,11 @@ def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int,
                 batch = Batch(transaction, desk, now)
                 batch.decide(claimed, patience)
                 transaction.record(batch.effects())
+                batch.wake_next()
         except Conflict:
             # With fewer orders there is less to lose.
             limit = max(1, limit // 2)
             continue
-        _look_again(books, desk, [choice for choice in batch.made if choice.plan.unserved], now)
         return batch.sourced()
     raise Conflict(f"a batch of cell {cell} met {MOST_CONFLICTS} conflicts in a row")
 
@@ -120,7 +120,7 @@ class Batch:
         self._transaction, self._desk, self._now = transaction, desk, now
         self._since = now.date() - timedelta(days=1)
         self._known: Mapping[UUID, OrderRecord] = {}
-        self._woken: list[Todo] = []
+        self._left: set[str] = set()
         self.made: list[Choice] = []
         self.returned: list[Todo] = []
 
@@ -161,8 +161,8 @@ class Batch:
     def _check_under_lock(self, stock: Stock, made: Sequence[Choice], patient: Sequence[Todo]) -> None:
         """Lock what was chosen and check it again; what does not fit any more goes back to the queue.
 
-        All positions are locked of what would be left short, and of `patient` demand: it is decided here, on facts that
-        nobody changes meanwhile.
+        All positions are locked of what would be left short, and of `patient` demand, and none comes to be: it is
+        decided here, on facts that nobody changes meanwhile.
         """
         desk, transaction = self._desk, self._transaction
         shelf = Shelf(stock, desk.atlas)
@@ -170,7 +170,7 @@ class Batch:
         undecided = [*(choice.todo for choice in made if choice.plan.unserved), *patient]
         items = sorted({item for todo in undecided for item in items_wanted(desk.atlas, todo.order)})
         on_hand = {part.position for part in parts if part.receipt is None}
-        shelf.lock(transaction, on_hand.union(shelf.positions(items)))
+        shelf.lock(transaction, on_hand.union(transaction.positions_of(items, close=True) if items else ()))
         shelf.lock_receipts(transaction, {part.receipt for part in parts if part.receipt is not None})
         shelf.renew(items, transaction.stock(desk.cells, items, self._since))
         shelf.lock_capacity(transaction, [choice.plan for choice in made])
@@ -183,15 +183,12 @@ class Batch:
             else:
                 self.returned.append(replace(choice.todo, returns=choice.todo.returns + 1))
         self.made.extend(choose(desk, todo, shelf, self._now) for todo in patient)
-        self._woken = self._next_in_line(shelf)
-
-    def _next_in_line(self, shelf: Shelf) -> list[Todo]:
-        """Demand that waits for items of which woken demand has left something: not all that waits wakes at once."""
         served = {part.item for choice in self.made if choice.todo.attempt > 1 for part in choice.plan.assignments}
-        left = [item for item in sorted(served) if shelf.has_some(item)]
-        if not left:
-            return []
-        return [replace(todo, queue=Queue.ONCE) for todo in self._transaction.waiting(left, MOST_WOKEN)]
+        self._left = {item for item in served if shelf.has_some(item)}
+
+    def wake_next(self) -> None:
+        """Wake who waits for items of which woken demand has left something: not all that waits wakes at once."""
+        wake(self._transaction, self._desk.atlas.edition.catalog, self._left, self._now)
 
     def sourced(self) -> Sourced:
         """What became of the batch."""
@@ -221,30 +218,11 @@ class Batch:
             capacity=bookings_of(desk.atlas.edition.network, shipments, hard=hard),
             shipments=shipments,
             orders_changed=[w.order() for w in written],
-            todo=[*self.returned, *waiting, *self._woken],
+            todo=[*self.returned, *waiting],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
         )
-
-
-def _look_again(books: Books, desk: Desk, short: Sequence[Choice], now: datetime) -> None:
-    """Wake what was left short while a position of its items came to be, which nobody could lock (law 2)."""
-    if not short:
-        return
-    wanted = {choice.todo.order.id: items_wanted(desk.atlas, choice.todo.order) for choice in short}
-    items = sorted({item for items in wanted.values() for item in items})
-    with books.transaction() as transaction:
-        stock = transaction.stock(desk.cells, items, now.date())
-        overtaken: set[str] = set()
-        for choice in short:
-            seen = {fact.place.position for fact in choice.facts.stock}
-            facts = [fact for item in wanted[choice.todo.order.id] for fact in stock.by_item.get(item, ())]
-            if any(fact.available and fact.place.position not in seen for fact in facts):
-                overtaken.update(line.item for line in choice.todo.order.lines)
-        if overtaken:
-            woken = transaction.waiting(sorted(overtaken), MOST_WOKEN)
-            transaction.record(Effects(at=now, todo=[replace(todo, queue=Queue.ONCE) for todo in woken]))
 
 
 class Shelf:
@@ -269,8 +247,9 @@ class Shelf:
         return [fact.place.position for item in items for fact in self._stock.get(item, ())]
 
     def has_some(self, item: str) -> bool:
-        """Whether anything of an item is left on hand."""
-        return any(self._available[fact.place.position] for fact in self._stock.get(item, ()))
+        """Whether anything of an item is left, on hand or expected."""
+        on_hand = any(self._available[fact.place.position] for fact in self._stock.get(item, ()))
+        return on_hand or any(self._open[fact.receipt] for fact in self._receipts.get(item, ()))
 
     def lock(self, transaction: Transaction, positions: Iterable[int]) -> None:
         """Lock positions and take over their balances as they are now."""

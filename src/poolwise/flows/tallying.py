@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from functools import cached_property
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -26,16 +25,14 @@ from poolwise.flows.ports import (
     Effects,
     Event,
     OrderRecord,
-    Queue,
     ReceiptChange,
     ReservationEnd,
-    Todo,
     Transaction,
 )
+from poolwise.flows.waking import wake
 
 MOST_STATEMENTS: Final = 5_000
 MOST_TRIES: Final = 20
-MOST_WOKEN: Final = 1_000
 MOST_MOVED_IN_AN_EVENT: Final = 500
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How far ahead of our clock a sender's may be."""
@@ -61,18 +58,6 @@ class Clerk:
             if partner in ("", self.actor) and (scheme, partner, text) in catalog.cross_references:
                 return catalog.cross_references[scheme, partner, text]
         return None
-
-    @cached_property
-    def served_by(self) -> Mapping[str, tuple[str, ...]]:
-        """For an item the items whose demand its stock could serve: kits it is a part of, and what it may replace."""
-        found: dict[str, dict[str, None]] = {}
-        for kit, bill in self.edition.catalog.bills.items():
-            for component in bill.components:
-                found.setdefault(component.item, {})[kit] = None
-        for item, substitutions in self.edition.catalog.substitutions.items():
-            for substitution in substitutions:
-                found.setdefault(substitution.substitute, {})[item] = None
-        return {item: tuple(served) for item, served in found.items()}
 
     def cell_of(self, node: str) -> int:
         """The cell in which a node's stock is kept."""
@@ -138,7 +123,8 @@ class Room:
     ) -> None:
         """Lock the orders wanted, then the positions of `keys` (with the day their lot expires) and their debts.
 
-        A position that does not exist yet comes to be, empty: two statements about it cannot both be the first.
+        A position that does not exist yet comes to be first, empty: whoever leaves demand for its item short at
+        the same time waits for us, or we for him.
         """
         self.transaction, self.clerk, self.now = transaction, clerk, now
         self.batch = clerk.ids.new(now)
@@ -146,15 +132,15 @@ class Room:
         self.also = Also()
         self._wanted = wanted
         self._ids = {key: key.id() for key in keys}
-        self._before = transaction.positions(self._ids.values(), lock=True)
+        there = transaction.positions(self._ids.values())
         new = [
             Position(id_, clerk.cell_of(key.node), key, expires_on=keys[key])
             for key, id_ in self._ids.items()
-            if id_ not in self._before
+            if id_ not in there
         ]
         if new:
             transaction.record(Effects(at=now, positions=new))
-            self._before |= transaction.positions([position.id for position in new], lock=True)
+        self._before = transaction.positions(self._ids.values(), lock=True)
         made = {position.id for position in new}
         self._debts = self._locked_debts([key for key, id_ in self._ids.items() if id_ not in made])
         self._movements: list[Movement] = []
@@ -222,7 +208,6 @@ class Room:
         not locked."""
         also, mended = self.also, self._mended()
         movements = [*self._movements, *mended.movements]
-        woken = self._woken(sorted({*self._risen(movements), *risen}))
         self.transaction.record(
             Effects(
                 at=self.now,
@@ -235,7 +220,7 @@ class Room:
                 capacity=mended.capacity,
                 shipments_dropped=mended.shipments_dropped,
                 orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
-                todo=[*mended.todo, *woken],
+                todo=mended.todo,
                 counts=counts,
                 messages_seen=messages_seen,
                 incidents=mended.incidents,
@@ -243,6 +228,7 @@ class Room:
                 audit=[Audit(self.clerk.actor, action, str(self.batch), detail)],
             )
         )
+        wake(self.transaction, self.clerk.edition.catalog, {*self._risen(movements), *risen}, self.now)
 
     def _mended(self) -> Mended:
         """What follows from what broke; the orders concerned are locked, else the batch is looked at again."""
@@ -264,7 +250,7 @@ class Room:
             if account not in self._debts.get(key, {})
         ]
 
-    def _risen(self, movements: Sequence[Movement]) -> list[str]:
+    def _risen(self, movements: Sequence[Movement]) -> set[str]:
         """Items of which some position has more available, or expects more, than before."""
         risen = {
             tally.position.key.item
@@ -273,21 +259,11 @@ class Room:
             if tally.position.balance(account) > self._balance_before(tally.position.id, account)
         }
         freed = {m.position for m in movements if m.cause is Cause.FREE}
-        # Locked: whoever finds too little there at the same time waits for us, or we for him.
-        places = self.transaction.positions(freed, lock=True) if freed else {}
-        return sorted(risen | {place.key.item for place in places.values()})
+        return risen | {place.key.item for place in self.transaction.positions(freed).values()}
 
     def _balance_before(self, position: int, account: Account) -> int:
         before = self._before.get(position)
         return before.balance(account) if before else 0
-
-    def _woken(self, risen: Sequence[str]) -> list[Todo]:
-        """Demand that waits for stock of these items, or of what they could serve, back to the queue: oldest first."""
-        if not risen:
-            return []
-        wanted = {served for item in risen for served in (item, *self.clerk.served_by.get(item, ()))}
-        waiting = self.transaction.waiting(sorted(wanted), MOST_WOKEN)
-        return [replace(todo, queue=Queue.ONCE, returns=0) for todo in waiting]
 
     def _events(self, movements: Sequence[Movement]) -> list[Event]:
         """All movements, by cell, a few hundred to an event; and each position that sold out or has stock again."""

@@ -125,7 +125,7 @@ class PostgresTransaction:
 
     def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
         """See ports."""
-        return claiming.claim_waiting(self._cursor, self._cells, items, limit)
+        return claiming.claim_waiting(self._cursor, self._locks, self._cells, items, limit)
 
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
         """See ports."""
@@ -161,10 +161,13 @@ class PostgresTransaction:
             found[position] = Position(position, cell_of[position], key, row[1:8], row[8], place.expires_on)
         return found
 
-    def positions_of(self, items: Iterable[str], lock: bool = False) -> dict[int, Position]:
+    def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:
         """See ports."""
-        self._cursor.execute(READ_POSITION_IDS, (self._cells, sorted(set(items))))
-        return self.positions([position for (position,) in self._cursor.fetchall()], lock)
+        wanted = sorted(set(items))
+        if close:
+            self._locks.gates([(cell, item) for cell in self._cells for item in wanted])
+        self._cursor.execute(READ_POSITION_IDS, (self._cells, wanted))
+        return self.positions([position for (position,) in self._cursor.fetchall()])
 
     def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:
         """See ports."""

@@ -1,4 +1,4 @@
-"""Taking work out of a queue: rows are locked past those that others hold, and deleted in the same transaction.
+"""Taking work out of a queue: rows are locked, past those that others hold, and deleted in the same transaction.
 
 A claim that is rolled back leaves the work where it was (law 7), and no two workers take the same (law 5).
 """
@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 from poolwise.flows.ports import Queue, Timer, TimerKind, Todo
 from poolwise.store.arrays import array
 from poolwise.store.codec import unpack_todo
+from poolwise.store.locking import RowLocks
 
 HEAD_IS_ALONE: Final = """
 SELECT alone
@@ -52,12 +53,6 @@ CROSS JOIN LATERAL (
 ORDER BY w.since, w.order_id
 LIMIT %(limit)b
 """
-CHOOSE_WAITING: Final = """
-SELECT order_id, demand
-FROM todo
-WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = 'stock'
-FOR UPDATE SKIP LOCKED
-"""
 CHOOSE_DUE: Final = """
 SELECT cell, kind, subject, due_at
 FROM timer
@@ -84,12 +79,17 @@ def claim(cursor: Cursor[TupleRow], cell: int, queue: Queue, now: datetime, limi
     return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=claim_order))
 
 
-def claim_waiting(cursor: Cursor[TupleRow], cells: Sequence[int], items: Iterable[str], limit: int) -> tuple[Todo, ...]:
-    """Take demands that wait for stock of any of the items, oldest first."""
+def claim_waiting(
+    cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], items: Iterable[str], limit: int
+) -> tuple[Todo, ...]:
+    """Take demands that wait for stock of any of the items, oldest first.
+
+    One that another transaction has taken is waited for: stepped past, it would sleep on if that is rolled back.
+    """
     assert limit > 0, "a claim takes something"
     asked = {"cells": cells, "items": sorted(set(items)), "limit": limit}
     oldest = [order for _, order in cursor.execute(FIND_WAITING, asked).fetchall()]
-    rows = cursor.execute(CHOOSE_WAITING, (cells, oldest)).fetchall()
+    rows = locks.waiting(cells, oldest) if oldest else []
     _delete(cursor, cells, Queue.STOCK, [order for order, _ in rows])
     return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=age))
 

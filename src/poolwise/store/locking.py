@@ -1,12 +1,12 @@
 """Every row lock of the books is taken here: class by class in one global order, and by key inside a class.
 
-The order is order, position, receipt, capacity (DESIGN section 3). Two transactions that keep it cannot wait for each
-other in a circle.
+The order is order, gate, position, receipt, capacity; demand that waits for stock comes last (ADR 0012). Two
+transactions that keep it cannot wait for each other in a circle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 from enum import IntEnum
 from typing import Final
@@ -23,9 +23,11 @@ class Locked(IntEnum):
 
     NOTHING = 0
     ORDERS = 1
-    POSITIONS = 2
-    RECEIPTS = 3
-    CAPACITY = 4
+    GATES = 2
+    POSITIONS = 3
+    RECEIPTS = 4
+    CAPACITY = 5
+    WAITING = 6
 
 
 LOCK_ORDERS: Final = """
@@ -34,6 +36,13 @@ FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id
 FOR NO KEY UPDATE
+"""
+# Locks what is there and what it makes, row by row in the order given. No row is updated.
+LOCK_GATES: Final = """
+INSERT INTO position_gate (cell, item)
+SELECT u.* FROM unnest(%b::smallint[], %b::text[]) AS u
+ON CONFLICT (cell, item) DO UPDATE SET item = excluded.item WHERE false
+RETURNING cell
 """
 LOCK_POSITIONS: Final = """
 SELECT p.id, p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked, p.version
@@ -58,6 +67,14 @@ ORDER BY c.cell, c.node, c.day, c.slot
 FOR NO KEY UPDATE OF c
 """
 
+LOCK_WAITING: Final = """
+SELECT order_id, demand
+FROM todo
+WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = 'stock'
+ORDER BY order_id
+FOR UPDATE
+"""
+
 Slot = tuple[int, str, date, int]
 """Cell, node, day and slot: the key of a capacity, and the order in which capacities are locked."""
 
@@ -77,6 +94,12 @@ class RowLocks:
         """Lock positions by cell and id, pair by pair: the rows of LOCK_POSITIONS."""
         return self._lock(Locked.POSITIONS, LOCK_POSITIONS, (array("int2", cells), array("int8", ids)))
 
+    def gates(self, keys: Collection[tuple[int, str]]) -> None:
+        """Lock the gates of cells and items: no position of an item comes to be in a cell but by who holds its gate."""
+        if keys:
+            cells, items = zip(*sorted(keys), strict=True)
+            self._lock(Locked.GATES, LOCK_GATES, (array("int2", cells), array("text", items)))
+
     def receipts(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
         """Lock receipts by id: the rows of LOCK_RECEIPTS."""
         return self._lock(Locked.RECEIPTS, LOCK_RECEIPTS, (cells, ids))
@@ -85,6 +108,10 @@ class RowLocks:
         """Lock slots by key: the keys of those that exist, and what is taken of them."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)
+
+    def waiting(self, cells: Sequence[int], orders: Sequence[UUID]) -> list[TupleRow]:
+        """Lock demand that waits for stock, by order: the rows of LOCK_WAITING."""
+        return self._lock(Locked.WAITING, LOCK_WAITING, (cells, orders))
 
     def _lock(self, what: Locked, statement: str, parameters: Sequence[object]) -> list[TupleRow]:
         assert what >= self._held, f"{what.name} are locked before {self._held.name}, not after them"

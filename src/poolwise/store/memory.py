@@ -191,9 +191,9 @@ class MemoryTransaction:
         shelf = self._shelves.positions
         return {id_: shelf[id_] for id_ in sorted(set(ids)) if id_ in shelf}
 
-    def positions_of(self, items: Iterable[str], lock: bool = False) -> dict[int, Position]:
+    def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:  # noqa: ARG002
         """See ports."""
-        return self.positions([id_ for item in items for id_ in self._shelves.positions_of.get(item, ())], lock)
+        return self.positions([id_ for item in items for id_ in self._shelves.positions_of.get(item, ())])
 
     def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:
         """See ports."""

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
+from poolwise.core.counting import owner_of
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Movement
 from poolwise.core.values import LARGEST_QUANTITY, Conflict
 from poolwise.flows.ports import CapacityChange, Ending, ReceiptChange, ReservationEnd
@@ -43,6 +44,7 @@ def ensure_positions(w: Writing) -> None:
     if not positions:
         return
     assert all(p.balances == EMPTY and p.version == 0 for p in positions), "stock is moved, never set (law 1)"
+    w.locks.gates({(p.cell, p.key.item) for p in positions if owner_of(p.key) is None})
     rows = [(p.cell, p.id, p.key.item, p.key.node, p.key.pool, p.key.lot, p.expires_on) for p in positions]
     w.cursor.execute(INSERT_POSITIONS, {"at": w.effects.at, **columns(POSITION_TYPES, rows)})
     made = {position for (position,) in w.cursor.fetchall()}
