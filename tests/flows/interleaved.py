@@ -9,7 +9,7 @@ first of two or three somewhere, more often than not right before its commit, an
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Condition, Thread
@@ -26,10 +26,10 @@ from poolwise.store.books import PostgresTransaction
 from tests.flows.market import CELLS, NODES, Market, basket_of
 
 LOOK_S = 0.002
-LONGEST_STEP_S = 10.0
+LONGEST_STEP_S = 120.0
 WAITS = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
 ROUNDS_BETWEEN_CHECKS = 20
-PATIENCE_S = 30
+PATIENCE_S = 120
 MOST_STEPS = 12
 COMMIT = "commit"
 MEETINGS = (
@@ -111,6 +111,13 @@ class Operation(Thread):
         while self.step():
             pass
 
+    def end(self) -> None:
+        """Go on to the end, once nothing is in the way."""
+        deadline = monotonic() + PATIENCE_S
+        while not self.is_over:
+            assert monotonic() < deadline, "an operation is stuck"
+            self.finish()
+
     def abandon(self) -> None:
         """End here, and take everything back."""
         self._is_abandoned = True
@@ -164,8 +171,8 @@ class Gated:
 class Machine:
     """A market in which operations overlap as a seed says."""
 
-    def __init__(self, market: Market, seed: int) -> None:
-        self.market = market
+    def __init__(self, market: Market, seed: int, meetings: Sequence[tuple[str, str]] = MEETINGS) -> None:
+        self.market, self.meetings = market, meetings
         self.random = random.Random(seed)
         self.numbers = count(seed * 100_000)
         self.rounds = 0
@@ -175,7 +182,7 @@ class Machine:
     def round(self) -> list[str]:
         """Stop one operation somewhere, let others happen there, and go on with it; what is wrong afterwards."""
         self._prepare()
-        kinds = list(MEETINGS[self.rounds % len(MEETINGS)])
+        kinds = list(self.meetings[self.rounds % len(self.meetings)])
         if self.random.random() < 0.3:
             kinds.append(self.random.choice(MEETINGS)[0])
         first, *others = [Operation(self.market, self._made(kind)) for kind in kinds]
@@ -204,10 +211,8 @@ class Machine:
         while len(self.baskets) < 2:
             self._put(1)
             self.baskets.append(market.basket((ITEM, 1)))
-        for node in NODES:
-            for lot, free_units in self._free(node):
-                if free_units:
-                    self._count(market.books, node, lot, -free_units)
+        for node, lot, free_units in self._free():
+            self._count(market.books, node, lot, -free_units)
         match self.random.randrange(6):
             case 0:
                 self._put(1)
@@ -233,19 +238,21 @@ class Machine:
         self.market.work()
         if self.rounds % ROUNDS_BETWEEN_CHECKS == 0:
             wrong += [f"law {finding.law}: {finding.detail}" for finding in self.market.findings()]
-        short, free_units = self._short(), sum(units for node in NODES for _, units in self._free(node))
+        short, free_units = self._short(), sum(units for *_, units in self._free())
         if short and free_units:
             wrong.append(f"{short} units are waited for while {free_units} are free")
         return wrong
 
     def _short(self) -> int:
-        return sum(self.market.record(order).lines[0].backordered for order in self.orders)
+        with self.market.books.transaction() as transaction:
+            records = transaction.orders(self.orders)
+        return sum(record.lines[0].backordered for record in records.values())
 
-    def _free(self, node: str) -> list[tuple[str, int]]:
-        """Lots of a node and how much of each is free."""
+    def _free(self) -> list[tuple[str, str, int]]:
+        """Nodes and lots with something free, and how much."""
         with self.market.books.transaction() as transaction:
             facts = transaction.stock(CELLS, [ITEM], self.market.now.date()).by_item.get(ITEM, ())
-        return [(fact.place.lot, fact.available) for fact in facts if fact.place.node == node]
+        return [(fact.place.node, fact.place.lot, fact.available) for fact in facts if fact.available]
 
     def _made(self, kind: str) -> Callable[[Books], object]:
         """Somebody who seeks stock, or who gives some."""

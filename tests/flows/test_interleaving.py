@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -14,12 +14,12 @@ from poolwise.store import locking
 from poolwise.store.books import PostgresTransaction
 from poolwise.store.locking import RowLocks
 from tests.conftest import Database
-from tests.flows.interleaved import COMMIT, Machine, Operation
+from tests.flows.interleaved import COMMIT, MEETINGS, Machine, Operation
 from tests.flows.market import Market, on_postgres
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
-ROUNDS = 2_000 if FULL else 40
-TO_FIND = 400
+ROUNDS = 1_000 if FULL else 36
+TO_FIND = 200
 """Rounds in which a planted race must have shown."""
 
 campaign = pytest.mark.campaign
@@ -59,8 +59,8 @@ def test_stock_at_a_new_place_serves_demand_that_was_left_short_just_before_it_c
     comes = giver(market, "B", 5)
     comes.finish()
     assert not comes.is_over, "who makes a place waits for who has looked everywhere"
-    seeker.finish()
-    comes.finish()
+    seeker.end()
+    comes.end()
     market.work()
     assert market.state(order) == "sourced"
     assert market.findings() == []
@@ -74,8 +74,8 @@ def test_demand_waits_for_stock_at_a_place_that_is_coming_to_be(market: Market) 
     seeker = worker(market)
     seeker.finish()
     assert not seeker.is_over
-    comes.finish()
-    seeker.finish()
+    comes.end()
+    seeker.end()
     assert (market.state(order), market.record(order).attempt) == ("sourced", 1)
 
 
@@ -92,8 +92,8 @@ def test_demand_that_one_has_woken_is_woken_by_the_other_if_he_dies(market: Mark
     assert not other.is_over
     if dies:
         one.abandon()
-    one.finish()
-    other.finish()
+    one.end()
+    other.end()
     assert market.waiting(Queue.STOCK) == []
     market.work()
     assert market.state(order) == "sourced"
@@ -102,9 +102,11 @@ def test_demand_that_one_has_woken_is_woken_by_the_other_if_he_dies(market: Mark
 # --- the machine --------------------------------------------------------------------------------------------------
 
 
-def first_wrong(market: Market, rounds: int, seed: int = 1) -> tuple[int, list[str]] | None:
+def first_wrong(
+    market: Market, rounds: int, seed: int = 1, meetings: Sequence[tuple[str, str]] = MEETINGS
+) -> tuple[int, list[str]] | None:
     """The first round after which something is wrong, and what."""
-    machine = Machine(market, seed)
+    machine = Machine(market, seed, meetings)
     for number in range(rounds):
         wrong = machine.round()
         if wrong:
@@ -113,7 +115,7 @@ def first_wrong(market: Market, rounds: int, seed: int = 1) -> tuple[int, list[s
 
 
 @campaign
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2] if FULL else [1])
 def test_nothing_is_wrong_however_operations_overlap(market: Market, seed: int) -> None:
     assert first_wrong(market, ROUNDS, seed) is None
 
@@ -168,11 +170,21 @@ def waking_steps_past(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @campaign
 @pytest.mark.parametrize(
-    "plant", [short_without_lock, nothing_is_locked, gates_stay_open, waking_first, waking_steps_past]
+    ("plant", "meetings"),
+    [
+        (short_without_lock, MEETINGS),
+        (nothing_is_locked, MEETINGS),
+        (gates_stay_open, [("seek", "lot"), ("lot", "seek")]),
+        (waking_first, [("free", "seek"), ("seek", "free")]),
+        (waking_steps_past, [("more", "free"), ("free", "more")]),
+    ],
 )
-def test_a_planted_race_is_found(market: Market, monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
+def test_a_planted_race_is_found(
+    market: Market, monkeypatch: pytest.MonkeyPatch, plant: Plant, meetings: Sequence[tuple[str, str]]
+) -> None:
+    """Where the race is between two kinds of operation, these meet: it shows sooner."""
     plant(monkeypatch)
-    found = first_wrong(market, TO_FIND)
+    found = first_wrong(market, TO_FIND, meetings=meetings)
     assert found is not None
     print(f"found in round {found[0]}: {found[1]}")
     assert all("waited for" in wrong or wrong.startswith("law") for wrong in found[1])
