@@ -18,7 +18,7 @@ from tests.flows.interleaved import COMMIT, MEETINGS, Machine, Operation
 from tests.flows.market import Market, on_postgres
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
-ROUNDS = 1_000 if FULL else 36
+ROUNDS = 1_000 if FULL else 24
 TO_FIND = 200
 """Rounds in which a planted race must have shown."""
 
