@@ -45,15 +45,6 @@ class Source(NamedTuple):
     receipt: UUID | None = None
 
 
-class Spot(NamedTuple):
-    """The only position of an item at a node: what is there, the rank of its pool, and what of it may be used."""
-
-    place: Place
-    available: Quantity
-    rank: int
-    usable: Quantity
-
-
 Shelf = tuple[Source, ...]
 """What an item offers at a node, in the order in which it is taken."""
 
@@ -506,7 +497,7 @@ class Options:
         for receipt in () if self.terms.on_hand_only else problem.facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
         self._shelves: dict[str, dict[str, Shelf]] = {}
-        self._spots: dict[str, dict[str, Spot]] = {}
+        self._spots: dict[str, dict[str, StockFact]] = {}
 
     def parts_on(self, way: OpenRoute, departure: Departure) -> tuple[Part, ...]:
         """What a shipment that leaves on a day costs whatever is in it."""
@@ -552,31 +543,43 @@ class Options:
 
     def shelf(self, item: str, node: str) -> Shelf:
         """What a node offers of an item; it offers something."""
-        spot = None if item in self._shelves else (self._spots.get(item) or {}).get(node)
-        if spot is None:
+        fact = None if item in self._shelves else self._spots.get(item, {}).get(node)
+        if fact is None:
             return self.shelves(item)[node]
-        return (Source(spot.place, spot.usable, spot.available, spot.rank),)
+        standing = self.access.standings[fact.place.position]
+        assert standing is not None
+        return (Source(fact.place, fact.available - standing.withheld, fact.available, standing.rank),)
 
-    def spots(self, item: str) -> Mapping[str, Spot] | None:
-        """What each node with an open route has of an item, where all of it is one position; None where it is not."""
+    def spots(self, item: str, quantity: Quantity) -> tuple[list[Cost], list[str]] | None:
+        """By node 0 where a quantity of an item is drawn at no cost, else NEVER; and the nodes where it has a price.
+
+        None where a node with an open route has it in more than one position, or in lots, or as a receipt.
+        """
         if item in self._receipts:
             return None
-        standings, nodes = self.access.standings, self.by_node
-        found: dict[str, Spot] = {}
-        for place, available in self._stock.get(item, ()):
+        access = self.access
+        standings, by_node, nodes, free_from = access.standings, self.by_node, access.nodes, access.drawing_is_free_from
+        drawn = [NEVER] * len(nodes)
+        priced: list[str] = []
+        found: dict[str, StockFact] = {}
+        for fact in self._stock.get(item, ()):
+            place, available = fact
             node, position = place.node, place.position
-            if node not in nodes:
+            if node not in by_node:
                 continue
-            standing = (
-                standings[position] if position in standings else self.atlas.standing(self.access, self.order, place)
-            )
-            if standing is not None:
-                if node in found or place.expires_on is not None:
-                    return None
-                rank, withheld = standing
-                found[node] = Spot(place, available, rank, available - withheld)
+            standing = standings[position] if position in standings else self.atlas.standing(access, self.order, place)
+            if standing is None:
+                continue
+            if node in found or place.expires_on is not None:
+                return None
+            found[node] = fact
+            if available - standing[1] >= quantity:
+                if free_from is not None and available >= free_from:
+                    drawn[nodes[node]] = 0
+                else:
+                    priced.append(node)
         self._spots[item] = found
-        return found
+        return drawn, priced
 
     def _stock_up(self, item: str) -> dict[str, Shelf]:
         """Nearly every node has one position of an item, and no receipt; the rest is for `_arrange`."""

@@ -21,7 +21,7 @@ import numpy as np
 from poolwise.core.policy.terms import LineSplit, Terms
 from poolwise.core.sourcing.build import Block, Piece, drawing, leave
 from poolwise.core.sourcing.costs import Sent, need_of, weight_of
-from poolwise.core.sourcing.options import Access, Atlas, OpenRoute, Options, Source, wanted
+from poolwise.core.sourcing.options import Access, Atlas, OpenRoute, Options, draw, wanted
 from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition
 from poolwise.core.sourcing.portions import Wanted
 from poolwise.core.sourcing.problem import Demand
@@ -138,20 +138,15 @@ def _may_be_full(options: Options, sheet: Sheet) -> bool:
 
 def _drawn(options: Options, line: Wanted, goods: Sent) -> list[Cost] | None:
     """By node what drawing all of a line costs, NEVER where it has not got it; None when that is not so simple."""
-    at_nodes = [NEVER] * len(options.access.nodes)
-    spots = options.spots(goods.item.code)
-    if spots is None:
+    code, quantity = goods.item.code, goods.quantity
+    found = options.spots(code, quantity)
+    if found is None:
         return None
-    quantity, nodes, free_from = goods.quantity, options.access.nodes, options.access.drawing_is_free_from
-    for node, (place, available, rank, usable) in spots.items():
-        if usable >= quantity:
-            if free_from is not None and available >= free_from:
-                at_nodes[nodes[node]] = 0
-            else:
-                piece = _piece(options, line, goods)
-                source = Source(place, usable, available, rank)
-                at_nodes[nodes[node]] = sum(drawing(options, piece, goods, [(source, quantity)]))
-    return at_nodes
+    drawn, priced = found
+    for node in priced:
+        taken = draw(options.shelf(code, node), quantity)
+        drawn[options.access.nodes[node]] = sum(drawing(options, _piece(options, line, goods), goods, taken))
+    return drawn
 
 
 def _piece(options: Options, line: Wanted, goods: Sent) -> Piece:
