@@ -127,9 +127,9 @@ def may_divide(world: World, line: Line, ways: list[tuple[str, Needs]]) -> bool:
     if world.terms.line_split is not LineSplit.WHEN_SHORT:
         return world.terms.line_split is LineSplit.ALWAYS
     asked = world.open[line.no]
-    for _, needs in ways:
+    for kind, needs in ways:
         for route in world.routes:
-            if all(
+            if kind != "substitute" and all(
                 (asked * up) % down == 0
                 and on_hand(world, item, route.node) >= asked * up // down
                 and carries(world, route.lanes, item)

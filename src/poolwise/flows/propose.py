@@ -6,7 +6,7 @@ and nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -18,6 +18,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact, whole_demand
+from poolwise.core.sourcing.rivals import limits
 from poolwise.core.values import LARGEST_QUANTITY, Quantity, Refused, parse_scaled
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Reader
@@ -70,11 +71,12 @@ class Supposed:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan, the order it is for as it was read, and the facts it was made on."""
+    """A plan, the order it is for as it was read, the facts it was made on, and what limits the lines that wait."""
 
     order: Order
     plan: Plan
     facts: Facts
+    limits: Mapping[int, str]
 
 
 def propose(
@@ -95,7 +97,8 @@ def propose(
         raise Refused("order_invalid", reader.faults)
     facts = supposition or _facts(books, atlas, cells, order, now)
     problem = Problem(whole_demand(order), atlas.edition, terms_of(atlas, order), facts)
-    return Proposal(order, solve(problem, atlas), facts)
+    plan = solve(problem, atlas)
+    return Proposal(order, plan, facts, limits(problem, atlas, plan))
 
 
 def _order(atlas: Atlas, reader: Reader, message: OrderMessage, id_: UUID, now: datetime) -> Order | None:

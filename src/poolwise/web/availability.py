@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Final
@@ -27,6 +27,7 @@ from poolwise.flows.intake import Counter, Reader
 from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_up, look_up_sums
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.forms import Code, Decimal, base_to_text
+from poolwise.web.kits import KitsOut, kits_of
 
 Day = date  # the name of a parameter hides it in the class below
 MOST_ITEMS: Final = 100
@@ -94,6 +95,7 @@ class ItemOut(msgspec.Struct, frozen=True, kw_only=True):
     ready_on: date | None
     later: list[StepOut]
     groups: list[GroupOut]
+    kits: Annotated[KitsOut | None, Meta(description="Where it is a kit that may be made of its parts.")]
 
 
 class NodeReadyOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,12 +137,22 @@ class Availability:
         found = look(call.services.views, outlook, wanted, call.now.date(), _within(atlas, asked))
         ready = {line.item: line.ready_on for line in found.basket.lines}
         catalog, policy = atlas.edition.catalog, atlas.policy.policy
+
+        def offered(parts: Mapping[str, Quantity]) -> Iterable[Offered]:
+            offers = look_up_sums(call.services.views, outlook, parts, call.now.date(), _within(atlas, asked)).offers
+            return [offer for of_item in offers.values() for offer in of_item]
+
+        bundles = [item for item in wanted if item in catalog.bills] if policy.kits_from_parts else []
+        made = {item: kits_of(catalog, item, offered) for item in bundles}
         body = AvailabilityOut(
             asked_on=call.now.date(),
             edition=atlas.edition.hash,
             policy=policy.code,
             policy_version=policy.version,
-            items=[_item(catalog, item, asked, wanted[item], found.offers[item], ready[item]) for item in wanted],
+            items=[
+                _item(catalog, item, asked, wanted[item], found.offers[item], ready[item], made.get(item))
+                for item in wanted
+            ],
             ready_on=found.basket.ready_on,
             from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in found.basket.from_one_node.items()],
         )
@@ -192,6 +204,7 @@ def _item(
     wanted: Quantity,
     offers: Sequence[Offered],
     ready_on: date | None,
+    made: KitsOut | None,
 ) -> ItemOut:
     scale = catalog.items[item].scale
     total = added_up(offers) if offers else NONE_AVAILABLE
@@ -204,6 +217,7 @@ def _item(
         ready_on=ready_on,
         later=_later(total, scale),
         groups=list(_groups(asked, offers, scale)),
+        kits=made,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +13,7 @@ from poolwise.core.policy.terms import CostKind
 from poolwise.core.sourcing.explain import Candidate, Explanation, Flip
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Elimination
+from poolwise.core.sourcing.rivals import Rival
 from poolwise.flows.explain import Recalled, explain_order
 from poolwise.flows.propose import Supposed, SupposedCapacity, SupposedReceipt, SupposedStock, propose
 from poolwise.web.endpoint import Call, Nothing, Reply
@@ -129,6 +131,19 @@ class FlipOut(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[str]
 
 
+class RivalOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Another plan as a whole: the cheapest with another number of shipments, or one that is `barred` by a rule.
+
+    Its costs are those of the whole order, by kind, with what it would pay for its splits and for what waits.
+    """
+
+    shipments: int
+    nodes: list[str]
+    cost: Decimal
+    costs: list[PartOut]
+    barred: Elimination | None
+
+
 class ExplanationOut(msgspec.Struct, frozen=True, kw_only=True):
     """A decision worked out again: the plan, every candidate, and the smallest changes that would flip it.
 
@@ -142,9 +157,11 @@ class ExplanationOut(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     policy_version: int
     release: str
+    wave: UUID | None
     same: bool
     plan: PlanOut
     candidates: list[CandidateOut]
+    rivals: list[RivalOut]
     dearer: FlipOut | None
     stocked: FlipOut | None
     rules: list[str]
@@ -178,7 +195,7 @@ def plan_order(call: Call[Nothing, PlanIn]) -> Reply:
         None if body.facts is None else supposed(body.facts),
     )
     edition, policy = atlas.edition, atlas.policy.policy
-    plan = plan_out(proposal.plan, proposal.order, edition.catalog, edition.network.currency)
+    plan = plan_out(proposal.plan, proposal.order, edition.catalog, edition.network.currency, proposal.limits)
     made = PlannedOut(at=at, edition=edition.hash, policy=policy.code, policy_version=policy.version, plan=plan)
     return Reply(200, made)
 
@@ -190,6 +207,20 @@ def _atlas(call: Call[Nothing, PlanIn]) -> Atlas:
     policy = current.policy.policy
     code, version = (policy.code, policy.version) if body.policy is None else (body.policy.code, body.policy.version)
     return call.services.rules.atlas(body.edition or current.edition.hash, code, version)
+
+
+def rival_out(rival: Rival) -> RivalOut:
+    """Another plan as the API shows it."""
+    summed: dict[CostKind, int] = {}
+    for part in rival.plan.costs:
+        summed[part.kind] = summed.get(part.kind, 0) + part.amount
+    return RivalOut(
+        shipments=len(rival.plan.shipments),
+        nodes=list(rival.nodes),
+        cost=cost_text(rival.plan.objective),
+        costs=[PartOut(kind=kind, amount=cost_text(amount)) for kind, amount in summed.items()],
+        barred=rival.barred,
+    )
 
 
 def supposed(facts: FactsIn) -> Supposed:
@@ -254,9 +285,11 @@ def explanation_out(recalled: Recalled, explanation: Explanation) -> Explanation
         policy=decision.policy,
         policy_version=decision.policy_version,
         release=decision.release,
+        wave=decision.wave,
         same=recalled.same,
-        plan=plan_out(explanation.plan, recalled.order, catalog, edition.network.currency),
+        plan=plan_out(explanation.plan, recalled.order, catalog, edition.network.currency, explanation.limits),
         candidates=[candidate(each) for each in explanation.candidates[:MOST_CANDIDATES]],
+        rivals=[rival_out(rival) for rival in explanation.rivals],
         dearer=flip(explanation.dearer),
         stocked=flip(explanation.stocked),
         rules=list(explanation.rules),

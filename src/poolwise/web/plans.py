@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
@@ -87,11 +87,12 @@ class AssignmentOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnservedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a line that waits for supply, and why."""
+    """Part of a line that waits for supply, why, what limits it (a part of a kit, else the item), and until when."""
 
     line_no: int
     quantity: Decimal
     reason: Elimination
+    limited_by: str
     expected_on: date | None
 
 
@@ -171,8 +172,8 @@ def decisions_out(decisions: Iterable[DecisionHead]) -> list[DecisionOut]:
     ]
 
 
-def plan_out(plan: Plan, order: Order, catalog: Catalog, currency: str) -> PlanOut:
-    """A plan with its costs."""
+def plan_out(plan: Plan, order: Order, catalog: Catalog, currency: str, limits: Mapping[int, str]) -> PlanOut:
+    """A plan with its costs; `limits` says of lines what allows no more of them."""
     ordered = {line.no: line.item for line in order.lines}
     return PlanOut(
         cost=cost_text(plan.objective),
@@ -198,6 +199,7 @@ def plan_out(plan: Plan, order: Order, catalog: Catalog, currency: str) -> PlanO
                 line_no=part.line_no,
                 quantity=quantity_text(catalog, ordered[part.line_no], part.quantity),
                 reason=part.reason,
+                limited_by=limits.get(part.line_no, ""),
                 expected_on=part.expected_on,
             )
             for part in plan.unserved

@@ -99,7 +99,8 @@ class _OrderModel:
         if line.together or split == LineSplit.NEVER:
             return True
         return split == LineSplit.WHEN_SHORT and any(
-            self._one_node_has(alternative, quantity) for alternative in self.alternatives[place]
+            alternative.substitution is None and self._one_node_has(alternative, quantity)
+            for alternative in self.alternatives[place]
         )
 
     def _one_node_has(self, alternative: Alternative, quantity: Quantity) -> bool:

@@ -5,7 +5,7 @@ Nothing here is stored. It is worked out again from the problem of the decision,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -18,6 +18,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Alternative, Atlas, OpenRoute, Options, alternatives, carries
 from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact
+from poolwise.core.sourcing.rivals import Rival, limits, rivals
 from poolwise.core.sourcing.routes import Route
 from poolwise.core.values import Cost, Quantity, replace
 
@@ -67,10 +68,15 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The plan again, every candidate considered, and the smallest changes of cost and of stock that flip it."""
+    """The plan again, every candidate considered, and the smallest changes of cost and of stock that flip it.
+
+    `rivals` are other plans as a whole, `limits` by line that waits for stock what allows no more of it.
+    """
 
     plan: Plan
     candidates: tuple[Candidate, ...]
+    rivals: tuple[Rival, ...]
+    limits: Mapping[int, str]
     dearer: Flip | None
     stocked: Flip | None
     rules: tuple[str, ...]
@@ -85,9 +91,12 @@ def explain(problem: Problem, atlas: Atlas, plan: Plan) -> Explanation:
         for alternative in alternatives(options.catalog, options.lines[no], options.terms)
         for candidate in _candidates(options, plan, options.lines[no], quantity, alternative)
     )
+    others = rivals(problem, atlas, plan)
     return Explanation(
         plan=plan,
-        candidates=candidates,
+        candidates=_with_rules(candidates, others),
+        rivals=others,
+        limits=limits(problem, atlas, plan),
         dearer=_dearer(problem, atlas, plan),
         stocked=_stocked(problem, atlas, plan, candidates),
         rules=options.terms.fired,
@@ -124,6 +133,23 @@ def _candidates(
                     yield replace(found, reason=barred[0], detail=barred[1])
                 elif sent is not None:
                     yield _priced(options, ways[route.key], Piece(line, alternative, quantity, sent), found)
+
+
+def _with_rules(candidates: Iterable[Candidate], others: Iterable[Rival]) -> tuple[Candidate, ...]:
+    """The candidates, those that only a forbidden split would use eliminated by the rule that forbids it."""
+    lawful = [rival for rival in others if rival.barred is None]
+    barred = [rival for rival in others if rival.barred is not None]
+
+    def judged(found: Candidate) -> Candidate:
+        if found.reason is not None or found.taken or any(_taken(rival.plan, found) for rival in lawful):
+            return found
+        for rival in barred:
+            if _taken(rival.plan, found):
+                cheaper = f"with shipments from {', '.join(rival.nodes)}"
+                return replace(found, reason=rival.barred, detail=cheaper, costs=(), ship_on=None, arrive_by=None)
+        return found
+
+    return tuple(judged(candidate) for candidate in candidates)
 
 
 def _taken(plan: Plan, candidate: Candidate) -> Quantity:

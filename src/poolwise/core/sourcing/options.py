@@ -688,9 +688,9 @@ class Options:
         due = [fact.due_on for fact in facts.receipts if fact.place.item in wanted]
         lead = self.catalog.items[line.item].lead_time_days
         expected = min(due) if due else None if lead is None else facts.at.date() + timedelta(days=lead)
-        return Unserved(line.no, waiting, self._why_waiting(line, wanted), expected)
+        return Unserved(line.no, waiting, self._why_waiting(line, wanted, waiting), expected)
 
-    def _why_waiting(self, line: Line, wanted: set[str]) -> Elimination:
+    def _why_waiting(self, line: Line, wanted: set[str], waiting: Quantity) -> Elimination:
         item = self.catalog.items[line.item]
         if not self.routes:
             reasons = [reason for _, reason in self.access.closed] + [reason for _, reason, _ in self.closed]
@@ -698,16 +698,18 @@ class Options:
         if not any(carries(way.route, item) for way in self.routes):
             return Elimination.CAPABILITY
         if any(self.shelves(code) for code in wanted):
-            return self._why_not_taken(line)
+            return self._why_not_taken(line, waiting)
         held = any(
             fact.place.item in wanted and fact.available and fact.place.pool in self.access.pools
             for fact in self.problem.facts.stock
         )
         return Elimination.BUFFER if held else Elimination.INVENTORY
 
-    def _why_not_taken(self, line: Line) -> Elimination:
-        """There is something on a shelf: capacity, a split rule, or simply too little of it."""
-        offered = sum(source.quantity for shelf in self.shelves(line.item).values() for source in shelf)
+    def _why_not_taken(self, line: Line, waiting: Quantity) -> Elimination:
+        """There is something on a shelf: capacity, a split rule, a value threshold, or simply too little of it."""
+        latest = self.problem.facts.at.date().toordinal() + self.terms.policy.horizon_days
+        sources = [source for shelf in self.shelves(line.item).values() for source in shelf]
+        offered = sum(source.quantity for source in sources if source.ready <= latest)
         full = all(
             book(way.route.node, day.ships, way.departures.windows(day.ships), Need(1, 1, 1), self.taken, hard=True)
             is None
@@ -716,7 +718,11 @@ class Options:
         )
         if full and self.terms.policy.capacity_is_hard:
             return Elimination.CAPACITY
-        return Elimination.SPLIT_RULE if offered >= line.quantity else Elimination.INVENTORY
+        terms, whole = self.terms, offered >= line.quantity
+        may_split = terms.max_shipments != 1 if whole else not terms.ship_complete
+        if terms.min_shipment_value.numerator > 0 and waiting == line.quantity and offered and may_split:
+            return Elimination.VALUE
+        return Elimination.SPLIT_RULE if whole else Elimination.INVENTORY
 
 
 def _lot_order(source: Source) -> tuple[object, ...]:

@@ -74,7 +74,8 @@ def wanted_of(options: Options, no: int, quantity: Quantity) -> Wanted | None:
             portion = _portion(options, (Piece(line, alternative, quantity, sent),), (1,), quantity, complete=True)
             if portion is not None:
                 portions.append(portion)
-                on_hand = on_hand or _is_on_hand(options, portion)
+                own = alternative.substitution is None
+                on_hand = on_hand or (own and _is_on_hand(options, portion))
     wanted = Wanted(line, quantity, offered, portions)
     across = kit_across_nodes(offered)
     divisible = split == LineSplit.ALWAYS or (split == LineSplit.WHEN_SHORT and not on_hand)

@@ -136,17 +136,12 @@ def _may_divide(case: Case, line: Line) -> bool:
 
 
 def _has_it_all(case: Case, line: Line, node: str) -> bool:
-    """Whether a node has the whole open quantity usable on hand by one alternative, and a route for it."""
+    """Whether a node has the whole open quantity usable on hand, as the item or all its parts, and a route for it."""
     items, asked = case.problem.edition.catalog.items, case.open[line.no]
     alternatives = [{line.item: asked}]
     bill = case.bill(line)
     if bill is not None:
         alternatives.append({part.item: part.quantity * asked for part in bill.components})
-    if _may_substitute(case, line):
-        for each in case.problem.edition.catalog.substitutions.get(line.item, ()):
-            needed, remainder = divmod(asked * each.numerator, each.denominator)
-            if case.way(line, each.substitute) is Way.SUBSTITUTE and not remainder:
-                alternatives.append({each.substitute: needed})
     return any(
         all(usable_on_hand(case, item, node) >= quantity for item, quantity in needs.items())
         and has_route(case.problem, node, [items[item] for item in needs], case.verdicts)
