@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
 
 from poolwise.core.messages import Address, OrderLine
 from poolwise.core.values import Conflict
-from poolwise.flows.intake import Accepted, Rejected, accept
+from poolwise.flows.intake import Accepted, Outcome, Rejected, accept
 from poolwise.flows.ports import Answer
 from tests.flows.market import Market, message
 
@@ -93,11 +94,21 @@ def test_a_person_is_kept_in_the_contact_table_only(market: Market) -> None:
 
 def test_an_answer_on_record_commits_with_its_order(market: Market) -> None:
     answer = Answer("shop", "key-1", b"hash", 201, "1")
-    accept(market.books, market.counter, [message("1", ("BOLT", 1))], market.later(seconds=1), answer)
+
+    def keep(_outcomes: Sequence[Outcome]) -> list[Answer]:
+        return [answer]
+
+    accept(market.books, market.counter, [message("1", ("BOLT", 1))], market.later(seconds=1), keep)
     with market.books.transaction() as transaction:
         assert transaction.answer("shop", "key-1") == answer
     with pytest.raises(Conflict):
-        accept(market.books, market.counter, [message("2", ("BOLT", 1))], market.later(seconds=1), answer)
+        accept(
+            market.books,
+            market.counter,
+            [message("2", ("BOLT", 1))],
+            market.later(seconds=1),
+            keep,
+        )
     assert market.waiting() == ["1"]
 
 

@@ -144,7 +144,7 @@ def test_a_basket_is_set_aside_read_ordered_and_given_back(shop: Shop) -> None:
     assert (held.status_code, held.json()["lines"][0]["held"]) == (201, "2")
     assert (freed.json()["state"], freed.json()["lines"][0]["held"]) == ("ended", "0")
     assert shop.get(place).json()["allowed_actions"][0]["allowed"] is False
-    assert gone.status_code == 422
+    assert gone.status_code == 409
     assert shop.get(f"/v1/orders/R-{held.json()['id']}").status_code == 404
 
 

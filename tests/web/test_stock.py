@@ -123,3 +123,35 @@ def test_the_network_is_listed_page_by_page(shop: Shop, kind: str) -> None:
         path = f"/v1/network/{kind}?limit=2&cursor={page['next']}" if page["next"] else ""
 
     assert (seen, whole) == (sorted(whole), seen)
+
+
+@pytest.mark.parametrize("kind", ["counts", "movements", "receipts"])
+def test_effect_and_answer_commit_together(shop: Shop, kind: str) -> None:
+    """Whatever is committed when the process dies in the midst of it, the same request again has one effect."""
+    where = {"item": "PLATE", "node": "STR-SHOP", "pool": "shop", "quantity": "4"}
+    at = shop.clock().isoformat()
+    path, body = {
+        "counts": ("/v1/stock/counts", {"counts": [{**where, "as_of": at}]}),
+        "movements": ("/v1/stock/movements", {"movements": [
+            {**where, "id": "TOGETHER", "source": "outside", "target": "available", "at": at}]}),
+        "receipts": ("/v1/receipts", {"receipts": [{**where, "reference": "TOGETHER", "due_on": "2026-02-02"}]}),
+    }[kind]  # fmt: skip
+    statement = (
+        b"SELECT count(*), count(DISTINCT xmin::text) FROM (SELECT xmin FROM answer WHERE key = 'together-%s'"
+        b" UNION ALL SELECT a.xmin FROM audit AS a WHERE a.at = (SELECT max(at) FROM audit)) AS x" % kind.encode()
+    )
+
+    assert shop.post(path, body, f"together-{kind}").json()["outcomes"][0]["outcome"] == "booked"
+    assert shop.rows(statement) == [(2, 1)]
+
+
+def test_a_later_notice_may_say_that_a_receipt_is_announced(shop: Shop) -> None:
+    notice = {"reference": "ASN-1", "item": "PLATE", "node": "HAM-DC", "pool": "web", "quantity": "9",
+              "due_on": "2026-02-02"}  # fmt: skip
+    outcomes = [
+        shop.post("/v1/receipts", {"receipts": [{**notice, **more}]}).json()["outcomes"][0]["outcome"]
+        for more in ({}, {"announced": True}, {"announced": True}, {"announced": False, "sequence": 2})
+    ]
+
+    assert outcomes == ["booked", "booked", "unchanged", "booked"]
+    assert shop.rows(b"SELECT announced, sequence FROM receipt WHERE reference = 'ASN-1'") == [(False, 2)]

@@ -6,7 +6,7 @@ personal part of an address goes to the contact table only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -66,9 +66,16 @@ Outcome = Accepted | Rejected
 
 
 def accept(
-    books: Books, counter: Counter, messages: Sequence[OrderMessage], now: datetime, answer: Answer | None = None
+    books: Books,
+    counter: Counter,
+    messages: Sequence[OrderMessage],
+    now: datetime,
+    answers: Callable[[Sequence[Outcome]], Sequence[Answer]] | None = None,
 ) -> list[Outcome]:
-    """Accept or refuse each message on its own; what is accepted commits together, with the answer on record."""
+    """Accept or refuse each message on its own; what is accepted commits together.
+
+    `answers` makes of the outcomes what is kept as the answer; it commits with them, be they refusals only.
+    """
     assert len(messages) <= MOST_ORDERS_AT_ONCE
     drafts = [_draft(counter, message, now) for message in messages]
     with books.transaction() as transaction:
@@ -97,8 +104,9 @@ def accept(
             else:
                 reason = f"an order '{number}' with another content is on record; a change is another message"
                 outcomes.append(Rejected("number_taken", (Fault("number", reason),)))
-        if accepted or answer is not None:
-            transaction.record(_effects(counter, list(accepted.values()), baskets, now, answer))
+        kept = [] if answers is None else answers(outcomes)
+        if accepted or kept:
+            transaction.record(_effects(counter, list(accepted.values()), baskets, now, kept))
             baskets.given.wake()
     return outcomes
 
@@ -135,7 +143,7 @@ class _Draft:
 
 
 def _effects(
-    counter: Counter, drafts: Sequence[_Draft], baskets: _Baskets, now: datetime, answer: Answer | None
+    counter: Counter, drafts: Sequence[_Draft], baskets: _Baskets, now: datetime, kept: Sequence[Answer]
 ) -> Effects:
     given, taken = baskets.given, baskets.taken
     # Orders of one message wait in its order.
@@ -162,7 +170,7 @@ def _effects(
               for t in todo if t.order.id in taken and taken[t.order.id].open),
         ],
         timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
-        answers=[] if answer is None else [answer],
+        answers=kept,
         events=[Event("order.accepted", str(d.order.id), _event(d.order), d.order.cell) for d in drafts],
         audit=[Audit(counter.sender, "orders.accept", draft.order.number) for draft in drafts],
     )  # fmt: skip

@@ -166,7 +166,7 @@ class ReservationEnd:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptChange:
-    """Differences to be added to a receipt; `due_on` and `sequence` replace when given."""
+    """Differences to be added to a receipt; `due_on`, `sequence` and `announced` replace when given."""
 
     cell: int
     receipt: UUID
@@ -176,6 +176,7 @@ class ReceiptChange:
     cancelled: int = 0
     due_on: date | None = None
     sequence: int | None = None
+    announced: bool | None = None
 
 
 SlotKey = tuple[int, str, date, int]

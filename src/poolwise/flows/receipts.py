@@ -6,7 +6,7 @@ first; the rest is available. A notice states all there is to know of a receipt;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -17,6 +17,7 @@ from poolwise.core.messages import ReceiptNotice
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.ports import (
+    Answer,
     Books,
     CountMark,
     Ending,
@@ -53,6 +54,7 @@ def book_receipts(
     notices: Sequence[ReceiptNotice],
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
+    answer: Callable[[Sequence[Result]], Answer] | None = None,
 ) -> list[Result]:
     """Book notices of inbound stock; one result for each, in order. Of several of one receipt the newest counts."""
     assert len(notices) <= MOST_STATEMENTS
@@ -79,9 +81,11 @@ def book_receipts(
             assert isinstance(found, Announced)
             results[place] = _Delivery(room, found, known.get(found.name), marks.get(found.key.id())).book()
         changed = sum(result is not None and result.outcome is Outcome.BOOKED for result in results)
+        told = [result for result in results if result is not None]
+        room.answer(told, answer)
         if changed or messages_seen:
             room.record("stock.receive", {"notices": len(notices), "changed": changed}, messages_seen=messages_seen)
-        return [result for result in results if result is not None]
+        return told
 
     return in_transaction(books, now, work)
 
@@ -153,7 +157,9 @@ class _Delivery:
             self._arrive(self.found.arrived - self.receipt.arrived)
             if message.cancelled:
                 self._cancel()
-        self.receipt = replace(self.receipt, due_on=message.due_on, sequence=message.sequence)
+        self.receipt = replace(
+            self.receipt, due_on=message.due_on, sequence=message.sequence, announced=message.announced
+        )
         if not self.new and self.receipt == self.before:
             return Result(Outcome.UNCHANGED)
         if self.new:
@@ -274,6 +280,7 @@ class _Delivery:
             "quantity": receipt.quantity,
             "arrived": receipt.arrived,
             "cancelled": receipt.cancelled,
+            "announced": receipt.announced,
         }
         return Event("receipt.changed", str(receipt.id), told, receipt.cell)
 
@@ -298,4 +305,5 @@ def _difference(before: Receipt, after: Receipt) -> ReceiptChange:
         cancelled=after.cancelled - before.cancelled,
         due_on=after.due_on if after.due_on != before.due_on else None,
         sequence=after.sequence if after.sequence != before.sequence else None,
+        announced=after.announced if after.announced != before.announced else None,
     )

@@ -6,6 +6,7 @@ an order would get. It is refused only under the locks of every position that co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -48,11 +49,25 @@ class Reserved:
 
 
 def reserve(
-    books: Books, desk: Desk, counter: Counter, request: ReservationRequest, now: datetime, answer: Answer | None = None
+    books: Books,
+    desk: Desk,
+    counter: Counter,
+    request: ReservationRequest,
+    now: datetime,
+    answer: Callable[[Reserved | Rejected], Answer] | None = None,
 ) -> Reserved | Rejected:
-    """Set a basket aside, or refuse it with all reasons. A ship-complete basket is set aside whole or not at all."""
+    """Set a basket aside, or refuse it with all reasons. A ship-complete basket is set aside whole or not at all.
+
+    `answer` makes of the outcome what is kept as the answer; it commits with it, be it a refusal.
+    """
+
+    def answered(outcome: Reserved | Rejected) -> list[Answer]:
+        return [] if answer is None else [answer(outcome)]
+
     basket = _basket(counter, request, now)
     if isinstance(basket, Rejected):
+        with books.transaction() as transaction:
+            transaction.record(Effects(at=now, answers=answered(basket)))
         return basket
     expires_at = now + timedelta(seconds=request.expires_in_seconds)
     todo = Todo(basket.cell, Queue.ONCE, 0, now, basket, tuple((line.no, line.quantity) for line in basket.lines))
@@ -64,9 +79,12 @@ def reserve(
                 if lacking and (basket.ship_complete or not choice.plan.assignments):
                     if not locked:
                         raise Conflict("a refusal is decided under the lock")
-                    return _not_available(choice)
-                transaction.record(_effects(desk, choice, now, expires_at, answer))
-                return Reserved(basket.id, expires_at, choice.plan)
+                    refusal = _not_available(choice)
+                    transaction.record(Effects(at=now, answers=answered(refusal)))
+                    return refusal
+                made = Reserved(basket.id, expires_at, choice.plan)
+                transaction.record(_effects(desk, choice, now, expires_at, answered(made)))
+                return made
         except Conflict:
             continue
     raise Conflict(f"a basket met {MOST_CONFLICTS} conflicts in a row")
@@ -130,7 +148,7 @@ def _not_available(choice: Choice) -> Rejected:
     )  # fmt: skip
 
 
-def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, answer: Answer | None) -> Effects:
+def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, kept: list[Answer]) -> Effects:
     written = Written(desk, choice, None, now, expires_at)
     edition, hard = desk.atlas.edition, desk.atlas.policy.policy.capacity_is_hard
     basket = written.order()
@@ -146,7 +164,7 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, an
         orders=[OrderRecord(basket.order, OrderState.BASKET, lines, 1)],
         timers=[Timer(basket.order.cell, TimerKind.EXPIRE, basket.order.id, expires_at)],
         decisions=[written.decision(desk.ids.new(now), 0, Packer())],
-        answers=[] if answer is None else [answer],
+        answers=kept,
         events=[Event("reservation.made", str(basket.order.id), written.event(), basket.order.cell)],
         audit=[Audit(desk.actor, "reservations.make", str(basket.order.id))],
     )

@@ -6,7 +6,7 @@ records movements, count marks, broken and woken demand, events and the audit ro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -15,8 +15,8 @@ from typing import Final
 from poolwise.core.counting import IN_DEBT, OWN_LOT, Statement
 from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import StockCount, StockMovement
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled, replace
-from poolwise.flows.ports import Books, CountMark, Transaction
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled
+from poolwise.flows.ports import Answer, Books, CountMark, Transaction
 from poolwise.flows.tallying import CLOCK_SKEW, MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
 
 REPORTABLE: Final = (Account.OUTSIDE, *IN_DEBT)
@@ -64,11 +64,13 @@ def book_counts(
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
     risen: Collection[str] = (),
+    answer: Callable[[Sequence[Result]], Answer] | None = None,
 ) -> list[Result]:
     """Book absolute counts; one result for each, in order. Of several counts of a position the newest counts.
 
     `messages_seen` are recorded in the same commit: an importer marks there how far it has come. `risen` are items of
-    which more was booked just before; demand that waits for them is woken here.
+    which more was booked just before; demand that waits for them is woken here. `answer` makes of the results what is
+    kept as the answer; it commits with them, as in all flows of this kind.
     """
     assert len(counts) <= MOST_STATEMENTS
     read = [_counted(clerk, count, now) for count in counts]
@@ -88,10 +90,12 @@ def book_counts(
             CountMark(clerk.cell_of(found.key.node), found.key.id(), found.known_as_of, found.sequence)
             for found in newest.values()
         ]
+        told = [results[place] for place in range(len(read))]
+        room.answer(told, answer)
         if newest or messages_seen:
             detail: dict[str, Json] = {"counts": len(counts), "newer": len(newest)}
             room.record("stock.count", detail, marks, messages_seen, risen)
-        return [results[place] for place in range(len(read))]
+        return told
 
     return in_transaction(books, now, work)
 
@@ -102,6 +106,7 @@ def book_movements(
     movements: Sequence[StockMovement],
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
+    answer: Callable[[Sequence[Result]], Answer] | None = None,
 ) -> list[Result]:
     """Book changes that nodes report; one result for each, in order. Each id has its effect once, in any order."""
     assert len(movements) <= MOST_STATEMENTS
@@ -128,6 +133,7 @@ def book_movements(
                 new.append((clerk.actor, found.message.id))
                 _book(room, found, marks)
                 results.append(Result(Outcome.BOOKED))
+        room.answer(results, answer)
         if new or messages_seen:
             room.record("stock.move", {"movements": len(new)}, messages_seen=[*new, *messages_seen])
         return results

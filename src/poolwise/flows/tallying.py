@@ -19,6 +19,7 @@ from poolwise.core.values import Conflict, Json, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
+    Answer,
     Audit,
     Books,
     CountMark,
@@ -37,7 +38,8 @@ MOST_MOVED_IN_AN_EVENT: Final = 500
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How far ahead of our clock a sender's may be."""
 
-_Answer = TypeVar("_Answer")
+_Done = TypeVar("_Done")
+_Result = TypeVar("_Result")
 
 
 class Clerk:
@@ -80,7 +82,7 @@ class LookAgain(Exception):
         self.orders = frozenset(orders)
 
 
-def in_transaction(books: Books, now: datetime, work: Callable[[Transaction, Wanted, datetime], _Answer]) -> _Answer:
+def in_transaction(books: Books, now: datetime, work: Callable[[Transaction, Wanted, datetime], _Done]) -> _Done:
     """Do `work` in a transaction, again while somebody else was first or more has to be locked.
 
     Each repetition is a microsecond later, so that its queue rows have keys of their own.
@@ -195,6 +197,11 @@ class Room:
             )
             for key in asked
         }
+
+    def answer(self, results: Sequence[_Result], answer: Callable[[Sequence[_Result]], Answer] | None) -> None:
+        """Keep what is answered, in the same commit: also where nothing is booked."""
+        if answer is not None:
+            self.transaction.record(Effects(at=self.now, answers=[answer(results)]))
 
     def record(
         self,

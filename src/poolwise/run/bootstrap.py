@@ -105,6 +105,7 @@ class App:
     ids: Ids
     ids_bits: Callable[[int], int] = secrets.randbits
     release: str = poolwise.__version__
+    clock: Callable[[], datetime] = clock
 
     def desk(self) -> Desk:
         """Who decides now, under the rules in force."""

@@ -22,7 +22,7 @@ from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.flows.intake import Accepted, Counter, Rejected, accept
 from poolwise.flows.masterdata import adopt_policy
 from poolwise.flows.ports import Editions
-from poolwise.run.bootstrap import App, clock, default_policy
+from poolwise.run.bootstrap import App, default_policy
 from poolwise.store.contents import PostgresContents
 from poolwise.store.snapshot import PostgresSieve
 
@@ -41,7 +41,7 @@ def target_of(ready: App) -> Target:
         policy = policy_in_force(ready, now)
         return accept(ready.books, Counter(edition, policy, ready.ids, SENDER, FROM_FILE), messages, now)
 
-    return Target(ready.books, ready.editions, ready.ids, clock, accept_orders, PostgresSieve(ready.pool), SENDER)
+    return Target(ready.books, ready.editions, ready.ids, ready.clock, accept_orders, PostgresSieve(ready.pool), SENDER)
 
 
 def policy_in_force(ready: App, now: datetime) -> SourcingPolicy:
@@ -76,7 +76,7 @@ def bring_in(
             directory, target_of(ready), complete=complete, dry_run=dry_run, reject_path=reject_path, progress=step
         )
     if not dry_run:
-        ensure_policy(ready.editions, clock())
+        ensure_policy(ready.editions, ready.clock())
     if as_json:
         sys.stdout.write(msgspec.json.encode(done).decode() + "\n")
     else:

@@ -15,7 +15,7 @@ from typing import Final
 import uvicorn
 
 from poolwise.flows.wave import run_wave
-from poolwise.run.bootstrap import App, clock, opened
+from poolwise.run.bootstrap import App, opened
 from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
@@ -37,7 +37,7 @@ def services_of(app: App) -> Services:
         feed=PostgresFeed(app.pool, app.settings.cell_numbers),
         tokens=PostgresTokens(app.pool),
         rules=app.rules,
-        clock=clock,
+        clock=app.clock,
         stopwatch=time.monotonic,
         random_bits=secrets.randbits,
         ids=app.ids,
@@ -92,7 +92,7 @@ def worker_of(app: App) -> Worker:
             run_wave(app.books, app.desk(), cell, now)
 
     return Worker(
-        Duties(app.books, app.desk, clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number, weave))
+        Duties(app.books, app.desk, app.clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number, weave))
     )
 
 

@@ -252,6 +252,7 @@ def _changed(receipt: Receipt, change: ReceiptChange) -> Receipt:
         cancelled=parts[2],
         due_on=receipt.due_on if change.due_on is None else change.due_on,
         sequence=receipt.sequence if change.sequence is None else change.sequence,
+        announced=receipt.announced if change.announced is None else change.announced,
     )
 
 

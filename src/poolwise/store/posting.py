@@ -212,10 +212,11 @@ SET quantity = r.quantity + u.quantity,
     arrived = r.arrived + u.arrived,
     cancelled = r.cancelled + u.cancelled,
     due_on = coalesce(u.due_on, r.due_on),
-    sequence = coalesce(u.sequence, r.sequence)
+    sequence = coalesce(u.sequence, r.sequence),
+    announced = coalesce(u.announced, r.announced)
 FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::bigint[], %(c5)b::bigint[],
-    %(c6)b::bigint[], %(c7)b::date[], %(c8)b::bigint[])
-    AS u (cell, id, quantity, pledged, arrived, cancelled, due_on, sequence)
+    %(c6)b::bigint[], %(c7)b::date[], %(c8)b::bigint[], %(c9)b::boolean[])
+    AS u (cell, id, quantity, pledged, arrived, cancelled, due_on, sequence, announced)
 WHERE r.cell = u.cell AND r.id = u.id
     AND r.pledged + u.pledged >= 0
     AND r.arrived + u.arrived >= 0
@@ -250,13 +251,14 @@ def write_receipts(w: Writing) -> None:
     changes = merged_receipt_changes(w.effects.receipt_changes)
     if changes:
         rows = [
-            (c.cell, c.receipt, c.quantity, c.pledged, c.arrived, c.cancelled, c.due_on, c.sequence) for c in changes
+            (c.cell, c.receipt, c.quantity, c.pledged, c.arrived, c.cancelled, c.due_on, c.sequence, c.announced)
+            for c in changes
         ]
-        w.change(UPDATE_RECEIPTS, ("int2", "uuid", *["int8"] * 4, "date", "int8"), rows)
+        w.change(UPDATE_RECEIPTS, ("int2", "uuid", *["int8"] * 4, "date", "int8", "bool"), rows)
 
 
 def merged_receipt_changes(changes: Iterable[ReceiptChange]) -> list[ReceiptChange]:
-    """One change for each receipt, in id order: the sums, and the last date and sequence given."""
+    """One change for each receipt, in id order: the sums, and the last of what replaces."""
     merged: dict[UUID, ReceiptChange] = {}
     for change in changes:
         before = merged.get(change.receipt)
@@ -274,6 +276,7 @@ def _added(first: ReceiptChange, then: ReceiptChange) -> ReceiptChange:
         first.cancelled + then.cancelled,
         first.due_on if then.due_on is None else then.due_on,
         first.sequence if then.sequence is None else then.sequence,
+        first.announced if then.announced is None else then.announced,
     )
 
 

@@ -36,6 +36,7 @@ STATUS_OF: Final[Mapping[str, int]] = {
     "method_not_allowed": 405,
     "number_taken": 409,
     "not_available": 409,
+    "reservation_gone": 409,
     "in_progress": 409,
     "conflict": 409,
     "nothing_in_force": 409,
@@ -56,6 +57,13 @@ RETRY_AFTER: Final[Mapping[str, str]] = {
     "not_ready": "5",
 }
 """Seconds after which the same request may be repeated."""
+
+
+REPLAYED: Final = {"Idempotency-Replayed": "true"}
+
+
+class GivenAgain(Refused):
+    """A refusal that was given before, under the same key."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,11 @@ def rejection(code: str, faults: Sequence[Fault]) -> Rejection:
     return Rejection(code=code, problems=[Problem(field=fault.field, reason=fault.reason) for fault in faults])
 
 
+def refusal_of(rejection: Rejection) -> Sequence[Fault]:
+    """What a part of a larger answer says is wrong."""
+    return [Fault(problem.field, problem.reason) for problem in rejection.problems]
+
+
 def refused(code: str, reason: str, field: str = "") -> Refused:
     """A refusal with one reason."""
     return Refused(code, [Fault(field, reason)])
@@ -97,7 +110,8 @@ def problem_of(error: Exception) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers of the answer to a request that raised `error`."""
     match error:
         case Refused(code=code, problems=problems):
-            return document(code, problems)
+            status, body, headers = document(code, problems)
+            return status, body, headers | REPLAYED if isinstance(error, GivenAgain) else headers
         case Conflict():
             return document("conflict", [Fault("", "somebody else was first; repeat the request with the same key")])
         case Upstream():

@@ -2,30 +2,33 @@
 
 The answer commits with the effect, as a hash of the request and a reference. A second request with the key finds the
 commit refused, looks the answer up and renders it again. While the first is still at work here, the second is told so.
+
+A refusal that was decided on what is in the books is an answer like any other: it is kept, so that a message that was
+refused never has an effect later. What was refused for its form, or before it was looked at, leaves the key free.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from threading import Lock
-from typing import Final, cast
-from uuid import UUID
+from typing import Final
+
+import msgspec
 
 from poolwise.core.values import Conflict, replace
-from poolwise.flows.identity import Ids
-from poolwise.flows.ports import Answer, Books, Effects, Transaction
+from poolwise.flows.intake import Rejected
+from poolwise.flows.ports import Answer, Books
 from poolwise.web.endpoint import Key, Reply
-from poolwise.web.errors import refused
+from poolwise.web.errors import REPLAYED, STATUS_OF, GivenAgain, Rejection, refusal_of, refused, rejection
 
 HEADER: Final = "idempotency-key"
-REPLAYED: Final = {"Idempotency-Replayed": "true"}
 LONGEST_KEY: Final = 255
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 MOST_TRIES: Final = 5
+FIRST_REFUSAL: Final = 400
+UNSAID: Final = "was refused when it was sent first; send the order again under another key to see why"
 
 
 def key_of(headers: Mapping[str, str], sender: str, title: str, path: str, body: bytes) -> Key:
@@ -72,14 +75,14 @@ def once(
     effects that do not hold the answer themselves.
     """
     if look_first and (known := answer_on_record(books, key)) is not None:
-        return replayed(again(known))
+        return _given_again(known, again)
     for tried in range(MOST_TRIES):
         try:
             return do()
         except Conflict:
             known = answer_on_record(books, key)
             if known is not None:
-                return replayed(again(known))
+                return _given_again(known, again)
             if tried == MOST_TRIES - 1:
                 raise
     raise AssertionError("the loop returns or raises")
@@ -94,46 +97,29 @@ def answer_on_record(books: Books, key: Key) -> Answer | None:
     return known
 
 
-def replayed(reply: Reply) -> Reply:
-    """An answer that was given before."""
+def _given_again(known: Answer, again: Callable[[Answer], Reply]) -> Reply:
+    if known.status >= FIRST_REFUSAL:
+        kept = msgspec.json.decode(known.reference, type=Rejection)
+        raise GivenAgain(kept.code, refusal_of(kept))
+    reply = again(known)
     return replace(reply, headers={**reply.headers, **REPLAYED})
 
 
-class Foretold(Ids):
-    """Ids of which the first is known beforehand, so that the answer on record can name what is about to be made."""
-
-    def __init__(self, ids: Ids, first: UUID) -> None:
-        self._ids = ids
-        self._first: UUID | None = first
-
-    def new(self, at: datetime) -> UUID:
-        """The foretold id once, then new ones."""
-        first, self._first = self._first, None
-        return self._ids.new(at) if first is None else first
+def kept(key: Key, status: int, reference: str) -> Answer:
+    """An answer to be kept under a key."""
+    return Answer(key.sender, key.text, key.body_hash, status, reference)
 
 
-class Answering:
-    """Books whose recordings also hold the answers of several requests that are done together."""
-
-    def __init__(self, books: Books, answers: Sequence[Answer]) -> None:
-        self._books = books
-        self._answers = answers
-
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """A transaction of the books."""
-        with self._books.transaction() as transaction:
-            # Everything but `record` is the transaction's own.
-            yield cast(Transaction, _Recording(transaction, self._answers))
+def kept_refusal(key: Key, refusal: Rejected) -> Answer:
+    """A refusal to be kept under a key."""
+    return kept(key, STATUS_OF.get(refusal.code, 422), msgspec.json.encode(without_address(refusal)).decode())
 
 
-class _Recording:
-    def __init__(self, transaction: Transaction, answers: Sequence[Answer]) -> None:
-        self._transaction = transaction
-        self._answers = answers
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transaction, name)
-
-    def record(self, effects: Effects) -> None:
-        self._transaction.record(replace(effects, answers=[*effects.answers, *self._answers]))
+def without_address(refusal: Rejected) -> Rejection:
+    """A refusal as it is kept: what it says of the address is left out (law 17)."""
+    told = rejection(refusal.code, refusal.problems)
+    hidden = [
+        msgspec.structs.replace(problem, reason=UNSAID) if problem.field.startswith("ship_to") else problem
+        for problem in told.problems
+    ]
+    return msgspec.structs.replace(told, problems=hidden)

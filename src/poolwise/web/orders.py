@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Final
@@ -35,8 +35,9 @@ from poolwise.web.forms import (
     quantity_text,
     to_cursor,
 )
-from poolwise.web.idempotency import Answering, once
+from poolwise.web.idempotency import kept, kept_refusal, once, without_address
 from poolwise.web.plans import DecisionOut, HeldOut, ShipmentOut, decisions_out, held_out, shipments_out
+from poolwise.web.wiring import Services
 
 LONGEST_WAIT_SECONDS: Final = 10
 MOST_LINES: Final = 2_000
@@ -148,6 +149,17 @@ class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class WaitOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a line waits for supply, and the day on which some is thought to come, if that is known.
+
+    The explanation says why it waits.
+    """
+
+    line_no: int
+    quantity: Decimal
+    expected_on: date | None
+
+
 class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     """An order with everything that hangs on it."""
 
@@ -166,6 +178,7 @@ class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     max_shipments: int | None
     reservation: UUID | None
     lines: list[LineOut]
+    waits: list[WaitOut]
     shipments: list[ShipmentOut]
     reservations: list[HeldOut]
     decisions: list[DecisionOut]
@@ -217,13 +230,17 @@ def create_order(call: Call[Nothing, OrderIn]) -> Reply:
     refused. With `Prefer: wait=N` (at most 10 seconds) the answer is the order with its plan once it is decided, or,
     if that takes longer, 202: the order is accepted and waits.
     """
-    answer = _answer(call)
 
-    def accept(with_answer: Answer | None) -> Reply:
-        outcome = intake.accept(call.services.books, counter_of(call), [_message(call)], call.now, with_answer)[0]
+    def do() -> Reply:
+        kept_ = partial(_kept, [call])
+        outcome = intake.accept(call.services.books, counter_of(call), [_message(call)], call.now, kept_)[0]
         return _reply(call, outcome)
 
-    return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
+    def again(_known: Answer) -> Reply:
+        outcome = intake.accept(call.services.books, counter_of(call), [_message(call)], call.now)[0]
+        return _reply(call, outcome)
+
+    return once(call.services.books, call.key, do, again)
 
 
 def create_gathered(calls: Sequence[Call[Nothing, OrderIn]]) -> list[Reply | Exception]:
@@ -234,10 +251,9 @@ def create_gathered(calls: Sequence[Call[Nothing, OrderIn]]) -> list[Reply | Exc
         by_sender.setdefault(call.actor.party, []).append(place)
     for places in by_sender.values():
         mine = [calls[place] for place in places]
-        books = Answering(mine[0].services.books, [_answer(call) for call in mine])
+        books, messages = mine[0].services.books, [_message(call) for call in mine]
         try:
-            messages = [_message(call) for call in mine]
-            outcomes = intake.accept(books, counter_of(mine[0]), messages, mine[0].now)
+            outcomes = intake.accept(books, counter_of(mine[0]), messages, mine[0].now, partial(_kept, mine))
         except Conflict:
             replies |= {place: answered(partial(create_order, calls[place])) for place in places}
         except (Refused, Upstream) as error:
@@ -248,9 +264,12 @@ def create_gathered(calls: Sequence[Call[Nothing, OrderIn]]) -> list[Reply | Exc
     return [replies[place] for place in range(len(calls))]
 
 
-def _answer(call: Call[Nothing, OrderIn]) -> Answer:
-    number = call.body.number or number_under(call.key, 0)
-    return Answer(call.key.sender, call.key.text, call.key.body_hash, 201, number)
+def _kept(calls: Sequence[Call[Nothing, OrderIn]], outcomes: Sequence[intake.Outcome]) -> list[Answer]:
+    """What is kept as the answers to calls."""
+    return [
+        kept_refusal(call.key, outcome) if isinstance(outcome, intake.Rejected) else kept(call.key, 201, outcome.number)
+        for call, outcome in zip(calls, outcomes, strict=True)
+    ]
 
 
 def _message(call: Call[Nothing, OrderIn]) -> OrderMessage:
@@ -275,8 +294,8 @@ def _accepted(call: Call[Nothing, OrderIn], outcome: intake.Accepted) -> Reply:
         view = call.services.views.order(outcome.number) if decided else None
         if view is None:
             return Reply(202, body, headers)
-        catalog = call.services.rules.current().edition.catalog
-        return Reply(201, order_out(view, catalog), {**headers, "ETag": etag_of(view)})
+        catalog, waits = call.services.rules.current().edition.catalog, waits_of(call.services, view)
+        return Reply(201, order_out(view, catalog, waits), {**headers, "ETag": etag_of(view, waits)})
 
     return Reply(201, body, headers, Waiting(outcome.order, seconds, then))
 
@@ -284,19 +303,42 @@ def _accepted(call: Call[Nothing, OrderIn], outcome: intake.Accepted) -> Reply:
 def create_orders(call: Call[Nothing, BulkIn]) -> Reply:
     """Accept up to 1,000 orders in one commit, each on its own: one that is refused does not hold up the others.
 
-    Answers 200 with an outcome for every order, in order. Sent again under its key, the request has no second effect;
-    an order that was refused is judged again.
+    Answers 200 with an outcome for every order, in order. Sent again under its key, the request has no second effect
+    and the same outcomes.
     """
-    messages = [message_of(order, number_under(call.key, place)) for place, order in enumerate(call.body.orders)]
-    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 200, f"{len(messages)} orders")
+    services, key = call.services, call.key
+    messages = [message_of(order, number_under(key, place)) for place, order in enumerate(call.body.orders)]
 
-    def accept(with_answer: Answer | None) -> Reply:
-        outcomes = intake.accept(call.services.books, counter_of(call), messages, call.now, with_answer)
-        refusals = sum(isinstance(outcome, intake.Rejected) for outcome in outcomes)
-        told = [outcome_out(outcome) for outcome in outcomes]
-        return Reply(200, BulkOut(accepted=len(told) - refusals, refused=refusals, outcomes=told))
+    def keep(outcomes: Sequence[intake.Outcome]) -> list[Answer]:
+        refused_ = {
+            place: without_address(outcome)
+            for place, outcome in enumerate(outcomes)
+            if isinstance(outcome, intake.Rejected)
+        }
+        return [kept(key, 200, msgspec.json.encode(refused_).decode())]
 
-    return once(call.services.books, call.key, lambda: accept(answer), lambda _known: accept(None))
+    def do() -> Reply:
+        outcomes = intake.accept(services.books, counter_of(call), messages, call.now, keep)
+        return bulk_out([outcome_out(outcome) for outcome in outcomes])
+
+    def again(known: Answer) -> Reply:
+        before = msgspec.json.decode(known.reference, type=dict[int, Rejection])
+        accepted = [message for place, message in enumerate(messages) if place not in before]
+        outcomes = iter(intake.accept(services.books, counter_of(call), accepted, call.now))
+        return bulk_out(
+            [
+                OutcomeOut(refused=before[place]) if place in before else outcome_out(next(outcomes))
+                for place in range(len(messages))
+            ]
+        )
+
+    return once(services.books, key, do, again)
+
+
+def bulk_out(told: list[OutcomeOut]) -> Reply:
+    """The outcomes of many orders."""
+    refusals = sum(outcome.refused is not None for outcome in told)
+    return Reply(200, BulkOut(accepted=len(told) - refusals, refused=refusals, outcomes=told))
 
 
 def counter_of(call: Call[Nothing, Sent]) -> intake.Counter:
@@ -383,10 +425,11 @@ def preferred_wait(prefer: str) -> int:
 def read_order(call: Call[Nothing, Nothing]) -> Reply:
     """Read an order by its number, or by our id: lines with progress, shipments, reservations, decisions."""
     view = found(call, call.path["number"])
-    tag = etag_of(view)
+    waits = waits_of(call.services, view)
+    tag = etag_of(view, waits)
     if tag in [part.strip() for part in call.headers.get("if-none-match", "").split(",")]:
         return Reply(304, None, {"ETag": tag})
-    return Reply(200, order_out(view, call.services.rules.current().edition.catalog), {"ETag": tag})
+    return Reply(200, order_out(view, call.services.rules.current().edition.catalog, waits), {"ETag": tag})
 
 
 def found(call: Call[Asked, Nothing], name: str) -> OrderView:
@@ -431,14 +474,43 @@ def _head(head: OrderHead) -> OrderHeadOut:
     )
 
 
-def etag_of(view: OrderView) -> str:
+def waits_of(services: Services, view: OrderView) -> list[WaitOut]:
+    """What waits for supply, line by line: until the first receipt that is due, else for as long as the item takes."""
+    catalog = services.rules.current().edition.catalog
+    waiting = {
+        line: progress.backordered
+        for line, progress in zip(view.record.order.lines, view.record.lines, strict=True)
+        if progress.backordered
+    }
+    if not waiting:
+        return []
+    parts = {
+        line.item: [line.item, *(part.item for part in catalog.bills[line.item].components)]
+        if line.item in catalog.bills
+        else [line.item]
+        for line in waiting
+    }
+    supply = services.views.supply(sorted({item for items in parts.values() for item in items}))
+    shown = []
+    for line, quantity in waiting.items():
+        due = [receipt.due_on for item in parts[line.item] for receipt in supply.receipts.get(item, ())]
+        known = catalog.items.get(line.item)
+        lead = None if known is None else known.lead_time_days
+        if not due and lead is not None and view.decisions:
+            due = [view.decisions[-1].at.date() + timedelta(days=lead)]
+        units = quantity_text(catalog, line.item, quantity)
+        shown.append(WaitOut(line_no=line.no, quantity=units, expected_on=min(due, default=None)))
+    return shown
+
+
+def etag_of(view: OrderView, waits: Sequence[WaitOut]) -> str:
     """Changes whenever the order does."""
     parts = (view.record.order.id.hex, view.changed_at.isoformat(), view.record.state, view.record.attempt)
     held = [(each.no, each.open) for each in view.reservations]
-    return f'"{sha256(repr((parts, held)).encode()).hexdigest()[:24]}"'
+    return f'"{sha256(repr((parts, held, waits)).encode()).hexdigest()[:24]}"'
 
 
-def order_out(view: OrderView, catalog: Catalog) -> OrderOut:
+def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderOut:
     """An order as the API shows it."""
     order = view.record.order
     return OrderOut(
@@ -457,6 +529,7 @@ def order_out(view: OrderView, catalog: Catalog) -> OrderOut:
         max_shipments=order.max_shipments,
         reservation=order.reservation,
         lines=lines_out(view, catalog),
+        waits=waits,
         shipments=shipments_out(view.shipments),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),

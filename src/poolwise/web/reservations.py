@@ -22,7 +22,7 @@ from poolwise.flows.views import OrderView
 from poolwise.web.endpoint import Call, Nothing, Reply, Sent
 from poolwise.web.errors import refused
 from poolwise.web.forms import Code, Decimal, Text, quantity_text
-from poolwise.web.idempotency import Foretold, once
+from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, ActionOut, AddressIn, LineIn, counter_of, line_of
 from poolwise.web.plans import DecisionOut, HeldOut, ShipmentOut, decisions_out, held_out, shipments_out
 
@@ -81,18 +81,22 @@ def create_reservation(call: Call[Nothing, ReservationIn]) -> Reply:
 
     Answers with what was set aside, from where and how it would travel. What cannot be had is refused (409).
     """
-    services, id_ = call.services, call.services.ids.new(call.now)
-    counter = counter_of(call)
-    counter = replace(counter, ids=Foretold(services.ids, id_))
-    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 201, str(id_))
+    services, counter = call.services, counter_of(call)
+
+    def keep(outcome: reserve.Reserved | Rejected) -> Answer:
+        if isinstance(outcome, Rejected):
+            return kept_refusal(call.key, outcome)
+        return kept(call.key, 201, str(outcome.reservation))
 
     def do() -> Reply:
-        outcome = reserve.reserve(services.books, desk_of(call), counter, _request(call.body), call.now, answer)
+        outcome = reserve.reserve(services.books, desk_of(call), counter, _request(call.body), call.now, keep)
         if isinstance(outcome, Rejected):
             raise Refused(outcome.code, outcome.problems)
         return _shown(call, outcome.reservation, 201)
 
-    return once(services.books, call.key, do, lambda known: _shown(call, UUID(known.reference), known.status))
+    return once(
+        services.books, call.key, do, lambda known: _shown(call, UUID(known.reference), known.status), look_first=True
+    )
 
 
 def read_reservation(call: Call[Nothing, Nothing]) -> Reply:
@@ -103,7 +107,7 @@ def read_reservation(call: Call[Nothing, Nothing]) -> Reply:
 def free_reservation(call: Call[Nothing, Nothing]) -> Reply:
     """Give back what is still set aside, before it expires. One that has ended already stays as it is."""
     id_ = _id(call)
-    answer = Answer(call.key.sender, call.key.text, call.key.body_hash, 200, str(id_))
+    answer = kept(call.key, 200, str(id_))
 
     def do() -> Reply:
         reserve.free(call.services.books, desk_of(call), id_, call.now, answer)

@@ -14,14 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.messages import CountBasis, ReceiptNotice, StockCount, StockMovement
-from poolwise.flows.ports import Answer, Effects
+from poolwise.flows.ports import Answer
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.stock import Outcome, Result, book_counts, book_movements
 from poolwise.flows.tallying import Clerk
-from poolwise.web.endpoint import Call, Key, Nothing, Reply, Sent
+from poolwise.web.endpoint import Call, Nothing, Reply, Sent
 from poolwise.web.errors import Problem
 from poolwise.web.forms import Code, Decimal, Text
-from poolwise.web.idempotency import once
+from poolwise.web.idempotency import kept, once
 
 MOST_STATEMENTS: Final = 1_000
 
@@ -114,41 +114,42 @@ class StatementsOut(msgspec.Struct, frozen=True, kw_only=True):
 def create_counts(call: Call[Nothing, CountsIn]) -> Reply:
     """Book counts. Each is compared with the balance as of its time, so that later movements survive."""
     counts = [StockCount(**msgspec.structs.asdict(count)) for count in call.body.counts]
-    return _booked(call, lambda clerk: book_counts(call.services.books, clerk, counts, call.now))
+    books = call.services.books
+    return _booked(call, lambda clerk, answer: book_counts(books, clerk, counts, call.now, answer=answer))
 
 
 def create_movements(call: Call[Nothing, MovementsIn]) -> Reply:
     """Book movements. Each id is booked once, in whatever order they come."""
     movements = [StockMovement(**msgspec.structs.asdict(movement)) for movement in call.body.movements]
-    return _booked(call, lambda clerk: book_movements(call.services.books, clerk, movements, call.now))
+    books = call.services.books
+    return _booked(call, lambda clerk, answer: book_movements(books, clerk, movements, call.now, answer=answer))
 
 
 def create_receipts(call: Call[Nothing, ReceiptsIn]) -> Reply:
     """Book notices of inbound stock: what is expected, what of it has arrived, what will not come."""
     notices = [ReceiptNotice(**msgspec.structs.asdict(notice)) for notice in call.body.receipts]
-    return _booked(call, lambda clerk: book_receipts(call.services.books, clerk, notices, call.now))
+    books = call.services.books
+    return _booked(call, lambda clerk, answer: book_receipts(books, clerk, notices, call.now, answer=answer))
 
 
-def _booked(call: Call[Nothing, Sent], book: Callable[[Clerk], Sequence[Result]]) -> Reply:
-    """Book under the key. The outcomes are kept beside it, so that a repeated request gets the same ones."""
+def _booked(
+    call: Call[Nothing, Sent],
+    book: Callable[[Clerk, Callable[[Sequence[Result]], Answer]], Sequence[Result]],
+) -> Reply:
+    """Book under the key. The outcomes are the answer on record, so that a repeated request gets the same ones."""
     services = call.services
     clerk = Clerk(services.rules.current().edition, services.ids, call.actor.party)
 
+    def keep(results: Sequence[Result]) -> Answer:
+        return kept(call.key, 200, msgspec.json.encode(statements_out(results)).decode())
+
     def do() -> Reply:
-        body = statements_out(book(clerk))
-        _keep(call, call.key, body)
-        return Reply(200, body)
+        return Reply(200, statements_out(book(clerk, keep)))
 
     def again(known: Answer) -> Reply:
         return Reply(200, msgspec.json.decode(known.reference, type=StatementsOut))
 
     return once(services.books, call.key, do, again, look_first=True)
-
-
-def _keep(call: Call[Nothing, Sent], key: Key, body: StatementsOut) -> None:
-    answer = Answer(key.sender, key.text, key.body_hash, 200, msgspec.json.encode(body).decode())
-    with call.services.books.transaction() as transaction:
-        transaction.record(Effects(at=call.now, answers=[answer]))
 
 
 def statements_out(results: Sequence[Result]) -> StatementsOut:
