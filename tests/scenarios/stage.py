@@ -119,7 +119,8 @@ class Stage:
     def prove(self) -> None:
         """Every law holds, and every plan recomputes."""
         verify = verifier(self.app.rules, self.app.books)
-        assert check_database(self.app.pool, (0,), self.clock(), full=True, verify=verify).findings == ()
+        findings = check_database(self.app.pool, (0,), self.clock(), full=True, verify=verify).findings
+        assert not findings, findings
 
 
 @contextmanager

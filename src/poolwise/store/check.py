@@ -109,7 +109,8 @@ class OrderRow(NamedTuple):
     """An order with all that belongs to it.
 
     `asked` are its document's lines (number, quantity); `lines` the parts of each line, in the order of Progress;
-    `queued` whether demand of it waits in a queue; `incidents` how many there are.
+    `queued` whether demand of it waits in a queue; `incidents` how many there are; `took_over` whether it began with a
+    basket, whose decision is its first attempt.
     """
 
     order: UUID
@@ -121,6 +122,7 @@ class OrderRow(NamedTuple):
     reservations: Sequence[ReservationRow]
     incidents: int
     queued: bool
+    took_over: bool
 
 
 class SlotRow(NamedTuple):
@@ -366,7 +368,7 @@ def _decided(
     """Laws 3, 4 and 10: one decision for each attempt, under an edition and a policy version that are on record."""
     attempts = sorted(decision.attempt for decision in row.decisions)
     key = str(row.order)
-    for attempt in range(1, row.attempt + 1):
+    for attempt in range(2 if row.took_over else 1, row.attempt + 1):
         if attempt not in attempts:
             yield Finding(4, "decision", f"{key}/{attempt}", "the order has this attempt, but no decision of it")
     for attempt, following in pairwise(attempts):

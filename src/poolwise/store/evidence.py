@@ -18,6 +18,7 @@ from psycopg import Connection, Cursor
 from psycopg.errors import SerializationFailure
 from psycopg.rows import TupleRow
 
+from poolwise.core.orders import Order
 from poolwise.core.values import Json
 from poolwise.store import postgres
 from poolwise.store.arrays import array, register
@@ -188,8 +189,7 @@ class PostgresEvidence:
             details = _Details(self._connection.cursor(binary=True), self._cells, [row[1] for row in batch])
             for _, order, state, attempt, document in batch:
                 self.seen["orders"] += 1
-                asked = [(line.no, line.quantity) for line in unpack_order(document).lines]
-                yield details.row(order, state, attempt, asked, order in queued)
+                yield details.row(order, state, attempt, unpack_order(document), order in queued)
 
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check."""
@@ -378,18 +378,19 @@ class _Details:
             self.reservations[row[0]].append(_reservation(row))
         self.incidents: dict[UUID, int] = dict(cursor.execute(READ_INCIDENTS, asked).fetchall())
 
-    def row(self, order: UUID, state: str, attempt: int, asked: Sequence[tuple[int, int]], is_queued: bool) -> OrderRow:
+    def row(self, order: UUID, state: str, attempt: int, document: Order, is_queued: bool) -> OrderRow:
         """An order with all that belongs to it."""
         return OrderRow(
             order,
             state,
             attempt,
-            asked,
+            [(line.no, line.quantity) for line in document.lines],
             self.lines[order],
             self.decisions[order],
             self.reservations[order],
             self.incidents.get(order, 0),
             is_queued,
+            document.reservation is not None,
         )
 
 

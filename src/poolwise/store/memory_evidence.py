@@ -98,6 +98,7 @@ class MemoryEvidence:
                 [_reservation(reservation) for reservation in own],
                 incidents[id_],
                 id_ in queued,
+                record.order.reservation is not None,
             )
 
     def ownerless(self) -> Iterator[tuple[str, str]]:
