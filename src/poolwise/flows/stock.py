@@ -15,7 +15,7 @@ from typing import Final
 from poolwise.core.counting import IN_DEBT, OWN_LOT, Statement
 from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import StockCount, StockMovement
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.ports import Answer, Books, CountMark, Transaction
 from poolwise.flows.tallying import CLOCK_SKEW, MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
 

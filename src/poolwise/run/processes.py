@@ -21,11 +21,14 @@ from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
 from poolwise.store.feed import PostgresFeed, sequence_once
 from poolwise.store.tokens import PostgresTokens
+from poolwise.store.upkeep import forget_answers
 from poolwise.store.views import PostgresViews
 from poolwise.web.app import create_app
 from poolwise.web.wiring import Services
 
 MOST_NUMBERED: Final = 500
+MOST_FORGOTTEN: Final = 1_000
+FORGET_EVERY_S: Final = 60
 GRACE_S: Final = 15
 
 
@@ -61,21 +64,25 @@ def serve(settings: Settings) -> None:
         )
 
 
-class WaveClock:
-    """When the next wave of a cell is due."""
+class Every:
+    """When something that is done for a cell from time to time is due."""
 
     def __init__(self, every_s: int) -> None:
-        """The first one is due at once."""
+        """The first time is due at once."""
         self._every = timedelta(seconds=every_s)
         self._last: dict[int, datetime] = {}
 
     def is_due(self, cell: int, now: datetime) -> bool:
-        """Whether it is time for a wave of a cell; says so once."""
+        """Whether it is time to do it for a cell; says so once."""
         last = self._last.get(cell)
         if last is not None and now - last < self._every:
             return False
         self._last[cell] = now
         return True
+
+    def go_on(self, cell: int) -> None:
+        """It is not finished for a cell: it is due again at once."""
+        self._last.pop(cell, None)
 
 
 def worker_of(app: App) -> Worker:
@@ -85,14 +92,21 @@ def worker_of(app: App) -> Worker:
         sequence_once(app.pool, cell, now, MOST_NUMBERED)
 
     settings = app.settings
-    waves = WaveClock(settings.wave_every_s)
+    waves, sweeps = Every(settings.wave_every_s), Every(FORGET_EVERY_S)
 
     def weave(cell: int, now: datetime) -> None:
         if waves.is_due(cell, now):
             run_wave(app.books, app.desk(), cell, now)
 
+    def forget(cell: int, now: datetime) -> None:
+        # Answers are of no cell of the network: one of them has it as its duty.
+        due = cell == min(settings.cell_numbers) and sweeps.is_due(cell, now)
+        if due and forget_answers(app.pool, now, MOST_FORGOTTEN) == MOST_FORGOTTEN:
+            sweeps.go_on(cell)
+
+    others = (number, weave, forget)
     return Worker(
-        Duties(app.books, app.desk, app.clock, settings.cell_numbers, settings.batch, settings.idle_ms, (number, weave))
+        Duties(app.books, app.desk, app.clock, settings.cell_numbers, settings.batch, settings.idle_ms, others)
     )
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from poolwise.core.catalog import Catalog
 from poolwise.core.messages import Address, ReservationRequest
 from poolwise.core.orders import OrderState
-from poolwise.core.values import Refused, replace
+from poolwise.core.values import Refused
 from poolwise.flows import reserve
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer
