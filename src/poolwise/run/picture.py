@@ -12,7 +12,7 @@ from rich.text import Text
 
 from poolwise.core.sourcing.explain import Candidate, Explanation
 from poolwise.core.sourcing.plan import Elimination
-from poolwise.core.values import MILLION, Cost
+from poolwise.core.values import MILLION, Cost, Quantity, Rate
 from poolwise.flows.explain import Recalled
 
 WORDS = {
@@ -32,6 +32,12 @@ def money(amount: Cost) -> str:
     return f"{sign}{cents // 100}.{cents % 100:02d}"
 
 
+def units(recalled: Recalled, item: str, quantity: Quantity) -> str:
+    """Base units of an item as a number of its own unit."""
+    known = recalled.problem.edition.catalog.items.get(item)
+    return str(Rate(quantity, 0 if known is None else known.scale).reduced())
+
+
 def show(console: Console, recalled: Recalled, explanation: Explanation) -> None:
     """Print why an order was decided as it was."""
     decision, order, plan = recalled.decision, recalled.order, explanation.plan
@@ -48,18 +54,25 @@ def show(console: Console, recalled: Recalled, explanation: Explanation) -> None
     )
     for shipment in plan.shipments:
         parts = [part for part in plan.assignments if part.shipment_no == shipment.no]
-        goods = ", ".join(f"{part.quantity} x {part.item}" + (" (receipt)" if part.receipt else "") for part in parts)
+        goods = ", ".join(
+            f"{units(recalled, part.item, part.quantity)} x {part.item}" + (" (receipt)" if part.receipt else "")
+            for part in parts
+        )
         console.print(
             f"  [bold cyan]{shipment.node}[/] by {' > '.join(shipment.lanes)}: {goods}; "
             f"leaves {shipment.ship_on:%a %d %b}, there by {shipment.arrive_by:%a %d %b}"
         )
     for entry in plan.unserved:
         when = f", expected {entry.expected_on}" if entry.expected_on else ""
-        why = WORDS[entry.reason.value]
-        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {entry.quantity} ({why}{when})")
+        item = next(line.item for line in order.lines if line.no == entry.line_no)
+        why, limit = WORDS[entry.reason.value], explanation.limits.get(entry.line_no, item)
+        of = f" of {limit}" if limit != item else ""
+        waiting = f"{units(recalled, item, entry.quantity)} x {item}"
+        console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {waiting} ({why}{of}{when})")
     _costs(console, explanation, currency)
-    _candidates(console, explanation)
-    _flips(console, explanation, currency)
+    _rivals(console, explanation, currency)
+    _candidates(console, recalled, explanation)
+    _flips(console, recalled, explanation, currency)
 
 
 def _costs(console: Console, explanation: Explanation, currency: str) -> None:
@@ -68,10 +81,18 @@ def _costs(console: Console, explanation: Explanation, currency: str) -> None:
         summed[part.kind.value] = summed.get(part.kind.value, 0) + part.amount
     shown = "  ".join(f"{kind} {money(amount)}" for kind, amount in sorted(summed.items()))
     total = money(explanation.plan.objective)
-    console.print(f"  cost [bold]{total} {currency}[/]  = {shown}\n")
+    console.print(f"  cost [bold]{total} {currency}[/]  = {shown}")
 
 
-def _candidates(console: Console, explanation: Explanation) -> None:
+def _rivals(console: Console, explanation: Explanation, currency: str) -> None:
+    for rival in explanation.rivals:
+        barred = "" if rival.barred is None else f", forbidden: {WORDS[rival.barred.value]}"
+        total = money(rival.plan.objective)
+        console.print(f"  or   {total} {currency}  from {', '.join(rival.nodes)}{barred}", style="dim")
+    console.print()
+
+
+def _candidates(console: Console, recalled: Recalled, explanation: Explanation) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("line", "item", "node / pool", "by", "has", "verdict", "alone", "there by"):
         right = heading in ("line", "has", "alone")
@@ -80,15 +101,15 @@ def _candidates(console: Console, explanation: Explanation) -> None:
     for candidates in _alike(ranked):
         first = candidates[0]
         priced = bool(first.costs) and first.reason is None
-        nodes = {f"{candidate.node} / {candidate.pool}" for candidate in candidates}
+        nodes = {" / ".join(filter(None, (each.node, each.pool, each.lot))) for each in candidates}
         ways = " > ".join(first.lanes) if len(candidates) == 1 else f"{len(candidates)} ways"
         table.add_row(
             str(first.line_no),
             first.item,
             nodes.pop() if len(nodes) == 1 else f"{len(nodes)} nodes",
             ways,
-            str(first.available) if not nodes else "",
-            _verdict(first),
+            units(recalled, first.item, first.available) if not nodes else "",
+            _verdict(recalled, first),
             money(first.cost) if priced else "",
             f"{first.arrive_by:%a %d %b}" if first.arrive_by else "",
         )
@@ -109,16 +130,18 @@ def _alike(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _verdict(candidate: Candidate) -> Text:
+def _verdict(recalled: Recalled, candidate: Candidate) -> Text:
     if candidate.taken:
-        return Text(f"chosen: {candidate.taken}", style="bold green")
+        return Text(f"chosen: {units(recalled, candidate.item, candidate.taken)}", style="bold green")
     if candidate.reason is None:
         return Text("possible", style="cyan")
-    detail = f" - {candidate.detail}" if candidate.detail else ""
-    return Text(f"{WORDS[candidate.reason.value]}{detail}", style="dim")
+    word = WORDS[candidate.reason.value]
+    if candidate.detail.startswith(word):
+        return Text(candidate.detail, style="dim")
+    return Text(f"{word} - {candidate.detail}" if candidate.detail else word, style="dim")
 
 
-def _flips(console: Console, explanation: Explanation, currency: str) -> None:
+def _flips(console: Console, recalled: Recalled, explanation: Explanation, currency: str) -> None:
     console.print()
     dearer, stocked = explanation.dearer, explanation.stocked
     if dearer is not None:
@@ -129,8 +152,8 @@ def _flips(console: Console, explanation: Explanation, currency: str) -> None:
         )
     if stocked is not None:
         console.print(
-            f"  With {stocked.units} more {stocked.item} at [bold]{stocked.node}[/] it would be: "
-            f"[bold]{', '.join(stocked.nodes)}[/], {money(stocked.margin)} {currency} cheaper"
+            f"  With {units(recalled, stocked.item, stocked.units)} more {stocked.item} at [bold]{stocked.node}[/] "
+            f"it would be: [bold]{', '.join(stocked.nodes)}[/], {money(stocked.margin)} {currency} cheaper"
         )
 
 
@@ -147,6 +170,8 @@ def as_json(recalled: Recalled, explanation: Explanation) -> str:
         "plan": explanation.plan,
         "objective": explanation.plan.objective,
         "candidates": explanation.candidates,
+        "rivals": explanation.rivals,
+        "limits": explanation.limits,
         "flips": {"dearer": explanation.dearer, "stocked": explanation.stocked},
         "rules_fired": explanation.rules,
     }  # fmt: skip

@@ -20,7 +20,7 @@ from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact
 from poolwise.core.sourcing.rivals import Rival, limits, rivals
 from poolwise.core.sourcing.routes import Route
-from poolwise.core.values import Cost, Quantity, replace
+from poolwise.core.values import Cost, Quantity, Rate, replace
 
 MOST_FLIPS_TRIED: Final = 24
 _PRECEDENCE: Final = {reason: place for place, reason in enumerate(Elimination)}
@@ -183,7 +183,7 @@ def _barred(
 
 
 def _short_of_stock(options: Options, fact: StockFact, candidate: Candidate) -> tuple[Elimination, str] | None:
-    expires = fact.place.expires_on
+    expires, item = fact.place.expires_on, options.catalog.items[fact.place.item]
     if expires is not None and expires <= options.problem.facts.at.date():
         return Elimination.INVENTORY, f"lot {fact.place.lot} has expired on {expires}"
     if candidate.taken:
@@ -192,7 +192,8 @@ def _short_of_stock(options: Options, fact: StockFact, candidate: Candidate) -> 
         receipt.open for receipt in options.problem.facts.receipts if receipt.place.position == fact.place.position
     )
     if fact.available + (0 if options.terms.on_hand_only else expected) < candidate.wanted:
-        return Elimination.INVENTORY, f"has {fact.available} of {candidate.wanted}"
+        has, wanted = (Rate(each, item.scale).reduced() for each in (fact.available, candidate.wanted))
+        return Elimination.INVENTORY, f"has {has} of {wanted}"
     standing = options.atlas.standing(options.access, options.order, fact.place)
     node = options.network.nodes[fact.place.node]
     held = options.atlas.policy.buffer(fact.place.item, node, fact.place.pool, options.order.channel)
@@ -200,7 +201,8 @@ def _short_of_stock(options: Options, fact: StockFact, candidate: Candidate) -> 
     if held.closed:
         return Elimination.BUFFER, f"closed by buffer{named}"
     if standing is not None and fact.available + expected - standing.withheld < candidate.wanted:
-        return Elimination.BUFFER, f"keeps {standing.withheld} of {fact.available}{named}"
+        kept, has = (Rate(each, item.scale).reduced() for each in (standing.withheld, fact.available))
+        return Elimination.BUFFER, f"keeps {kept} of {has}{named}"
     return None
 
 
