@@ -1,7 +1,8 @@
 """Law 8: a decision on record recomputes to the same plan, byte for byte, in a process that has never seen it.
 
-Orders, counts, receipts and breaks by chance; in the middle a new edition and a new policy version come into force. A
-new process with another hash seed then recalls every decision from the database alone.
+Orders, counts, receipts and breaks by chance, decided singly and in waves; in the middle a new edition and a new policy
+version come into force. A new process with another hash seed then recalls every decision from the database alone, and
+every wave as a whole.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from poolwise.core.network import RateBand
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.record import digest, plan_bytes
 from poolwise.core.values import Rate, replace
-from poolwise.flows import source
+from poolwise.flows import source, wave
 from poolwise.flows.masterdata import Told, adopt_policy, publish
+from poolwise.flows.wave import run_wave
 from poolwise.store.editions import PostgresEditions
 from tests.conftest import Database
 from tests.flows.market import CELLS, ITEMS, NODES, Market, on_postgres, policy, rows
@@ -33,10 +35,14 @@ PATIENCE_S = 300
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
+DECISIONS_MADE = """
+SELECT owner, attempt, owner = batch AND wave IS NULL FROM decision WHERE cell = ANY (%s) ORDER BY at, place, owner
+"""
 RECALL = """
 import json, sys
+from hashlib import sha256
 from poolwise.core.sourcing.record import digest, plan_bytes
-from poolwise.flows.explain import recall
+from poolwise.flows.explain import recall, recall_wave
 from poolwise.run.bootstrap import Rulebook
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
@@ -46,7 +52,16 @@ from uuid import UUID
 url, asked = sys.argv[1], json.load(sys.stdin)
 with postgres.connect(url, connections=2) as pool:
     books, rules = PostgresBooks(pool), Rulebook(PostgresEditions(pool))
-    for owner, attempt in asked:
+    for owner, attempt, is_wave in asked:
+        if is_wave:
+            with books.transaction() as transaction:
+                whole = transaction.decision(UUID(owner), attempt)
+            atlas = rules.atlas(whole.edition, whole.policy, whole.policy_version)
+            plans = [plan for _, plan in recall_wave(books, atlas, UUID(owner)).values()]
+            again = sha256(b"".join(digest(plan) for plan in plans)).digest()[:16]
+            kept = whole.digest.hex()
+            print(json.dumps([owner, attempt, again == whole.digest, [plan_bytes(plan).hex() for plan in plans], kept]))
+            continue
         found, _ = recall(books, rules, UUID(owner), attempt)
         print(json.dumps([owner, attempt, found.same, plan_bytes(found.plan).hex(), found.decision.digest.hex()]))
 """
@@ -62,6 +77,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[bytes, bytes]]:
         return digest(plan)
 
     monkeypatch.setattr(source, "digest", noting)
+    monkeypatch.setattr(wave, "digest", noting)
     return made
 
 
@@ -70,12 +86,12 @@ def happens(market: Market, chance: random.Random, number: int) -> None:
     item, node = chance.choice(ITEMS), chance.choice(NODES)
     match chance.randrange(8):
         case 0 | 1:
-            market.count(item, node, chance.randint(0, 9))
+            market.count(item, node, chance.choice((0, 9, 200, 400)))
         case 2:
             market.expect(item, node, chance.randint(1, 9), chance.randint(0, 20), f"PO-{number}")
         case _:
             lines = [(chance.choice(ITEMS), chance.randint(1, 6)) for _ in range(chance.randint(1, 4))]
-            level = chance.choice(("standard", "standard", "express"))
+            level = chance.choice(("standard", "express", "economy", "economy"))
             whole = chance.random() < 0.2
             market.order(
                 f"R-{number}", *lines, service_level=level, priority=chance.choice((0, 9)), ship_complete=whole
@@ -95,15 +111,15 @@ def dearer(market: Market) -> Market:
     return Market(market.books, published.edition, adopted, market.connections, market.now)
 
 
-def decisions(market: Market) -> list[tuple[str, int]]:
-    """Every decision on record: its owner and attempt."""
+def decisions(market: Market) -> list[tuple[str, int, bool]]:
+    """Every decision on record: its owner, its attempt, and whether it is of a wave as a whole."""
     assert market.connections is not None
     with market.connections.connection() as connection:
-        statement = "SELECT owner, attempt FROM decision WHERE cell = ANY (%s) ORDER BY at, place"
-        return [(str(owner), attempt) for owner, attempt in connection.execute(statement, (list(CELLS),))]
+        rows_ = connection.execute(DECISIONS_MADE, (list(CELLS),)).fetchall()
+    return [(str(owner), attempt, is_wave) for owner, attempt, is_wave in rows_]
 
 
-def recalled(url: str, asked: list[tuple[str, int]]) -> list[list[object]]:
+def recalled(url: str, asked: list[tuple[str, int, bool]]) -> list[list[object]]:
     """What a new process makes of them."""
     done = subprocess.run(
         [sys.executable, "-c", RECALL, url],
@@ -121,20 +137,34 @@ def recalled(url: str, asked: list[tuple[str, int]]) -> list[list[object]]:
 
 def test_decisions_recompute_byte_for_byte_in_a_new_process(database: Database, plans: dict[bytes, bytes]) -> None:
     chance = random.Random(1)
-    with on_postgres(database, daily_orders=20) as opened:
+    with on_postgres(database, daily_orders=40) as opened:
         market, number = opened, 0
         while len(asked := decisions(market)) < DECISIONS:
             for _ in range(10):
                 number += 1
                 happens(market, chance, number)
             market.work(limit=chance.choice((1, 7, 100)))
+            run_wave(market.books, market.desk, 0, market.later(seconds=1))
             if market.edition.hash == first_edition(market) and len(asked) > DECISIONS // 2:
                 market = dearer(market)
         found = recalled(database.url, asked)
-    assert [(owner, attempt) for owner, attempt, *_ in found] == asked
+        planned_together = len(in_waves(market))
+    assert [(owner, attempt) for owner, attempt, *_ in found] == [(owner, attempt) for owner, attempt, _ in asked]
     assert all(same for _, _, same, _, _ in found)
-    assert all(plans[bytes.fromhex(str(kept))].hex() == again for *_, again, kept in found)
-    assert any(attempt > 1 for _, attempt in asked)
+    carried_out = {kept.hex(): made.hex() for kept, made in plans.items()}
+    for (_, _, is_wave), (*_, again, kept) in zip(asked, found, strict=True):
+        assert set(again) <= set(carried_out.values()) if is_wave else again == carried_out[kept]
+    assert any(attempt > 1 for _, attempt, _ in asked)
+    assert sum(is_wave for *_, is_wave in asked) >= 3
+    assert planned_together >= 5
+
+
+def in_waves(market: Market) -> list[str]:
+    """Orders whose decision names a wave."""
+    assert market.connections is not None
+    with market.connections.connection() as connection:
+        statement = "SELECT owner FROM decision WHERE cell = ANY (%s) AND wave IS NOT NULL"
+        return [str(owner) for (owner,) in connection.execute(statement, (list(CELLS),))]
 
 
 def first_edition(market: Market) -> str:
