@@ -40,8 +40,7 @@ Balances = tuple[int, ...]
 EMPTY: Final[Balances] = (0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PositionKey:
+class PositionKey(Struct, frozen=True, order=True, gc=False):
     """An item at a node in a pool and lot: the unit of locking."""
 
     item: str
@@ -60,8 +59,7 @@ def position_id(item: str, node: str, pool: str, lot: str = "") -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True, gc=False):
     """Balances of a position in base units, in the order of ACCOUNTS, after `version` movements."""
 
     id: int
