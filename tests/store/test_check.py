@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from poolwise.core.ledger import Account, Cause, Movement
 from poolwise.core.orders import Order, OrderState
@@ -86,10 +89,11 @@ def poke_position(id_: int, **changes: object) -> Poke:
 
 def unchecked(thing, **changes: object):
     """A changed copy of a value whose constructor would refuse it."""
-    copy = object.__new__(type(thing))
-    for name in thing.__slots__:
-        object.__setattr__(copy, name, changes.get(name, getattr(thing, name)))
-    return copy
+    found = copy(thing)
+    put = force_setattr if isinstance(thing, Struct) else object.__setattr__
+    for name, value in changes.items():
+        put(found, name, value)
+    return found
 
 
 def poke_reservation(**changes: object) -> Poke:
