@@ -85,7 +85,7 @@ def run(directory: Path, pool: Pool) -> Timed:
     middle = time.perf_counter()
     desk = Desk(rules.current(), "bench", (0,), ids, "bench")
     columns, gap_ppm = 0, 0
-    while (wove := run_wave(books, desk, 0, WOVE_AT)).wave is not None:
+    while (wove := run_wave(books, desk, 0, WOVE_AT)).claimed:
         columns, gap_ppm = columns + wove.columns, max(gap_ppm, wove.gap_ppm)
     ended = time.perf_counter()
     return Timed(middle - began, ended - middle, time.process_time() - used, columns, gap_ppm, imported.rejected)

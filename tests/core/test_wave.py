@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
@@ -21,6 +21,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, whole_demand
+from poolwise.core.sourcing.record import Held, Member, encode_wave, members_of_wave
 from poolwise.core.sourcing.wave import Left, Planned, Wave, solve_wave
 from poolwise.core.values import MILLION, PlanAt, Rate, ServiceLevel
 from poolwise.core.verify import verify_many
@@ -173,3 +174,53 @@ def test_a_wave_with_few_columns_is_lawful_and_never_worse() -> None:
 def test_an_order_of_very_many_lines_holds_up_no_wave() -> None:
     market = Market([(2, 3), (3, 9)], (2, 1), lines=400)
     assert [len(plan.assignments) for plan in market.planned().plans] == [400, 400]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_orders_planned_before_move_for_a_gain_only_and_never_arrive_later(seed: int) -> None:
+    random = Random(seed)
+    orders, nodes, lines = random.randint(2, 8), random.randint(2, 4), random.randint(1, 3)
+    market = Market(
+        [tuple(random.randint(1, 40) for _ in range(nodes)) for _ in range(orders)],
+        tuple(random.randint(1, 4) for _ in range(nodes)),
+        slots=tuple(random.randint(1, 4) for _ in range(nodes)) if random.random() < 0.6 else None,
+        delay=random.randint(0, 4),
+        lines=lines,
+        unit=random.choice([CapacityUnit.ORDERS, CapacityUnit.LINES]),
+    )
+    wave, before = market.wave(), market.one_by_one()
+    known = [not plan.unserved and random.random() < 0.7 for plan in before]
+    wishes = tuple(
+        replace(wish, held=Held(plan.shipments, plan.assignments)) if is_held else wish
+        for wish, plan, is_held in zip(wave.wishes, before, known, strict=True)
+    )
+    wave = replace(wave, wishes=wishes)
+    items = {wish.demand.order.id: tuple(line.item for line in wish.demand.order.lines) for wish in wishes}
+    planned = solve_wave(wave, market.atlas, items)
+    left, now = Left(wave.facts), 0
+    for wish, plan in sorted(zip(wishes, before, strict=True), key=lambda each: each[0].held is None):
+        if wish.held is None:
+            facts = left.facts(items[wish.demand.order.id])
+            plan = solve(Problem(wish.demand, wave.edition, wish.terms, facts), market.atlas)  # noqa: PLW2901
+        left.draw(plan)
+        now += plan.objective
+    assert planned.objective <= now
+    for place, (wish, plan) in enumerate(zip(wishes, planned.plans, strict=True)):
+        if wish.held is not None:
+            assert not plan.unserved
+            assert Held(plan.shipments, plan.assignments).latest <= wish.held.latest
+            assert (place in planned.kept) == (Held(plan.shipments, plan.assignments) == wish.held)
+    problems = [Problem(wish.demand, wave.edition, wish.terms, wave.facts) for wish in wishes]
+    assert verify_many(problems, planned.plans) == ()
+    if planned.objective == now:
+        assert len(planned.kept) == sum(known)
+    assert solve_wave(wave, market.atlas, items) == planned
+
+
+def test_a_wave_with_what_is_held_is_stored_and_read_back() -> None:
+    market = Market([(2, 5, 6), (7, 19, 20)], (1, 1, 1), slots=(1, 1, 1))
+    plan, facts = market.one_by_one()[1], market.facts()
+    member = Member(UUID(int=2), 3, ((1, 1),), Held(plan.shipments, plan.assignments))
+    other = Member(UUID(int=1), 1, ((1, 1), (2, 5)))
+    places = {fact.place.position: fact.place for fact in facts.stock}
+    assert members_of_wave(encode_wave(facts, (member, other)), places) == (member, other)

@@ -66,3 +66,14 @@ def test_it_resumes_where_it_has_come_to() -> None:
     feed.take([sourced(2, WHOLE)])
     assert feed.place == {0: 2}
     assert feed.figures.seconds == 2
+
+
+def test_an_order_that_a_wave_moves_counts_as_it_is_planned_last() -> None:
+    feed = reader()
+    back: dict[str, Json] = {"order": "SO-1", "moved": [["77", "reserved", "available", 2]]}
+    moved = Numbered(0, 3, AT, Event("order.moved", ORDER, back))
+    feed.take([accepted(1), sourced(2, SPLIT), moved, sourced(4, WHOLE, attempt=2)])
+    figures = feed.figures
+    assert (figures.orders, figures.split, figures.cost, figures.co2e_mg) == (1, 0, 9_000_000, 700_000)
+    assert figures.parcels == {"LYO-DC": 1, "MIL-DC": 0}
+    assert figures.picks == {"web": 1}

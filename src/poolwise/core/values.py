@@ -137,7 +137,8 @@ class ServiceLevel:
     """Speed and quality bought, with its deadline rule.
 
     `deliver_within_days` counts calendar days from the day the order is received, at the destination; None means no
-    deadline. `confidence_ppm` is the transit quantile that must meet it, in parts per million.
+    deadline. `confidence_ppm` is the transit quantile that must meet it, in parts per million. `replan` says whether
+    waves plan its orders again until they leave; None is as `plan` has it: those that wait for a wave, yes.
     """
 
     code: str
@@ -145,6 +146,12 @@ class ServiceLevel:
     confidence_ppm: int = 950_000
     late_is_hard: bool = False
     plan: PlanAt = PlanAt.ONCE
+    replan: bool | None = None
+
+    @property
+    def is_planned_again(self) -> bool:
+        """Whether what is reserved for its orders may still move in a wave."""
+        return self.plan is PlanAt.WAVE if self.replan is None else self.replan
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from poolwise.core.sourcing.record import decode_facts, digest, facts_of_wave, m
 from poolwise.core.sourcing.wave import Wave, solve_wave
 from poolwise.core.values import Fault, Refused, replace
 from poolwise.flows.ports import Books, Decision, Transaction
-from poolwise.flows.source import items_wanted
+from poolwise.flows.wave import items_of
 
 
 class Library(Protocol):
@@ -76,19 +76,20 @@ def recall_wave(books: Books, atlas: Atlas, wave: UUID) -> dict[UUID, tuple[Prob
     with books.transaction() as transaction:
         whole = transaction.decision(wave, 1)
         assert whole is not None, f"law 4 broken: wave {wave} is not there"
-        members = members_of_wave(whole.facts)
-        records = transaction.orders([member.order for member in members])
         shared = replace(whole, facts=facts_of_wave(whole.facts))
         places = places_in(transaction, shared)
+        members = members_of_wave(whole.facts, places)
+        records = transaction.orders([member.order for member in members])
     edition = atlas.edition
     wishes = tuple(
         Wish(
             Demand(records[member.order].order, member.open),
             atlas.policy.terms(OrderFacts(records[member.order].order, edition.network, edition.catalog)),
+            member.held,
         )
         for member in members
     )
-    items = {wish.demand.order.id: items_wanted(atlas, wish.demand.order) for wish in wishes}
+    items = {wish.demand.order.id: items_of(atlas, wish) for wish in wishes}
     planned = solve_wave(Wave(edition, wishes, decode_facts(shared.facts, places).facts), atlas, items)
     answers = zip(planned.problems, planned.plans, strict=True)
     return dict(zip((member.order for member in members), answers, strict=True))

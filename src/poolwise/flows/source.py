@@ -19,14 +19,14 @@ from msgspec import Struct
 
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import CapacityUnit
-from poolwise.core.orders import Order, Progress, state_of
+from poolwise.core.orders import Order, OrderState, Progress, state_of
 from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
-from poolwise.core.sourcing.record import Packer, digest
+from poolwise.core.sourcing.record import Held, Packer, digest
 from poolwise.core.sourcing.whole import Sheet, sheets_of
 from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
@@ -57,6 +57,9 @@ EXPECTED: Final = (Account.EXPECTED.value, Account.PLEDGED.value)
 SHARES_OF_ROOM: Final = 8
 """A slot is locked before a batch is written when the batch takes more than this part of its room: there may be as many
 batches at a time."""
+AGAIN_RANK: Final = 1_000_000
+"""Orders that a wave plans again are claimed after all that wait for one."""
+
 PARTS_PER_ATTEMPT: Final = 100_000
 """Numbers of reservations and shipments of the n-th attempt begin at n times this."""
 
@@ -119,7 +122,7 @@ class Batch:
         """Nothing is claimed yet."""
         self._transaction, self._desk, self._now = transaction, desk, now
         self._since = now.date() - timedelta(days=1)
-        self._known: Mapping[UUID, OrderRecord] = {}
+        self.known: Mapping[UUID, OrderRecord] = {}
         self._left: set[str] = set()
         self.made: list[Choice] = []
         self.returned: list[Todo] = []
@@ -145,10 +148,10 @@ class Batch:
         broke, may both have put it there.
         """
         again = [todo.order.id for todo in claimed if todo.attempt > 1]
-        self._known = self._transaction.orders(again, lock=True) if again else {}
+        self.known = self._transaction.orders(again, lock=True) if again else {}
         found: list[Todo] = []
         for todo in claimed:
-            record = self._known.get(todo.order.id)
+            record = self.known.get(todo.order.id)
             if todo.attempt == 1:
                 found.append(todo)
             elif record is not None:
@@ -204,10 +207,11 @@ class Batch:
         """Everything the batch writes: one value, recorded in one go."""
         desk, now = self._desk, self._now
         batch, packer = desk.ids.new(now), Packer()
-        written = [Written(desk, choice, self._known.get(choice.todo.order.id), now) for choice in self.made]
+        written = [Written(desk, choice, self.known.get(choice.todo.order.id), now) for choice in self.made]
         events = [Event("order.sourced", str(w.owner), w.event(), w.cell) for w in written]
         shipments = [record for w in written for record in w.shipments]
         waiting = [w.waiting() for w in written if w.choice.plan.unserved]
+        again = [entry for w in written if (entry := again_in_wave(desk.atlas, w.order(), now)) is not None]
         hard = desk.atlas.policy.policy.capacity_is_hard
         told: dict[str, Json] = {"orders": len(written), "returned": len(self.returned)}
         return Effects(
@@ -218,7 +222,7 @@ class Batch:
             capacity=bookings_of(desk.atlas.edition.network, shipments, hard=hard),
             shipments=shipments,
             orders_changed=[w.order() for w in written],
-            todo=[*self.returned, *waiting],
+            todo=[*self.returned, *waiting, *again],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
@@ -346,19 +350,19 @@ class Shelf:
     def _has_plenty(self, node: str, slot: int, room: int) -> bool:
         return room >= FEW_BOOKINGS and self._network.nodes[node].slots[slot].unit in COUNTING_LINES
 
-    def draw(self, plan: Plan) -> None:
-        """Take what a plan takes."""
+    def draw(self, plan: Plan | Held, sign: int = 1) -> None:
+        """Take what a plan takes; with sign -1 give it back."""
         for assignment in plan.assignments:
             if assignment.receipt is None:
-                self._available[assignment.position] -= assignment.quantity
+                self._available[assignment.position] -= sign * assignment.quantity
                 self._drawn.add(assignment.item)
             else:
-                self._open[assignment.receipt] -= assignment.quantity
+                self._open[assignment.receipt] -= sign * assignment.quantity
         for shipment in plan.shipments:
             for booking in shipment.bookings:
                 taken = self._taken.setdefault(booking.node, {})
                 key = (booking.day, booking.slot)
-                after = taken[key] = taken.get(key, 0) + booking.quantity
+                after = taken[key] = taken.get(key, 0) + sign * booking.quantity
                 room = self._network.nodes[booking.node].slots[booking.slot].limit - after
                 self._forget(listed_in_brief=not self._has_plenty(booking.node, booking.slot, room))
 
@@ -408,6 +412,18 @@ def items_wanted(atlas: Atlas, order: Order) -> tuple[str, ...]:
         if may_substitute and line.substitutes and line.item in catalog.substitutions:
             found.update([swap.substitute for swap in catalog.substitutions[line.item]])
     return tuple(sorted(found))
+
+
+def again_in_wave(atlas: Atlas, record: OrderRecord, now: datetime) -> Todo | None:
+    """The queue row of an order of which everything is set aside, if its service level has waves plan it again."""
+    order = record.order
+    level = atlas.policy.policy.service_levels.get(order.service_level)
+    if level is None or not level.is_planned_again or record.state is not OrderState.SOURCED:
+        return None
+    open_ = tuple((line.no, p.reserved + p.pledged) for line, p in zip(order.lines, record.lines, strict=True))
+    # Behind those that wait, and not again in the wave that is being planned.
+    since = now + timedelta(microseconds=1)
+    return Todo(order.cell, Queue.WAVE, AGAIN_RANK, since, order, open_, record.attempt + 1)
 
 
 def terms_of(atlas: Atlas, order: Order) -> Terms:

@@ -96,7 +96,8 @@ def worker_of(app: App) -> Worker:
 
     def weave(cell: int, now: datetime) -> None:
         if waves.is_due(cell, now):
-            run_wave(app.books, app.desk(), cell, now)
+            while run_wave(app.books, app.desk(), cell, now).claimed:
+                pass
 
     def forget(cell: int, now: datetime) -> None:
         # Answers are of no cell of the network: one of them has it as its duty.

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from poolwise.core.ledger import PositionKey
 from poolwise.core.values import Cost, Json
+from poolwise.flows.ports import Event
 from poolwise.flows.views import Numbered
 
 SOURCED: Final = "order.sourced"
@@ -34,6 +35,9 @@ class _OrderFigures:
     parcels: int = 0
     waiting: int = 0
     attempt: int = 0
+    cost: Cost = 0
+    co2e_mg: int = 0
+    nodes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class FeedReader:
                     self._accepted(numbered)
                 case "order.sourced":
                     decided.append(self._sourced(numbered))
+                case "order.moved":
+                    self._given_back(numbered.event)
                 case _:
                     pass
         return decided
@@ -122,8 +128,11 @@ class FeedReader:
         figures.split += (order.parcels + len(nodes) > 1) - (order.parcels > 1)
         figures.waiting += (waiting > 0) - (order.waiting > 0)
         figures.lines_waiting += waiting - order.waiting
-        figures.cost += _whole(data["cost"]) - (self._cost_of_waiting(owner, attempt) if waiting else 0)
+        cost = _whole(data["cost"]) - (self._cost_of_waiting(owner, attempt) if waiting else 0)
+        figures.cost, order.cost = figures.cost + cost, order.cost + cost
         figures.co2e_mg += _whole(data["co2e_mg"])
+        order.co2e_mg += _whole(data["co2e_mg"])
+        order.nodes += [str(node) for node in nodes]
         figures.ended = numbered.at
         order.parcels, order.waiting, order.attempt = order.parcels + len(nodes), waiting, attempt
         for node in nodes:
@@ -133,6 +142,18 @@ class FeedReader:
                 pool = self._positions[position].pool
                 figures.picks[pool] = figures.picks.get(pool, 0) + 1
         return Decided(owner, order.number, attempt, order.parcels, waiting)
+
+    def _given_back(self, event: Event) -> None:
+        """A wave plans an order again, which has given back what it held: its new plan is told next."""
+        figures, order = self.figures, self._orders[event.subject]
+        figures.split -= order.parcels > 1
+        figures.cost -= order.cost
+        figures.co2e_mg -= order.co2e_mg
+        for node in order.nodes:
+            figures.parcels[node] -= 1
+        for position, _ in _moved(event.data):
+            figures.picks[self._positions[position].pool] -= 1
+        order.parcels, order.cost, order.co2e_mg, order.nodes = 0, 0, 0, []
 
     def _learn(self, events: Sequence[Numbered]) -> None:
         """Look up positions that are met for the first time."""

@@ -463,6 +463,8 @@ SERVICE_LEVEL_KEYS: Final = (
     Key("late_is_hard", "true or false", "A route that arrives after the deadline is eliminated; else it costs "
         "`late_cost_per_day`.", _value(_flag)),
     Key("plan", "at_once or next_wave", "When its orders are planned.", _choice(PlanAt)),
+    Key("replan", "true or false, or null", "Whether waves plan its orders again until they leave. Null: those that "
+        "wait for a wave, yes; others, no.", _or_none(_flag)),
 )  # fmt: skip
 
 BUFFER_KEYS: Final = (

@@ -20,8 +20,8 @@ from poolwise.core.sourcing.build import Piece, drawing, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.options import OpenRoute, Options, draw, ready_on
 from poolwise.core.sourcing.partition import NEVER, Ints
-from poolwise.core.sourcing.plan import Assignment, PlannedShipment
 from poolwise.core.sourcing.problem import Demand
+from poolwise.core.sourcing.record import Held
 from poolwise.core.sourcing.routes import Departure, Need
 from poolwise.core.values import Cost, Quantity
 
@@ -33,19 +33,6 @@ MOST_LINES_TOGETHER: Final = 3
 MANY_LINES: Final = 8
 MOST_LINES: Final = 50
 """Orders with more lines have no columns: the order engine decides them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is reserved for an order that is planned again: its shipments, and what is in them."""
-
-    shipments: tuple[PlannedShipment, ...]
-    assignments: tuple[Assignment, ...]
-
-    @property
-    def latest(self) -> int:
-        """The latest arrival that was answered, as ordinal."""
-        return max(shipment.arrive_by.toordinal() for shipment in self.shipments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.plan import Assignment, Booking, Plan, PlannedShipment
 from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, ReceiptFact, StockFact
 from poolwise.core.values import Quantity
 
@@ -123,20 +123,82 @@ def decode_facts(stored: bytes, places: Mapping[int, Place]) -> Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What is reserved for an order that is planned again: its shipments, and what is in them."""
+
+    shipments: tuple[PlannedShipment, ...]
+    assignments: tuple[Assignment, ...]
+
+    @property
+    def latest(self) -> int:
+        """The latest arrival that was answered, as ordinal."""
+        return max(shipment.arrive_by.toordinal() for shipment in self.shipments)
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
-    """An order of a wave: which attempt it was, and what of it was to be sourced."""
+    """An order of a wave: which attempt it was, what of it was to be sourced, and what was held for it already."""
 
     order: UUID
     attempt: int
     open: tuple[tuple[int, Quantity], ...]
+    held: Held | None = None
 
 
 def encode_wave(facts: Facts, members: tuple[Member, ...]) -> bytes:
     """The stored form of a wave: the facts its orders shared, and the orders in their sequence."""
-    return _ENCODE((encode_facts(facts, ()), [(m.order.bytes, m.attempt, m.open) for m in members]))
+    packed = [(m.order.bytes, m.attempt, m.open, None if m.held is None else _pack_held(m.held)) for m in members]
+    return _ENCODE((encode_facts(facts, ()), packed))
 
 
-_DECODE_WAVE: Final = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[bytes, int, list[tuple[int, int]]]]]).decode
+_Shipment = tuple[int, str, list[str], int, int, int, int, list[tuple[str, int, int, int]]]
+_Part = tuple[int, int, int, int, int, bytes | None]
+_Held = tuple[list[_Shipment], list[_Part]]
+
+
+def _pack_held(held: Held) -> _Held:
+    shipments: list[_Shipment] = [
+        (
+            s.no, s.node, list(s.lanes), s.ship_on.toordinal(), s.arrive_by.toordinal(), s.weight_ug, s.co2e_mg,
+            [(b.node, b.day.toordinal(), b.slot, b.quantity) for b in s.bookings],
+        )
+        for s in held.shipments
+    ]  # fmt: skip
+    parts: list[_Part] = [
+        (
+            p.line_no, p.shipment_no, p.position, p.quantity, p.line_quantity,
+            None if p.receipt is None else p.receipt.bytes,
+        )
+        for p in held.assignments
+    ]  # fmt: skip
+    return shipments, parts
+
+
+def _unpack_held(stored: _Held, places: Mapping[int, Place]) -> Held:
+    shipments = [
+        PlannedShipment(
+            no, node, tuple(lanes), date.fromordinal(ship_on), date.fromordinal(arrive_by), weight_ug, co2e_mg,
+            tuple(Booking(at, date.fromordinal(day), slot, quantity) for at, day, slot, quantity in bookings),
+        )
+        for no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, bookings in stored[0]
+    ]  # fmt: skip
+    parts = [
+        part_at(places[at], line_no, shipment_no, quantity, served, None if receipt is None else UUID(bytes=receipt))
+        for line_no, shipment_no, at, quantity, served, receipt in stored[1]
+    ]
+    return Held(tuple(shipments), tuple(parts))
+
+
+def part_at(
+    place: Place, line_no: int, shipment_no: int, quantity: Quantity, line_quantity: Quantity, receipt: UUID | None
+) -> Assignment:
+    """Units of a place that serve a line in a shipment."""
+    where = (place.item, place.position, place.node, place.pool, place.lot)
+    return Assignment(line_no, shipment_no, *where, quantity, line_quantity, receipt)
+
+
+_Member = tuple[bytes, int, list[tuple[int, int]], _Held | None]
+_DECODE_WAVE: Final = msgspec.msgpack.Decoder(tuple[bytes, list[_Member]]).decode
 
 
 def facts_of_wave(stored: bytes) -> bytes:
@@ -144,11 +206,11 @@ def facts_of_wave(stored: bytes) -> bytes:
     return _DECODE_WAVE(stored)[0]
 
 
-def members_of_wave(stored: bytes) -> tuple[Member, ...]:
-    """Who was in a wave, in sequence."""
+def members_of_wave(stored: bytes, places: Mapping[int, Place]) -> tuple[Member, ...]:
+    """Who was in a wave, in sequence; `places` holds every position of its facts."""
     return tuple(
-        Member(UUID(bytes=order), attempt, tuple((no, quantity) for no, quantity in open_))
-        for order, attempt, open_ in _DECODE_WAVE(stored)[1]
+        Member(UUID(bytes=order), attempt, tuple(open_), None if held is None else _unpack_held(held, places))
+        for order, attempt, open_, held in _DECODE_WAVE(stored)[1]
     )
 
 

@@ -28,7 +28,6 @@ from poolwise.core.sourcing.columns import (
     MOST_COLUMNS,
     Column,
     Columns,
-    Held,
     Wish,
     columns_of,
     has_room,
@@ -38,6 +37,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Atlas, Options, ready_on
 from poolwise.core.sourcing.plan import Assignment, Plan
 from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.record import Held
 from poolwise.core.sourcing.solver import INFINITE, Model
 from poolwise.core.values import Cost, Quantity
 
@@ -59,6 +59,7 @@ class Planned:
     """The plans of a wave, in the order of its wishes, with the problem each was carried out on, and the gap.
 
     `kept` are the places of orders whose reservations stay as they are; their plan is what is held, at today's price.
+    `fixed` are those of them that could not even be planned like that any more.
     """
 
     plans: tuple[Plan, ...]
@@ -66,6 +67,7 @@ class Planned:
     gap_ppm: int
     columns: int
     kept: frozenset[int] = frozenset()
+    fixed: frozenset[int] = frozenset()
 
     @property
     def objective(self) -> Cost:
@@ -161,10 +163,10 @@ class _Carried:
     def objective(self) -> Cost:
         return sum(plan.objective for plan in self.plans.values())
 
-    def planned(self, gap_ppm: int, columns: int) -> Planned:
+    def planned(self, gap_ppm: int, columns: int, fixed: frozenset[int]) -> Planned:
         places = range(len(self.plans))
         plans, problems = tuple(self.plans[n] for n in places), tuple(self.problems[n] for n in places)
-        return Planned(plans, problems, gap_ppm, columns, self.kept)
+        return Planned(plans, problems, gap_ppm, columns, self.kept, fixed)
 
 
 def solve_wave(
@@ -180,12 +182,13 @@ def solve_wave(
     picked, gap_ppm, size = _Picking(scene, options, columns_of(wave.wishes, options, most_columns)).pick()
     together = scene.settled(picked)
     if together is not None and not scene.standing and gap_ppm == 0 and len(picked) == len(wave.wishes):
-        return together.planned(gap_ppm, size)
+        return together.planned(gap_ppm, size, scene.fixed)
     alone = scene.carried_out({}, frozenset(scene.standing))
     assert alone is not None, "what is held can stay as it is"
     # Whoever is planned already moves for a gain only.
     rivals = (alone, together) if scene.standing else (together, alone)
-    return min([made for made in rivals if made is not None], key=lambda made: made.objective).planned(gap_ppm, size)
+    best = min([made for made in rivals if made is not None], key=lambda made: made.objective)
+    return best.planned(gap_ppm, size, scene.fixed)
 
 
 class Departing(NamedTuple):
@@ -283,13 +286,14 @@ class _Scene:
 
 def _built(options: Options, departing: Sequence[Departing]) -> Plan | None:
     """The plan of what departs; None where what it needs is not left, or it would leave on other days."""
-    if len({each.route[0] for each in departing}) < len(departing):
+    if len({(each.route[0], each.day) for each in departing}) < len(departing):
         return None
     blocks = []
-    for each in departing:
+    used: dict[tuple[str, str], Quantity] = {}
+    for each in sorted(departing, key=lambda each: each.day):
         ways = {way.route.key: way for way in options.by_node.get(each.route[0], ())}
-        block = Block(ways[each.route], each.pieces, not_before=each.day) if each.route in ways else None
-        if block is None or not _can_leave(options, block):
+        block = Block(ways[each.route], each.pieces, each.day, not_before=each.day) if each.route in ways else None
+        if block is None or not _can_leave(options, block, used):
             return None
         blocks.append(block)
     plan = build(options, blocks)
@@ -297,16 +301,15 @@ def _built(options: Options, departing: Sequence[Departing]) -> Plan | None:
     return plan if sorted(shipment.ship_on.toordinal() for shipment in plan.shipments) == days else None
 
 
-def _can_leave(options: Options, block: Block) -> bool:
-    """Whether a node still has, on the day of a block, the goods and the slots it takes."""
+def _can_leave(options: Options, block: Block, used: dict[tuple[str, str], Quantity]) -> bool:
+    """Whether a node still has, on the day of a block, the goods and the slots it takes, after what is `used`."""
     way, day, node = block.way, block.not_before, block.way.route.node.code
-    wanted: dict[str, Quantity] = {}
     weight_ug = 0
     for goods in (goods for piece in block.pieces for goods in piece.sent):
-        wanted[goods.item.code] = wanted.get(goods.item.code, 0) + goods.quantity
+        key = (goods.item.code, node)
+        used[key] = used.get(key, 0) + goods.quantity
         weight_ug += goods.weight_ug
-    for code, quantity in wanted.items():
-        ready = ready_on(options.shelves(code).get(node, ()), quantity)
+        ready = ready_on(options.shelves(goods.item.code).get(node, ()), used[key])
         if ready is None or ready > day:
             return False
     departure = next((departure for departure in way.departures if departure.ships == day), None)
