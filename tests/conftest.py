@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from poolwise.store.embedded import EmbeddedServer
@@ -27,6 +28,10 @@ MEMORY = Path("/dev/shm")
 ROOM_BYTES = 2_000_000_000
 
 numbers = itertools.count(1)
+
+# A time is never asserted in a test.
+settings.register_profile("poolwise", deadline=None)
+settings.load_profile("poolwise")
 
 
 @dataclass(frozen=True, slots=True)
