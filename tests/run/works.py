@@ -14,8 +14,9 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from threading import Event, Lock, Thread
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -31,7 +32,7 @@ from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.embedded import EmbeddedServer
-from poolwise.store.evidence import check_database
+from poolwise.store.evidence import OVERLAP, check_database
 from poolwise.store.feed import PostgresFeed
 from poolwise.store.tokens import PostgresTokens
 from tests.flows.market import NODES, rows
@@ -40,23 +41,27 @@ from tests.run.doomed import Doom
 
 PATIENCE_S = 60.0
 POLL_S = 0.02
+LONGEST_PAUSE_S = 0.2
+"""Between two orders of a client: some hundred orders arrive from one kill to the next."""
 ITEMS = ("BOLT", "NUT", "NAIL", "SCREW")
 IN_FLIGHT = """
-SELECT count(*) FROM pg_stat_activity
+SELECT pid FROM pg_stat_activity
 WHERE usename = 'poolwise_app' AND xact_start IS NOT NULL AND state <> 'idle'
 """
 LEFT = """
 SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FROM outbox WHERE first_seq IS NULL)
 """
-context = multiprocessing.get_context("spawn")
+# A fork of a process that has imported everything, and has never had a thread or a connection: a start takes no time.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.run.doomed"])
 
 
-def until(what: Callable[[], object], says: str) -> None:
+def until(what: Callable[[], object], says: str, poll_s: float = POLL_S) -> None:
     """Wait for something, not for ever."""
     deadline = time.monotonic() + PATIENCE_S
     while not what():
         assert time.monotonic() < deadline, says
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 @dataclass
@@ -65,10 +70,13 @@ class Works:
 
     server: EmbeddedServer
     seed: int
-    api: SpawnProcess | None = None
-    worker: SpawnProcess | None = None
+    api: ForkServerProcess | None = None
+    worker: ForkServerProcess | None = None
     acknowledged: dict[str, str] = field(default_factory=dict)
-    counted: int = 0
+    proven: set[str] = field(default_factory=set)
+    place: int = 0
+    accepted: dict[UUID, int] = field(default_factory=dict)
+    sourced: dict[UUID, list[object]] = field(default_factory=dict)
     numbers: itertools.count = field(default_factory=lambda: itertools.count(1))
     closing: Event = field(default_factory=Event)
     paused: Event = field(default_factory=Event)
@@ -104,14 +112,14 @@ class Works:
         self.api = self._start(doomed.serve if doom else processes.serve, doom)
         until(self._answers, "the API does not answer")
 
-    def start_worker(self, doom: Doom | None = None) -> SpawnProcess:
+    def start_worker(self, doom: Doom | None = None) -> ForkServerProcess:
         """Start a worker, which may be doomed."""
         worker = self._start(doomed.work if doom else processes.work, doom)
         if doom is None:
             self.worker = worker
         return worker
 
-    def _start(self, target: Callable[..., None], doom: Doom | None) -> SpawnProcess:
+    def _start(self, target: Callable[..., None], doom: Doom | None) -> ForkServerProcess:
         process = context.Process(target=target, args=(self.settings, doom) if doom else (self.settings,), daemon=True)
         process.start()
         return process
@@ -162,7 +170,7 @@ class Works:
         answer = self._sent(http, "/v1/orders", {"channel": "web", "zone": "Z", "number": number, "lines": lines})
         assert answer["number"] == number
         self.acknowledged[number] = answer["id"]
-        time.sleep(chance.uniform(0, 3 * POLL_S))
+        time.sleep(chance.uniform(0, LONGEST_PAUSE_S))
 
     def _count(self, http: httpx.Client, chance: random.Random) -> None:
         counts = [
@@ -171,8 +179,7 @@ class Works:
             for item in chance.sample(ITEMS, 2)
         ]  # fmt: skip
         self._sent(http, "/v1/stock/counts", {"counts": counts})
-        self.counted += 1
-        time.sleep(POLL_S)
+        time.sleep(chance.uniform(0, 2 * LONGEST_PAUSE_S))
 
     def _sent(self, http: httpx.Client, path: str, body: object) -> dict[str, str]:
         """The answer, however often it takes: no answer and a server's trouble mean the same request again."""
@@ -192,30 +199,30 @@ class Works:
 
     # Killing
 
-    def in_flight(self) -> bool:
-        """Whether a transaction of the application is open at this moment."""
-        try:
-            with psycopg.connect(self.server.superuser_url(), connect_timeout=2, autocommit=True) as watcher:
-                row = watcher.execute(IN_FLIGHT).fetchone()
-        except psycopg.OperationalError:
-            return False
-        return row is not None and row[0] > 0
+    def wait_for_work_in_flight(self) -> list[int]:
+        """Until a transaction of the application is open; the server processes that have one."""
+        found: list[int] = []
+        with psycopg.connect(self.server.superuser_url(), autocommit=True) as watcher:
 
-    def kill(self, process: SpawnProcess) -> None:
+            def seen() -> bool:
+                found[:] = [backend for (backend,) in watcher.execute(IN_FLIGHT)]
+                return bool(found)
+
+            until(seen, "nothing is in flight", poll_s=0)
+        return found
+
+    def kill(self, process: ForkServerProcess) -> None:
         """Kill -9 of a process while work is in flight."""
-        until(self.in_flight, "nothing is in flight")
         assert process.pid is not None
+        self.wait_for_work_in_flight()
         os.kill(process.pid, signal.SIGKILL)
         process.join(PATIENCE_S)
 
     def kill_server(self, random_backend: bool, chance: random.Random) -> None:
         """Kill -9 of the server, or of one of its processes that is in a transaction."""
-        until(self.in_flight, "nothing is in flight")
-        victim = self.server.status().process
-        if random_backend:
-            with psycopg.connect(self.server.superuser_url(), autocommit=True) as watcher:
-                rows_ = watcher.execute(IN_FLIGHT.replace("count(*)", "pid")).fetchall()
-            victim = chance.choice(rows_)[0] if rows_ else victim
+        postmaster = self.server.status().process
+        backends = self.wait_for_work_in_flight()
+        victim = chance.choice(backends) if random_backend else postmaster
         assert victim is not None
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
@@ -248,37 +255,56 @@ class Works:
         """Let clients order again."""
         self.paused.clear()
 
-    def prove(self, with_plans: bool) -> None:
-        """Every acknowledged order is there once and decided, every law holds, the feed is whole.
+    def prove(self) -> None:
+        """What came since the last proof: acknowledged orders are there once and decided, every law holds, the feed is
+        whole.
 
-        `with_plans` computes every stored plan again (laws 8 and 15), which takes the longer the more there are.
+        Called when all is settled: nothing is open, so the next proof needs no overlap with this one.
         """
-        with postgres.connect(self.settings.database_url, connections=3) as pool:
-            books = PostgresBooks(pool)
-            with books.transaction() as transaction:
-                kept = transaction.order_numbered(self.acknowledged)
-                records = transaction.orders(kept.values())
-            assert {number: str(id_) for number, id_ in kept.items()} == self.acknowledged
-            assert all(record.attempt > 0 for record in records.values())
-            verify = verifier(Rulebook(PostgresEditions(pool)), books) if with_plans else None
-            assert check_database(pool, (0,), datetime.now(UTC), full=True, verify=verify).findings == ()
-            self._prove_feed(PostgresFeed(pool), {str(id_): record.attempt for id_, record in records.items()})
+        with self._opened() as pool:
+            numbers = [number for number in self.acknowledged if number not in self.proven]
+            self._prove_orders(pool, numbers)
+            self.proven.update(numbers)
+            assert check_database(pool, (0,), datetime.now(UTC) + OVERLAP).findings == ()
 
-    def _prove_feed(self, feed: PostgresFeed, attempts: dict[str, int]) -> None:
-        accepted: dict[str, int] = {}
-        sourced: dict[str, list[object]] = {}
-        place = 0
-        while found := feed.after({0: place}, 500):
+    def prove_everything(self) -> None:
+        """The same from the beginning; every stored plan is computed again and verified (laws 8 and 15)."""
+        with self._opened() as pool:
+            self._prove_orders(pool, list(self.acknowledged))
+            verify = verifier(Rulebook(PostgresEditions(pool)), PostgresBooks(pool))
+            report = check_database(pool, (0,), datetime.now(UTC), full=True, verify=verify)
+            assert report.findings == ()
+            assert report.orders >= len(self.acknowledged)
+
+    def _opened(self) -> postgres.Pool:
+        return postgres.connect(self.settings.database_url, connections=3)
+
+    def _prove_orders(self, pool: postgres.Pool, numbers: list[str]) -> None:
+        told = self._read_feed(PostgresFeed(pool))
+        with PostgresBooks(pool).transaction() as transaction:
+            kept = transaction.order_numbered(numbers)
+            records = transaction.orders({*kept.values(), *told})
+        assert {number: str(id_) for number, id_ in kept.items()} == {n: self.acknowledged[n] for n in numbers}
+        assert all(record.attempt > 0 for record in records.values())
+        for id_, record in records.items():
+            assert self.accepted.get(id_) == 1, f"{id_} was accepted {self.accepted.get(id_)} times"
+            assert self.sourced.get(id_) == list(range(1, record.attempt + 1)), f"{id_}: {self.sourced.get(id_)}"
+
+    def _read_feed(self, feed: PostgresFeed) -> set[UUID]:
+        """Read on in the feed, in which no number is missing; the orders it tells of."""
+        told: set[UUID] = set()
+        while found := feed.after({0: self.place}, 500):
             for numbered in found:
-                assert numbered.number == place + 1, f"{numbered.number} follows {place}"
-                place = numbered.number
+                assert numbered.number == self.place + 1, f"{numbered.number} follows {self.place}"
+                self.place = numbered.number
                 event = numbered.event
+                if event.type in ("order.accepted", "order.sourced"):
+                    told.add(order := UUID(event.subject))
                 if event.type == "order.accepted":
-                    accepted[event.subject] = accepted.get(event.subject, 0) + 1
-                if event.type == "order.sourced":
-                    sourced.setdefault(event.subject, []).append(event.data["attempt"])
-        assert {order: accepted.get(order) for order in attempts} == dict.fromkeys(attempts, 1)
-        assert {o: sourced.get(o) for o in attempts} == {o: list(range(1, n + 1)) for o, n in attempts.items()}
+                    self.accepted[order] = self.accepted.get(order, 0) + 1
+                elif event.type == "order.sourced":
+                    self.sourced.setdefault(order, []).append(event.data["attempt"])
+        return told
 
     def close(self) -> None:
         """Stop everything."""
