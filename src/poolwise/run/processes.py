@@ -111,11 +111,15 @@ def worker_of(app: App) -> Worker:
     )
 
 
+def seek_cycles_seldom() -> None:
+    """A batch makes some hundred thousand values that hold no cycles: to look for these after every 700 is a waste."""
+    gc.set_threshold(100_000, 20, 100)
+
+
 def work(settings: Settings, until_idle: bool = False) -> None:
     """Run one worker in this process until it is told to stop."""
     configure_logs(settings.log_level)
-    # A batch makes some hundred thousand values that hold no cycles: to look for these after every 700 is a waste.
-    gc.set_threshold(100_000, 20, 100)
+    seek_cycles_seldom()
     with opened(settings) as app:
         worker = worker_of(app)
         worker.stop_on_signals()

@@ -73,6 +73,10 @@ class Standing(NamedTuple):
     withheld: Quantity
 
 
+UNKNOWN: Final = Standing(-1, 0)
+"""Of a position that was not looked at yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
     """A route that can be used now: its number in the arrays, its departures, and what the policy's rules add to it."""
@@ -487,12 +491,13 @@ class Options:
         self.taken = atlas.taken(problem.facts.capacity)
         self.lines = {line.no: line for line in self.order.lines}
         self._stock: dict[str, list[StockFact]] = {}
+        last: str | None = None
+        run: list[StockFact] = []
         for fact in problem.facts.stock:
             item = fact[0].item
-            if item in self._stock:
-                self._stock[item].append(fact)
-            else:
-                self._stock[item] = [fact]
+            if item is not last:
+                last, run = item, self._stock.setdefault(item, [])
+            run.append(fact)
         self._receipts: dict[str, list[ReceiptFact]] = {}
         for receipt in () if self.terms.on_hand_only else problem.facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
