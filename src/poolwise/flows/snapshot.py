@@ -87,18 +87,20 @@ class SnapshotResult:
     refused: list[tuple[int, Result]] = field(default_factory=list)
 
 
-def book_snapshot(
+def book_sifted(
     books: Books,
     clerk: Clerk,
-    sieve: Sieve,
     counts: CountColumns,
+    sifted: Sifted,
     message: Callable[[int], StockCount],
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
 ) -> SnapshotResult:
-    """Book a chunk of counts. `message` gives the count at a place; it is asked for those only that differ."""
+    """Book what differs of a chunk, with `messages_seen` in the last step. `message` gives the count at a place.
+
+    The next chunk may be sifted meanwhile: whatever of it is not as it was then comes here, too, and is compared again.
+    """
     result = SnapshotResult()
-    sifted = sieve.sift(counts, Sifting(clerk.ids.new(now), clerk.actor, now))
     result.outcomes[Outcome.BOOKED] += sifted.opened
     result.outcomes[Outcome.STALE] += sifted.stale
     result.outcomes[Outcome.DUPLICATE] += sifted.duplicate

@@ -21,12 +21,10 @@ from rich.table import Table
 from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
 from poolwise.flows.tokens import Role, issue_token, revoke_token
-from poolwise.run import directories, picture, processes, reference
+from poolwise.run import directories, picture
 from poolwise.run.bootstrap import App, clock, opened, prepare, server_of, urls
-from poolwise.run.proof import verifier
 from poolwise.run.settings import NAMES, Settings, load
 from poolwise.store.embedded import EmbeddedServer
-from poolwise.store.evidence import check_database
 from poolwise.store.migrate import SchemaRefused
 from poolwise.store.postgres import DatabaseUnavailable
 from poolwise.store.tokens import PostgresTokens
@@ -75,6 +73,8 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 @command
 def up(workers: Annotated[int, typer.Option(help="worker processes; 0 for the setting")] = 0) -> None:
     """Run everything: the embedded database, the API and the workers."""
+    from poolwise.run import processes
+
     settings = load()
     with opened(settings) as ready:
         _first_token(ready)
@@ -96,6 +96,8 @@ def _first_token(ready: App) -> None:
 @command
 def serve() -> None:
     """Run the API only."""
+    from poolwise.run import processes
+
     processes.serve(load())
 
 
@@ -106,6 +108,8 @@ def work(
     until_idle: Annotated[bool, typer.Option(help="end when there is nothing left to do")] = False,
 ) -> None:
     """Run workers only."""
+    from poolwise.run import processes
+
     settings = load()
     if until_idle:
         processes.work(settings, until_idle=True)
@@ -181,6 +185,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Prove the laws on the live database, from one snapshot, and name what is off."""
+    from poolwise.run.proof import verifier
+    from poolwise.store.evidence import check_database
+
     with opened(load()) as ready:
         verify = verifier(ready.rules, ready.books) if plans else None
         report = check_database(ready.pool, ready.settings.cell_numbers, clock(), full=full, verify=verify)
@@ -211,6 +218,8 @@ def order_id(ready: App, text: str) -> UUID:
 @command
 def docs(folder: Annotated[Path, typer.Argument(help="folder of the reference pages")]) -> None:
     """Write the generated reference pages again."""
+    from poolwise.run import reference
+
     reference.write(app, folder)
 
 

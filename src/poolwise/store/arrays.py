@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from psycopg import Cursor, postgres, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
@@ -100,6 +101,11 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
         return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
     if kind not in _KINDS:
         return list(values)
+    return packed(kind, values)  # type: ignore[arg-type]  # kind says integers
+
+
+def packed(kind: str, values: Sequence[int] | NDArray[np.int64]) -> Packed:
+    """Integers of a kind as a parameter."""
     made, layout = _KINDS[kind]
     elements = np.empty(len(values), layout)
     elements["length"] = layout["value"].itemsize

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import array, register
+from poolwise.store.arrays import packed, register
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.opening import open_positions
@@ -43,7 +44,7 @@ WHERE m.cell = u.cell AND m.position = u.id
         - CASE WHEN p.moved_at <= (%(instants)b::timestamptz[])[u.as_of] THEN 0 ELSE (
             SELECT coalesce(sum(v.quantity * (
                 (v.target BETWEEN 4 AND 3 + u.accounts)::integer - (v.source BETWEEN 4 AND 3 + u.accounts)::integer
-            )), 0)
+            )), 0)::bigint
             FROM movement AS v
             WHERE v.cell = p.cell AND v.position = p.id AND v.month BETWEEN %(month)b AND %(last_month)b
                 AND v.at > (%(instants)b::timestamptz[])[u.as_of]
@@ -134,8 +135,7 @@ class PostgresSieve:
             cursor.execute(BY_INDEX)
             owing = told.places_of(_owing(cursor, told))
             told.drop(owing)
-            cursor.execute(MARK_UNCHANGED, told.parameters())
-            told.drop(told.places[[place - 1 for (place,) in cursor.fetchall()]])
+            told.drop_marked(cursor.execute(MARK_UNCHANGED, told.parameters()).fetchall())
             unknown, differing, stale, duplicate = _look_closer(cursor, told)
             opened = open_positions(cursor, counts, [place for place in unknown if not counts.lots[place]], said)
             differing = [*owing, *differing, *(place for place in unknown if place not in opened.places)]
@@ -169,7 +169,7 @@ class _Told:
 
     def parameters(self) -> dict[str, object]:
         """The parameters of the statements above."""
-        columns = {name: array(kind, values[self.places].tolist()) for name, (kind, values) in self._columns.items()}
+        columns = {name: packed(kind, values[self.places]) for name, (kind, values) in self._columns.items()}
         return {
             **columns,
             "instants": self._instants,
@@ -182,6 +182,12 @@ class _Told:
         wanted = np.fromiter(positions, np.int64)
         found = np.isin(self._columns["ids"][1], wanted) if len(wanted) else np.zeros(0, bool)
         return [int(place) for place in np.flatnonzero(found)]
+
+    def drop_marked(self, rows: Sequence[TupleRow]) -> None:
+        """Look no more at what was marked: its places, counted from 1 in what was asked."""
+        left = np.ones(len(self.places), bool)
+        left[np.fromiter(chain.from_iterable(rows), np.int64, len(rows)) - 1] = False
+        self.places = self.places[left]
 
     def drop(self, places: Sequence[int] | NDArray[np.int64]) -> None:
         """Look no more at these."""

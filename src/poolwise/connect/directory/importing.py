@@ -7,6 +7,7 @@ No file is ever in memory as a whole, but for master data, which is checked as a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,13 +43,15 @@ from poolwise.flows.snapshot import (
     Sifted,
     Sifting,
     SnapshotResult,
-    book_snapshot,
+    book_sifted,
 )
 from poolwise.flows.stock import Outcome
 from poolwise.flows.tallying import Clerk
 
 RECEIPTS_IN_A_CHUNK: Final = 1_000
 ORDERS_IN_A_CHUNK: Final = 500
+MOST_CHUNKS_IN_WORK: Final = 2
+"""Chunks of a stock file that are sifted or booked while the next one is read."""
 
 SENDER: Final = "import"
 
@@ -239,8 +242,9 @@ class _Run:
         result = self.done.files.setdefault(STOCK.name, FileResult())
         mark = _Marks(self.target, source, clerk)
         about = _About()
-        with ThreadPoolExecutor(max_workers=1) as booker:
-            booking: Future[list[Reject]] | None = None
+        # While a chunk is booked the next one is sifted, and the one after it is read.
+        with ThreadPoolExecutor(max_workers=1) as sifter, ThreadPoolExecutor(max_workers=1) as booker:
+            booking: deque[Future[list[Reject]]] = deque()
             rows = self.target.rows_in_a_chunk
             for chunk in chunks(source.path, clerk, self.target.clock(), self.rejects.add, rows):
                 result.rows += chunk.rows
@@ -248,13 +252,13 @@ class _Run:
                 result.duplicate += chunk.duplicate
                 if self.complete:
                     about.add(chunk)
-                if booking is not None:
-                    self._reject_all(booking.result())
                 self.progress(Progress(STOCK.name, chunk.last_row, source.lines))
-                # While a chunk is booked the next one is read.
-                booking = booker.submit(self._book_counts, clerk, chunk, mark, result)
-            if booking is not None:
-                self._reject_all(booking.result())
+                sifting = sifter.submit(self._sift, clerk, chunk, mark, result)
+                booking.append(booker.submit(self._book_counts, clerk, chunk, sifting, mark, result))
+                if len(booking) == MOST_CHUNKS_IN_WORK:
+                    self._reject_all(booking.popleft().result())
+            for booked in booking:
+                self._reject_all(booked.result())
         named = about.named()
         if named is not None and not self.dry_run and not self.rejects.count(STOCK.name):
             result.changed += book_absent(self.target.books, clerk, named, self.target.clock())
@@ -264,16 +268,31 @@ class _Run:
         for reject in rejects:
             self.rejects.add(reject)
 
-    def _book_counts(self, clerk: Clerk, chunk: Chunk, mark: _Marks, result: FileResult) -> list[Reject]:
+    def _sift(self, clerk: Clerk, chunk: Chunk, mark: _Marks, result: FileResult) -> Sifted | None:
+        """What of a chunk must be booked; None where it is booked already, or not to be."""
         if self.dry_run:
-            return []
+            return None
         if mark.is_done(chunk.last_row):
             result.skipped += chunk.rows
+            return None
+        now = self.target.clock()
+        sieve = self.target.sieve or EVERYTHING
+        return sieve.sift(chunk.columns, Sifting(clerk.ids.new(now), clerk.actor, now))
+
+    def _book_counts(
+        self, clerk: Clerk, chunk: Chunk, sifting: Future[Sifted | None], mark: _Marks, result: FileResult
+    ) -> list[Reject]:
+        sifted = sifting.result()
+        if sifted is None:
             return []
-        target, now = self.target, self.target.clock()
-        sieve = target.sieve or EVERYTHING
-        booked = book_snapshot(
-            target.books, clerk, sieve, chunk.columns, chunk.message, now, [mark.message(chunk.last_row)]
+        booked = book_sifted(
+            self.target.books,
+            clerk,
+            chunk.columns,
+            sifted,
+            chunk.message,
+            self.target.clock(),
+            [mark.message(chunk.last_row)],
         )
         _add(result, booked)
         return [
@@ -404,8 +423,7 @@ class _About:
 
     def add(self, chunk: Chunk) -> None:
         """Look at a chunk."""
-        place = chunk.header.index("node")
-        self.nodes.update(fields[place].strip() for fields in chunk.fields)
+        self.nodes.update(chunk.columns.nodes)
         self.instants.update(chunk.columns.instants)
         self.sequences.update(sequence for sequence in set(chunk.columns.sequences) if sequence != NO_SEQUENCE)
 

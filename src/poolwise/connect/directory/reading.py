@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, compress, islice
+from itertools import accumulate, chain, compress, islice, repeat
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
 
@@ -49,10 +49,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record that could not be read, and why."""
+    """A record that could not be read, and why; where the file is `broken` there, nothing follows."""
 
     row: int
     faults: tuple[Fault, ...]
+    broken: bool = False
 
 
 Entry: TypeAlias = "Record | Bad"
@@ -96,8 +97,8 @@ def records(file: File, path: Path) -> Iterator[Entry]:
         for block in blocks(file, path):
             yield from block.bad
             # Where every byte is ASCII, every byte was valid.
-            plain = all("".join(fields).isascii() for fields in block.rows)
-            for row, fields in zip(block.numbers, block.rows, strict=True):
+            plain = all("".join(texts).isascii() for texts in block.columns)
+            for row, fields in zip(block.numbers, zip(*block.columns, strict=True), strict=True):
                 texts = dict(zip(block.header, fields, strict=True))
                 yield Record(row, texts) if plain else decoded(row, texts)
         return
@@ -121,11 +122,14 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 @dataclass(slots=True)
 class Block:
-    """Consecutive rows of a CSV file that have as many fields as the header, each with the line on which it begins."""
+    """Consecutive rows of a file that have as many fields as the header, each with the line on which it begins.
+
+    `columns` are their texts, by column of the header.
+    """
 
     header: list[str]
-    numbers: list[int]
-    rows: list[list[str]]
+    numbers: Sequence[int]
+    columns: Sequence[Sequence[str]]
     bad: list[Bad]
     last_line: int
 
@@ -133,39 +137,53 @@ class Block:
 def blocks(file: File, path: Path, size: int = ROWS_IN_A_BLOCK) -> Iterator[Block]:
     """The rows of a CSV file, up to `size` at a time. Raises FileError when the file is refused as a whole."""
     csv.field_size_limit(LONGEST_FIELD)
-    with _opened(path) as lines:
-        reader = csv.reader(lines, strict=True)
+    with _opened(path) as text:
+        reader = csv.reader(text, strict=True)
         header = _header(file, reader)
-        broken = False
-        while not broken:
-            first, rows, bad = reader.line_num + 1, [], []
-            try:
-                for fields in islice(reader, size):
-                    rows.append(fields)  # noqa: PERF402  what was read before an error must be kept
-            except csv.Error as error:
-                broken = True
-                reason = f"cannot be read as CSV, nor what follows: {error}"
-                bad.append(Bad(first + sum(map(_lines_of, rows)), (Fault("", reason),)))
-            if not rows and not bad:
+        last = reader.line_num
+        while lines := list(islice(text, size)):
+            # A row has at least one line: so many rows take these lines, and the rest of the last one.
+            block = _plain(header, last, lines) or _quoted(header, last, chain(lines, text), len(lines))
+            yield block
+            last = block.last_line
+            if any(bad.broken for bad in block.bad):
                 return
-            yield _block(header, first, rows, bad, reader.line_num)
 
 
-def _block(header: list[str], first: int, rows: list[list[str]], bad: list[Bad], last_line: int) -> Block:
-    """A block, with rows of another length put aside. Rows without any field are blank lines."""
-    numbers = list(range(first, first + len(rows)))
-    if last_line - first + 1 != len(rows):
-        # A quoted field may go over several lines.
-        numbers = [first + above for above in accumulate(map(_lines_of, rows[:-1]), initial=0)]
-    if set(map(len, rows)) <= {len(header)}:
-        return Block(header, numbers, rows, bad, last_line)
+def _plain(header: list[str], above: int, lines: list[str]) -> Block | None:
+    """Lines without a quote, all with the fields of the header: taken to pieces at once. None where it is not so."""
+    text = "".join(lines).replace("\r\n", "\n")
+    text = text if text.endswith("\n") else text + "\n"
+    width = len(header)
+    if width == 1 or '"' in text or "\r" in text or len(max(lines, key=len)) > LONGEST_FIELD:
+        return None
+    if set(map(str.count, lines, repeat(","))) != {width - 1}:
+        return None
+    texts = text.replace("\n", ",").split(",")
+    last = above + len(lines)
+    return Block(header, range(above + 1, last + 1), [texts[place:-1:width] for place in range(width)], [], last)
+
+
+def _quoted(header: list[str], above: int, lines: Iterable[str], size: int) -> Block:
+    """Lines of any form. Rows of another length are put aside; rows without any field are blank lines."""
+    reader = csv.reader(lines, strict=True)
+    first, rows, bad = above + 1, [], []
+    try:
+        for fields in islice(reader, size):
+            rows.append(fields)  # noqa: PERF402  what was read before an error must be kept
+    except csv.Error as error:
+        reason = f"cannot be read as CSV, nor what follows: {error}"
+        bad.append(Bad(first + sum(map(_lines_of, rows)), (Fault("", reason),), broken=True))
+    # A quoted field may go over several lines.
+    numbers = [first + before for before in accumulate(map(_lines_of, rows[:-1]), initial=0)]
     bad = [
         Bad(number, (Fault("", f"has {len(fields)} fields, the header names {len(header)}"),))
-        for number, fields in zip(numbers, rows, strict=True)
+        for number, fields in zip(numbers, rows, strict=False)
         if fields and len(fields) != len(header)
     ] + bad
     kept = [len(fields) == len(header) for fields in rows]
-    return Block(header, list(compress(numbers, kept)), list(compress(rows, kept)), bad, last_line)
+    columns = list(zip(*compress(rows, kept), strict=True)) or [()] * len(header)
+    return Block(header, list(compress(numbers, kept)), columns, bad, above + reader.line_num)
 
 
 def _lines_of(fields: list[str]) -> int:

@@ -1,0 +1,30 @@
+"""The benchmarks of speed, made small: they print what others read, and find nothing wrong. No time is looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def report(name: str, *figures: str) -> dict[str, object]:
+    """What a quick run prints; `figures` are numbers above zero in it."""
+    command = [sys.executable, "-m", f"bench.{name}", "--quick", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = json.loads(done.stdout)
+    assert all(found[figure] > 0 for figure in figures)
+    return found
+
+
+def test_a_snapshot_books_what_changed_and_a_killed_one_ends_the_same():
+    found = report("feed", "snapshot_seconds", "peak_mb", "events_per_second")
+    assert found["wrong"] == []
+    assert found["movements"] == 200
