@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.client import HTTPConnection
+from multiprocessing.connection import Connection
 from typing import Final
 
 from poolwise.flows.identity import Ids
@@ -23,6 +24,8 @@ from poolwise.store.tokens import PostgresTokens
 
 PATIENCE_S: Final = 60
 LONGEST_ANSWER: Final = 10_000_000
+LONGEST_IDLE_S: Final = 2.0
+"""The API closes connections that were idle for five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,15 @@ class Clients:
     def __init__(self, api: Api) -> None:
         """Opens nothing yet."""
         self._api = api
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, asked: Ask, due: float) -> Told:
         """Ask, and wait for the answer."""
         api = self._api
+        while self._idle and self._idle[0][0] < time.monotonic() - LONGEST_IDLE_S:
+            self._idle.pop(0)[2].close()
         if self._idle:
-            reader, writer = self._idle.pop()
+            _, reader, writer = self._idle.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=LONGEST_ANSWER)
         fields = {**api.headers, **(asked.headers or {}), "Host": "127.0.0.1", "Content-Length": str(len(asked.body))}
@@ -129,7 +134,7 @@ class Clients:
         length = next(int(line[15:]) for line in lines if line[:15].lower() == "content-length:")
         body = await reader.readexactly(length)
         there = time.monotonic()
-        self._idle.append((reader, writer))
+        self._idle.append((there, reader, writer))
         return Told(int(lines[0].split(" ")[1]), body, due, there)
 
     async def at_rate(
@@ -158,6 +163,22 @@ class Clients:
             return [await self.ask(each, time.monotonic()) for each in waiting]
 
         return [told for some in await asyncio.gather(*(one_by_one() for _ in range(at_once))) for told in some]
+
+
+def asked_elsewhere(api: Api, asked: Sequence[Ask], due: Sequence[float]) -> list[Told]:
+    """Ask each when it is due, from a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_ask_all, args=(api, asked, due, sending))
+    process.start()
+    sending.close()
+    told: list[Told] = receiving.recv()
+    process.join(PATIENCE_S)
+    return told
+
+
+def _ask_all(api: Api, asked: Sequence[Ask], due: Sequence[float], sending: Connection) -> None:
+    sending.send(asyncio.run(Clients(api).at_rate(asked, due)))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -89,7 +90,7 @@ def bring_in_part(settings: Settings, directory: Path, rows_in_a_chunk: int, kil
     return None if killed_at else receiving.recv()
 
 
-def _part(settings: Settings, directory: Path, rows_in_a_chunk: int, killed_at: int, sending: object) -> None:
+def _part(settings: Settings, directory: Path, rows_in_a_chunk: int, killed_at: int, sending: Connection) -> None:
     def step(progress: Progress) -> None:
         if killed_at and progress.file == "stock" and progress.done >= killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -97,4 +98,4 @@ def _part(settings: Settings, directory: Path, rows_in_a_chunk: int, killed_at: 
     with opened(settings) as app:
         target = replace(target_of(app), rows_in_a_chunk=rows_in_a_chunk)
         done = import_directory(directory, target, reject_path=directory / "rejects.csv", progress=step)
-    sending.send(done)  # type: ignore[attr-defined]  # the sending end of a pipe
+    sending.send(done)

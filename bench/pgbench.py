@@ -34,10 +34,10 @@ def prepare(server: EmbeddedServer) -> None:
     _run(server, "-i", "-q", "-s", str(SCALE))
 
 
-def measure(server: EmbeddedServer, script: str, seconds: int, rate: int = 0) -> Measured:
+def measure(server: EmbeddedServer, script: str, seconds: int, rate: int = 0, clients: int = CLIENTS) -> Measured:
     """Run one of its scripts: `-N` (simple update) or `-S` (select only); `rate` limits transactions per second."""
     limit = ["--rate", str(rate)] if rate else []
-    said = _run(server, script, "-c", str(CLIENTS), "-j", str(THREADS), "-T", str(seconds), *limit)
+    said = _run(server, script, "-c", str(clients), "-j", str(min(clients, THREADS)), "-T", str(seconds), *limit)
     tps, latency = _TPS.search(said), _LATENCY.search(said)
     assert tps is not None, said
     assert latency is not None, said

@@ -22,6 +22,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import Column, DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
+from poolwise.store.arrays import register, texts
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -97,9 +98,11 @@ class PostgresViews:
 
     def columns(self, items: Sequence[str], gates: Sequence[tuple[str, str]]) -> Sequence[Column]:
         """See flows.views."""
-        nodes, pools = [node for node, _ in gates], [pool for _, pool in gates]
-        asked = {"cells": self._cells, "items": list(items), "nodes": nodes, "pools": pools}
+        nodes, pools = zip(*gates, strict=True) if gates else ((), ())
+        # The same nodes and pools every time: they are packed once.
+        asked = {"cells": self._cells, "items": list(items), "nodes": texts(nodes), "pools": texts(pools)}
         with self._reading() as cursor:
+            register(cursor)
             rows = cursor.execute(COLUMNS, asked).fetchall()
         return [
             Column(item, ids, places, units, list(zip(*coming, strict=True)) if coming[0] else (), dated)
