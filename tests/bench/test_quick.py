@@ -28,3 +28,15 @@ def test_a_snapshot_books_what_changed_and_a_killed_one_ends_the_same():
     found = report("feed", "snapshot_seconds", "peak_mb", "events_per_second")
     assert found["wrong"] == []
     assert found["movements"] == 200
+
+
+def test_a_basket_is_answered_as_the_files_say():
+    found = report("availability", "in_process_p99_ms", "http_p99_ms")
+    assert found["positions"] == 10_000
+    assert found["wrong"] == []
+
+
+def test_every_order_that_is_answered_is_decided():
+    found = report("latency", "accept_p99_ms", "decide_p99_ms", "single_per_second", "bulk_orders_per_second")
+    assert found["orders"] == 100
+    assert found["lost"] == 0
