@@ -49,6 +49,7 @@ from poolwise.core.sourcing.partition import NEVER
 from poolwise.core.sourcing.problem import Demand, Facts, Place, Problem, StockFact
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Rate, ServiceLevel
 from poolwise.run.bootstrap import default_policy
+from poolwise.run.processes import seek_cycles_seldom
 
 AT: Final = datetime(2026, 3, 2, 8, tzinfo=UTC)
 STANDARD: Final = Size()
@@ -318,6 +319,7 @@ class Clocked:
 
     def p99_ms(self, lines: int, decisions: int, split: bool = False) -> float:
         """The median over rounds of the 99th percentile; the first decisions warm the memories up."""
+        seek_cycles_seldom()  # as a worker does
         found = []
         for round_no in range(ROUNDS + 1):
             taken = []

@@ -99,18 +99,21 @@ def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[S
     if free_from is not None and all(source.available >= free_from for source, _ in taken):
         return 0, 0
     own_weight = piece.line.weight_ug is None or piece.alternative.parts
-    served = (0,) * len(taken) if own_weight else shares(piece.quantity, [part for _, part in taken])
+    served = (piece.quantity,) if len(taken) == 1 else shares(piece.quantity, [part for _, part in taken])
+    groups: dict[str, list[int]] = {}
+    for n, (source, _) in enumerate(taken):
+        groups.setdefault(source.place.pool, []).append(n)
     for_pools, for_stockout = 0, 0
-    for code in dict.fromkeys(source.place.pool for source, _ in taken):
-        mine = [n for n, (source, _) in enumerate(taken) if source.place.pool == code]
-        quantity = sum(taken[n][1] for n in mine)
-        weight_ug = goods.item.weight_of(quantity)
-        if not own_weight:
-            weight_ug = weight_of(piece.line, goods.item, sum(served[n] for n in mine), quantity)
+    for code, mine in groups.items():
+        quantity = sum([taken[n][1] for n in mine])
+        if own_weight:
+            weight_ug = goods.item.weight_of(quantity)
+        else:
+            weight_ug = weight_of(piece.line, goods.item, sum([served[n] for n in mine]), quantity)
         first = taken[mine[0]][0]
         pool = options.network.pools[code]
         for_pools += options.prices.drawing(pool, first.rank, Sent(goods.item, quantity, weight_ug))
-        on_hand = sum(taken[n][1] for n in mine if taken[n][0].receipt is None)
+        on_hand = sum([taken[n][1] for n in mine if taken[n][0].receipt is None])
         for_stockout += options.prices.stockout(goods.item, on_hand, first.available)
     return for_pools, for_stockout
 

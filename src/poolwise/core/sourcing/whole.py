@@ -143,9 +143,10 @@ def _drawn(options: Options, line: Wanted, goods: Sent) -> list[Cost] | None:
     if found is None:
         return None
     drawn, priced = found
+    piece = _piece(options, line, goods)
     for node in priced:
         taken = draw(options.shelf(code, node), quantity)
-        drawn[options.access.nodes[node]] = sum(drawing(options, _piece(options, line, goods), goods, taken))
+        drawn[options.access.nodes[node]] = sum(drawing(options, piece, goods, taken))
     return drawn
 
 
