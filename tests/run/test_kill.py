@@ -106,6 +106,7 @@ def die(works: Works, kill: Kill, chance: random.Random) -> None:
 def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(works: Works, number: int) -> None:
     kill = drawn(SEED, KILLS)[number]
     print(f"seed {SEED}, kill {number}: {kill}")
+    works.repair()
     before = len(works.acknowledged)
     die(works, kill, random.Random(SEED * 1_000 + number))
     works.repair()

@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from uuid import UUID
 import httpx
 import psycopg
 
+from poolwise.core.edition.rows import Row, Section
 from poolwise.flows.identity import Ids
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.tokens import Role, issue_token
@@ -70,8 +71,10 @@ class Works:
 
     server: EmbeddedServer
     seed: int
+    sections: Sequence[tuple[Section, Row]] = field(default_factory=lambda: rows(daily_orders=50))
     api: ForkServerProcess | None = None
     worker: ForkServerProcess | None = None
+    processes: list[ForkServerProcess] = field(default_factory=list)
     acknowledged: dict[str, str] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
     place: int = 0
@@ -98,7 +101,7 @@ class Works:
         prepare(self.server.owner_url(), now)
         with postgres.connect(self.settings.database_url, connections=1) as pool:
             editions = PostgresEditions(pool)
-            publish(editions, [Told(row, section) for section, row in rows(daily_orders=50)], now, "test")
+            publish(editions, [Told(row, section) for section, row in self.sections], now, "test")
             adopt_policy(editions, default_policy(), now, "test")
             self.token = issue_token(
                 PostgresTokens(pool), Ids(secrets.randbits), secrets.randbits,
@@ -108,9 +111,9 @@ class Works:
     # Processes
 
     def start_api(self, doom: Doom | None = None) -> None:
-        """Start the API, which may be doomed, and wait until it answers."""
-        self.api = self._start(doomed.serve if doom else processes.serve, doom)
-        until(self._answers, "the API does not answer")
+        """Start the API, and wait until it answers; one that is doomed may be dead by then: clients do not wait."""
+        api = self.api = self._start(doomed.serve if doom else processes.serve, doom)
+        until(lambda: self._answers() or (doom and not api.is_alive()), "the API does not answer")
 
     def start_worker(self, doom: Doom | None = None) -> ForkServerProcess:
         """Start a worker, which may be doomed."""
@@ -122,6 +125,7 @@ class Works:
     def _start(self, target: Callable[..., None], doom: Doom | None) -> ForkServerProcess:
         process = context.Process(target=target, args=(self.settings, doom) if doom else (self.settings,), daemon=True)
         process.start()
+        self.processes.append(process)
         return process
 
     def _answers(self) -> bool:
@@ -243,6 +247,10 @@ class Works:
         self.paused.set()
         until(lambda: not self.busy or self.errors, "clients have no answer")
         assert not self.errors, self.errors
+        self.work_off()
+
+    def work_off(self) -> None:
+        """Let workers decide what waits, and number what they tell."""
         until(lambda: self._left() == (0, 0), "something is stuck")
 
     def _left(self) -> tuple[int, ...]:
@@ -311,7 +319,7 @@ class Works:
         self.closing.set()
         for client in self.clients:
             client.join(PATIENCE_S)
-        for process in (self.api, self.worker):
-            if process is not None and process.is_alive():
+        for process in self.processes:
+            if process.is_alive():
                 process.kill()
         self.server.stop()
