@@ -31,6 +31,7 @@ from bench.imports import bring_in
 from bench.million import CENTRES, CHANNEL, Extra, World
 from poolwise.flows.promisable import Outlooks, look_up_sums
 from poolwise.run.bootstrap import Rulebook
+from poolwise.run.processes import seek_cycles_seldom
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
 from poolwise.store.editions import PostgresEditions
@@ -90,6 +91,7 @@ def in_process(settings: Settings, world: World, random: Random, questions: int)
     """Milliseconds of each question, and what was wrong."""
     took: list[float] = []
     wrong: list[str] = []
+    seek_cycles_seldom()  # as the API does
     with postgres.connect(settings.database_url, connections=1) as pool:
         views, outlooks, rules = PostgresViews(pool), Outlooks(), Rulebook(PostgresEditions(pool))
         for number in range(-WARM_UP, questions):
@@ -142,8 +144,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the document on one line")
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--nodes", type=int, default=50)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--nodes", type=int, default=20, help="of the channel")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", type=int, default=2_000, help="of each kind, in a round")
     parser.add_argument("--rate", type=int, default=200, help="HTTP requests a second")

@@ -52,6 +52,7 @@ def services_of(app: App) -> Services:
 
 def serve(settings: Settings) -> None:
     """Run the API until it is told to stop."""
+    seek_cycles_seldom()
     configure_logs(settings.log_level)
     with opened(settings) as app:
         uvicorn.run(
@@ -112,7 +113,7 @@ def worker_of(app: App) -> Worker:
 
 
 def seek_cycles_seldom() -> None:
-    """A batch makes some hundred thousand values that hold no cycles: to look for these after every 700 is a waste."""
+    """Batches and answers are made of thousands of values that hold no cycles: to look after every 700 is a waste."""
     gc.set_threshold(100_000, 20, 100)
 
 
