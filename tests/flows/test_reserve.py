@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from poolwise.core.values import Conflict
+from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
 from tests.flows.market import Market
@@ -19,6 +23,21 @@ def test_a_basket_that_is_freed_gives_everything_back(market: Market) -> None:
     assert (market.free(basket), market.free(basket)) == (4, 0)
     assert market.at("BOLT", "A") == {"available": 10}
     assert market.taken("A", market.now.date()) == 0
+
+
+def test_a_basket_is_given_back_though_a_lock_was_lost(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    market.count("BOLT", "A", 10)
+    basket = market.basket(("BOLT", 4))
+    real, lost = GivenBack.record, []
+
+    def record(given: GivenBack, *args: object) -> None:
+        real(given, *args)
+        if not lost:
+            lost.append(basket)
+            raise Conflict("deadlock")
+
+    monkeypatch.setattr(GivenBack, "record", record)
+    assert (market.free(basket), market.at("BOLT", "A")) == (4, {"available": 10})
 
 
 def test_a_basket_expires(market: Market) -> None:

@@ -249,3 +249,27 @@ def test_facts_of_a_decision_name_only_capacity_that_matters(market: Market) -> 
     assert decision is not None
     assert len(decision.facts) < 40
     assert market.taken("A", market.now.date()) == 4
+
+
+def test_stock_that_the_oldest_cannot_use_is_offered_to_everybody_behind_them(market: Market, monkeypatch) -> None:
+    monkeypatch.setattr(waking, "MOST_WOKEN", 2)
+    orders = [market.order(str(number), ("BOLT", 9), ship_complete=True) for number in range(7)]
+    small = market.order("small", ("BOLT", 4))
+    market.work()
+    market.count("BOLT", "A", 4)
+    market.work()
+    assert [market.state(order) for order in orders] == ["backordered"] * 7
+    assert (market.state(small), market.record(orders[0]).attempt) == ("sourced", 2)
+
+
+def test_who_waits_for_something_rare_is_not_behind_who_waits_for_something_common(market: Market, monkeypatch) -> None:
+    monkeypatch.setattr(waking, "MOST_WOKEN", 1)
+    for number in range(3):
+        market.order(str(number), ("BOLT", 9), ship_complete=True)
+    rare = [market.order(f"rare-{number}", ("NUT", 9), ship_complete=True) for number in range(2)]
+    last = market.order("last", ("NUT", 1))
+    market.work()
+    market.count("BOLT", "A", 1)
+    market.count("NUT", "A", 1)
+    market.work(limit=2)
+    assert [market.state(order) for order in (*rare, last)] == ["backordered", "backordered", "sourced"]

@@ -10,6 +10,8 @@ from itertools import count
 from typing import Protocol
 from uuid import UUID
 
+import pytest
+
 from poolwise.core.ledger import (
     Account,
     Cause,
@@ -22,8 +24,9 @@ from poolwise.core.ledger import (
 )
 from poolwise.core.orders import Line, Order, OrderState, Progress, state_of
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
-from poolwise.core.values import replace
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
+    Age,
     Books,
     CapacityChange,
     Decision,
@@ -35,6 +38,7 @@ from poolwise.flows.ports import (
     Todo,
     Transaction,
 )
+from poolwise.flows.waking import EVERYBODY
 from poolwise.store.check import Finding
 
 BEGIN = datetime(2026, 1, 10, 12, tzinfo=UTC)
@@ -72,6 +76,23 @@ def new_id() -> UUID:
 def key(item: str = "BOLT", node: str = "NYC", pool: str = "common", lot: str = "") -> PositionKey:
     """A position's key."""
     return PositionKey(item, node, pool, lot)
+
+
+def recorded(books, **parts) -> None:
+    """Record one Effects value in its own transaction."""
+    with books.transaction() as transaction:
+        transaction.record(Effects(**{"at": at(1), **parts}))
+
+
+def refused(books, **parts) -> None:
+    """Recording this is a Conflict, and leaves nothing behind."""
+    with pytest.raises(Conflict):
+        recorded(books, **parts)
+
+
+def all_of(*items: str) -> dict[str, Age]:
+    """Everybody who waits for any of the items."""
+    return dict.fromkeys(items, EVERYBODY)
 
 
 def into(position: int, quantity: int, account: Account = Account.AVAILABLE) -> Movement:

@@ -23,7 +23,7 @@ from poolwise.flows.ports import (
     TimerKind,
 )
 from tests.conftest import Database
-from tests.store.contract import DAY, Sourcing, accepted, at, expected, into, key, new_id, order, stocked, todo
+from tests.store.contract import DAY, Sourcing, accepted, all_of, at, expected, into, key, new_id, order, stocked, todo
 from tests.store.kept import KeptInMemory, KeptInPostgres
 
 ROUNDS = 120
@@ -117,7 +117,7 @@ def outcome(books: Books, effects: Effects) -> str:
             transaction.claim(0, Queue.ONCE, effects.at, 1)
             transaction.due(0, effects.at - timedelta(minutes=5), 1)
             transaction.record(effects)
-            transaction.waiting(["NUT"], 1)
+            transaction.waiting(all_of("NUT"), 1)
     except Conflict:
         return "conflict"
     return "recorded"

@@ -20,7 +20,7 @@ from poolwise.store.evidence import BEGINNING, OVERLAP, check_database
 from poolwise.store.memory_evidence import MemoryEvidence
 from poolwise.store.shelves import JournalRow, Shelves
 from tests.conftest import Database
-from tests.store.contract import DAY, accepted, at, expected, into, key, order, position, sourced, stocked
+from tests.store.contract import DAY, accepted, all_of, at, expected, into, key, order, position, sourced, stocked
 from tests.store.kept import CELLS, EDITIONS, POLICIES, KeptInMemory, KeptInPostgres
 
 Kept = KeptInMemory | KeptInPostgres
@@ -400,6 +400,6 @@ class TestIncremental:
 
 def test_demand_in_the_stock_queue_counts_as_waiting(world: World) -> None:
     with world.kept.books.transaction() as transaction:
-        (waiting,) = transaction.waiting(["NAIL"], 5)
+        (waiting,) = transaction.waiting(all_of("NAIL"), 5)
         transaction.record(Effects(at=at(3), todo=[replace(waiting, queue=Queue.ONCE)]))
     assert found(world.kept) == set()

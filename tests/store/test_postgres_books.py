@@ -26,6 +26,7 @@ from tests.store.contract import (
     DAY,
     Sourcing,
     accepted,
+    all_of,
     at,
     claim,
     expected,
@@ -79,11 +80,11 @@ class TestTwoConnections:
 
         def take() -> None:
             with books.transaction() as other:
-                taken.append(len(other.waiting(["BOLT"], 9)))
+                taken.append(len(other.waiting(all_of("BOLT"), 9)))
 
         second = threading.Thread(target=take)
         with suppress(ZeroDivisionError), books.transaction() as one:
-            assert len(one.waiting(["BOLT"], 9)) == 1
+            assert len(one.waiting(all_of("BOLT"), 9)) == 1
             second.start()
             if not keeps:
                 raise ZeroDivisionError
@@ -336,7 +337,7 @@ def read_all(transaction: PostgresTransaction, bolt: int, record: OrderRecord) -
     transaction.seen([("wms", "m1")])
     transaction.answer("shop", "k1")
     transaction.decision(order_id, 1)
-    transaction.waiting(["BOLT"], 9)
+    transaction.waiting(all_of("BOLT"), 9)
     transaction.due(0, at(99), 9)
 
 

@@ -41,6 +41,10 @@ class Queue(StrEnum):
     STOCK = "stock"
 
 
+Age = tuple[datetime, UUID]
+"""Since when an order waits, and its id: its place in the line of all that wait for the same."""
+
+
 class Todo(Struct, frozen=True, gc=False):
     """Demand to be sourced, with everything the worker needs to do it (ADR 0008).
 
@@ -56,6 +60,17 @@ class Todo(Struct, frozen=True, gc=False):
     open: tuple[tuple[int, Quantity], ...]
     attempt: int = 1
     returns: int = 0
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The items of the lines that are open, each once, in line order."""
+        open_lines = {no for no, _ in self.open}
+        return tuple(dict.fromkeys([line.item for line in self.order.lines if line.no in open_lines]))
+
+    @property
+    def age(self) -> Age:
+        """Its place in line; the older is less."""
+        return self.since, self.order.id
 
     @property
     def alone(self) -> bool:
@@ -273,8 +288,10 @@ class Transaction(Protocol):
     def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
         """Take up to `limit` demands that wait since `now` or longer; one that is `alone` comes by itself."""
 
-    def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
-        """Take demands that wait for stock of any of the items, oldest first; last of all that is locked.
+    def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
+        """Take demands that wait for stock, oldest first: of each item at most `limit` in each cell, next after an age.
+
+        Called last of all that is locked.
 
         What another transaction has taken is waited for: it may be rolled back.
         """

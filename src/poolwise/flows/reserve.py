@@ -172,15 +172,20 @@ def _effects(desk: Desk, choice: Choice, now: datetime, expires_at: datetime, ke
 
 def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Answer | None = None) -> Quantity:
     """Give a basket back before it expires; how many units were still set aside (0 when it had ended already)."""
-    with books.transaction() as transaction:
-        record = transaction.orders([reservation], lock=True).get(reservation)
-        if record is None or not record.order.number.startswith("R-"):
-            raise Refused("reservation_unknown", (Fault("id", f"there is no reservation {reservation}"),))
-        given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
-        given.add(record, Ending.FREED)
-        if given.units or answer is not None:
-            given.record("reservations.free", answer)
-        return given.units
+    for _ in range(MOST_CONFLICTS):
+        try:
+            with books.transaction() as transaction:
+                record = transaction.orders([reservation], lock=True).get(reservation)
+                if record is None or not record.order.number.startswith("R-"):
+                    raise Refused("reservation_unknown", (Fault("id", f"there is no reservation {reservation}"),))
+                given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
+                given.add(record, Ending.FREED)
+                if given.units or answer is not None:
+                    given.record("reservations.free", answer)
+                return given.units
+        except Conflict:
+            continue
+    raise Conflict(f"giving {reservation} back met {MOST_CONFLICTS} conflicts in a row")
 
 
 def expire(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -> int:

@@ -32,6 +32,7 @@ from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
+    Age,
     Audit,
     Books,
     Decision,
@@ -45,7 +46,7 @@ from poolwise.flows.ports import (
     Todo,
     Transaction,
 )
-from poolwise.flows.waking import wake
+from poolwise.flows.waking import wake_after
 
 RETURNS_BEFORE_LOCK: Final = 2
 MOST_CONFLICTS: Final = 8
@@ -123,7 +124,8 @@ class Batch:
         self._transaction, self._desk, self._now = transaction, desk, now
         self._since = now.date() - timedelta(days=1)
         self.known: Mapping[UUID, OrderRecord] = {}
-        self._left: set[str] = set()
+        self._woken: list[Todo] = []
+        self._last: dict[str, Age] = {}
         self.made: list[Choice] = []
         self.returned: list[Todo] = []
 
@@ -147,7 +149,8 @@ class Batch:
         Such a row of the queue only says that there may be something to do: stock that came, and reservations that
         broke, may both have put it there.
         """
-        again = [todo.order.id for todo in claimed if todo.attempt > 1]
+        self._woken = [todo for todo in claimed if todo.attempt > 1]
+        again = [todo.order.id for todo in self._woken]
         self.known = self._transaction.orders(again, lock=True) if again else {}
         found: list[Todo] = []
         for todo in claimed:
@@ -186,12 +189,27 @@ class Batch:
             else:
                 self.returned.append(replace(choice.todo, returns=choice.todo.returns + 1))
         self.made.extend(choose(desk, todo, shelf, self._now) for todo in patient)
-        served = {part.item for choice in self.made if choice.todo.attempt > 1 for part in choice.plan.assignments}
-        self._left = {item for item in served if shelf.has_some(item)}
+        self._note_last(shelf)
+
+    def _note_last(self, shelf: Shelf) -> None:
+        """Of items that somebody was woken for and that could still be served: who of them was last in line."""
+        decided = {choice.todo.order.id: choice.todo for choice in self.made}
+        back = {todo.order.id for todo in self.returned}
+        free: dict[str, bool] = {}
+        for woken in self._woken:
+            if woken.order.id in back:
+                continue
+            # Who has nothing to be sourced any more was not looked at: the next in line is asked whatever there is.
+            todo = decided.get(woken.order.id)
+            for item in woken.items if todo is None else todo.items:
+                if item not in free:
+                    free[item] = any(shelf.has_some(each) for each in could_serve(self._desk.atlas, item))
+                if todo is None or free[item]:
+                    self._last[item] = max(self._last.get(item, woken.age), woken.age)
 
     def wake_next(self) -> None:
-        """Wake who waits for items of which woken demand has left something: not all that waits wakes at once."""
-        wake(self._transaction, self._desk.atlas.edition.catalog, self._left, self._now)
+        """Wake who is next in line: as many as were woken before and are decided now."""
+        wake_after(self._transaction, self._last, len(self._woken), self._now)
 
     def sourced(self) -> Sourced:
         """What became of the batch."""
@@ -424,6 +442,14 @@ def again_in_wave(atlas: Atlas, record: OrderRecord, now: datetime) -> Todo | No
     # Behind those that wait, and not again in the wave that is being planned.
     since = now + timedelta(microseconds=1)
     return Todo(order.cell, Queue.WAVE, AGAIN_RANK, since, order, open_, record.attempt + 1)
+
+
+def could_serve(atlas: Atlas, item: str) -> list[str]:
+    """An item, its parts and its substitutes."""
+    catalog = atlas.edition.catalog
+    parts = catalog.bills[item].components if item in catalog.bills else ()
+    swaps = catalog.substitutions.get(item, ())
+    return [item, *(part.item for part in parts), *(swap.substitute for swap in swaps)]
 
 
 def terms_of(atlas: Atlas, order: Order) -> Terms:

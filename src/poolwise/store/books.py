@@ -22,6 +22,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
 from poolwise.core.values import Conflict, Upstream, replace
 from poolwise.flows.ports import (
+    Age,
     Answer,
     CountMark,
     Decision,
@@ -123,9 +124,9 @@ class PostgresTransaction:
         """See ports."""
         return claiming.claim(self._cursor, cell, queue, now, limit)
 
-    def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
+    def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
         """See ports."""
-        return claiming.claim_waiting(self._cursor, self._locks, self._cells, items, limit)
+        return claiming.claim_waiting(self._cursor, self._locks, self._cells, after, limit)
 
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
         """See ports."""

@@ -5,7 +5,7 @@ A claim that is rolled back leaves the work where it was (law 7), and no two wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from poolwise.flows.ports import Queue, Timer, TimerKind, Todo
+from poolwise.flows.ports import Age, Queue, Timer, TimerKind, Todo
 from poolwise.store.arrays import array
 from poolwise.store.codec import unpack_todo
 from poolwise.store.locking import RowLocks
@@ -38,20 +38,19 @@ FOR UPDATE SKIP LOCKED
 # planner last saw the queue empty.
 DELETE: Final = "DELETE FROM todo WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = %b"
 DELETE_ITEMS: Final = "DELETE FROM todo_item WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[])"
-# Of each item the oldest, and of those the oldest in all: reads no more than items times limit rows.
+# Of each item the oldest that are younger than an age, from the index: reads no more than items times limit rows.
 FIND_WAITING: Final = """
 SELECT DISTINCT w.since, w.order_id
 FROM unnest(%(cells)b::smallint[]) AS c (cell)
-CROSS JOIN unnest(%(items)b::text[]) AS i (item)
+CROSS JOIN unnest(%(items)b::text[], %(since)b::timestamptz[], %(orders)b::uuid[]) AS i (item, since, order_id)
 CROSS JOIN LATERAL (
-    SELECT since, order_id
-    FROM todo_item
-    WHERE cell = c.cell AND item = i.item
-    ORDER BY cell, item, since, order_id
+    SELECT t.since, t.order_id
+    FROM todo_item AS t
+    WHERE t.cell = c.cell AND t.item = i.item AND (t.since, t.order_id) > (i.since, i.order_id)
+    ORDER BY t.cell, t.item, t.since, t.order_id
     LIMIT %(limit)b
 ) AS w
 ORDER BY w.since, w.order_id
-LIMIT %(limit)b
 """
 CHOOSE_DUE: Final = """
 SELECT cell, kind, subject, due_at
@@ -80,18 +79,20 @@ def claim(cursor: Cursor[TupleRow], cell: int, queue: Queue, now: datetime, limi
 
 
 def claim_waiting(
-    cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], items: Iterable[str], limit: int
+    cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], after: Mapping[str, Age], limit: int
 ) -> tuple[Todo, ...]:
-    """Take demands that wait for stock of any of the items, oldest first.
+    """Take demands that wait for stock, oldest first: of each item at most `limit` in each cell, next after an age.
 
     One that another transaction has taken is waited for: stepped past, it would sleep on if that is rolled back.
     """
     assert limit > 0, "a claim takes something"
-    asked = {"cells": cells, "items": sorted(set(items)), "limit": limit}
+    items = sorted(after)
+    since, orders = [after[item][0] for item in items], [after[item][1] for item in items]
+    asked = {"cells": cells, "items": items, "since": since, "orders": array("uuid", orders), "limit": limit}
     oldest = [order for _, order in cursor.execute(FIND_WAITING, asked).fetchall()]
     rows = locks.waiting(cells, oldest) if oldest else []
     _delete(cursor, cells, Queue.STOCK, [order for order, _ in rows])
-    return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=age))
+    return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=lambda todo: todo.age))
 
 
 def claim_due(cursor: Cursor[TupleRow], cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
@@ -117,14 +118,3 @@ def _delete(cursor: Cursor[TupleRow], cells: Sequence[int], queue: Queue, orders
 def claim_order(todo: Todo) -> tuple[int, datetime, int]:
     """The order inside a cell's queue: urgent first, then oldest."""
     return todo.rank, todo.since, todo.order.id.int
-
-
-def age(todo: Todo) -> tuple[datetime, int]:
-    """Oldest first."""
-    return todo.since, todo.order.id.int
-
-
-def items_waited_for(todo: Todo) -> list[str]:
-    """The items of the lines that are open, each once, in line order."""
-    open_lines = {no for no, _ in todo.open}
-    return list(dict.fromkeys(line.item for line in todo.order.lines if line.no in open_lines))

@@ -17,6 +17,7 @@ from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Re
 from poolwise.core.sourcing.problem import CapacityFact, ReceiptFact, StockFact
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
+    Age,
     Answer,
     CountMark,
     Decision,
@@ -29,7 +30,6 @@ from poolwise.flows.ports import (
     Timer,
     Todo,
 )
-from poolwise.store.claiming import age, items_waited_for
 from poolwise.store.memory_recording import MemoryRecording
 from poolwise.store.shelves import JournalRow, Shelves, TodoKey, Undo
 from poolwise.store.steps import Failpoint, Step, never
@@ -110,14 +110,21 @@ class MemoryTransaction:
         key = key_of(todo)
         self._undo.drop(self._shelves.todo, key)
         if todo.queue is Queue.STOCK:
-            for item in items_waited_for(todo):
+            for item in todo.items:
                 self._undo.drop(self._shelves.waiting[item], key)
 
-    def waiting(self, items: Iterable[str], limit: int) -> tuple[Todo, ...]:
+    def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
         """See ports."""
         assert limit > 0, "a claim takes something"
-        keys = {key for item in items for key in self._shelves.waiting.get(item, ())}
-        taken = sorted((self._shelves.todo[key] for key in keys), key=age)[:limit]
+        found: dict[TodoKey, Todo] = {}
+        for item, last in after.items():
+            by_cell: dict[int, list[Todo]] = {}
+            for todo in (self._shelves.todo[key] for key in self._shelves.waiting.get(item, ())):
+                if todo.age > last:
+                    by_cell.setdefault(todo.cell, []).append(todo)
+            for line in by_cell.values():
+                found.update((key_of(todo), todo) for todo in sorted(line, key=lambda todo: todo.age)[:limit])
+        taken = sorted(found.values(), key=lambda todo: todo.age)
         for todo in taken:
             # Its entry in the heap stays, without its demand; if the demand comes back, it is found again.
             self._take(todo)

@@ -12,7 +12,6 @@ from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receip
 from poolwise.core.orders import TRANSITIONS
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, TimerKind, Todo, place_of
-from poolwise.store.claiming import items_waited_for
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_receipt_changes
 from poolwise.store.shelves import JournalRow, Shelves, Undo
 from poolwise.store.steps import Failpoint, Step
@@ -198,12 +197,12 @@ class MemoryRecording:
             if todo.queue is not Queue.STOCK:
                 return
             self._undo.drop(self._shelves.todo, key)
-            for item in items_waited_for(before):
+            for item in before.items:
                 self._undo.drop(self._shelves.waiting[item], key)
         self._add(self._shelves.todo, key, todo)
         heappush(self._shelves.queues[todo.cell, todo.queue], (todo.rank, todo.since, todo.order.id))
         if todo.queue is Queue.STOCK:
-            for item in items_waited_for(todo):
+            for item in todo.items:
                 self._undo.put(self._shelves.waiting[item], key, None)
 
     def _write_decisions(self) -> None:

@@ -286,7 +286,7 @@ COPY reservation (cell, owner, no, position, quantity, line_no, line_quantity, k
 FROM STDIN (FORMAT BINARY)
 """
 RESERVATION_TYPES: Final = (
-    "int2", "uuid", "int4", "int8", "int8", "int4", "int8", "text", "int4", "timestamptz", "uuid",
+    "int2", "uuid", "int8", "int8", "int8", "int4", "int8", "text", "int8", "timestamptz", "uuid",
     "timestamptz",
 )  # fmt: skip
 END_RESERVATIONS: Final = """
@@ -295,7 +295,7 @@ SET consumed = r.consumed + u.consumed,
     freed = r.freed + u.freed,
     expired = r.expired + u.expired,
     broken = r.broken + u.broken
-FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[], %(c4)b::bigint[], %(c5)b::bigint[],
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::bigint[], %(c5)b::bigint[],
     %(c6)b::bigint[], %(c7)b::bigint[]) AS u (cell, owner, no, consumed, freed, expired, broken)
 WHERE r.cell = u.cell AND r.owner = u.owner AND r.no = u.no
     AND r.consumed + u.consumed + r.freed + u.freed + r.expired + u.expired + r.broken + u.broken <= r.quantity
@@ -326,7 +326,7 @@ def write_reservations(w: Writing) -> None:
     ends = merged_ends(w.effects.reservation_ends)
     if ends:
         rows = [(*key, *(ended[ending] for ending in Ending)) for key, ended in ends.items()]
-        w.change(END_RESERVATIONS, ("int2", "uuid", "int4", *["int8"] * 4), rows)
+        w.change(END_RESERVATIONS, ("int2", "uuid", *["int8"] * 5), rows)
 
 
 def merged_ends(ends: Iterable[ReservationEnd]) -> dict[tuple[int, UUID, int], dict[Ending, int]]:

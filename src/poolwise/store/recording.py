@@ -14,7 +14,6 @@ from uuid import UUID
 from poolwise.core.orders import TRANSITIONS, OrderState, Progress
 from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
 from poolwise.store.arrays import texts
-from poolwise.store.claiming import items_waited_for
 from poolwise.store.codec import bucket, pack_events, pack_order, pack_todo
 from poolwise.store.journal import first_of_month
 from poolwise.store.posting import change_capacity, ensure_positions, move, write_receipts, write_reservations
@@ -180,30 +179,30 @@ def _parts(line: Progress) -> tuple[int, int, int, int, int, int, int, int]:
 
 DELETE_BOOKINGS: Final = """
 DELETE FROM booking AS b
-USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[]) AS u (cell, owner, no)
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[]) AS u (cell, owner, no)
 WHERE b.cell = u.cell AND b.owner = u.owner AND b.shipment_no = u.no
 """
 DELETE_SHIPMENTS: Final = """
 DELETE FROM shipment AS s
-USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[]) AS u (cell, owner, no)
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[]) AS u (cell, owner, no)
 WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no
 """
 COPY_SHIPMENTS: Final = """
 COPY shipment (cell, owner, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg) FROM STDIN (FORMAT BINARY)
 """
-SHIPMENT_TYPES: Final = ("int2", "uuid", "int4", "text", "text[]", "date", "date", "int8", "int8")
+SHIPMENT_TYPES: Final = ("int2", "uuid", "int8", "text", "text[]", "date", "date", "int8", "int8")
 COPY_BOOKINGS: Final = """
 COPY booking (cell, owner, shipment_no, no, node, day, slot, quantity) FROM STDIN (FORMAT BINARY)
 """
-BOOKING_TYPES: Final = ("int2", "uuid", "int4", "int4", "text", "date", "int4", "int8")
+BOOKING_TYPES: Final = ("int2", "uuid", "int8", "int4", "text", "date", "int4", "int8")
 
 
 def write_shipments(w: Writing) -> None:
     """Planned shipments that end, then those that begin, each with the capacity it has booked."""
     dropped = sorted(set(w.effects.shipments_dropped))
     if dropped:
-        w.cursor.execute(DELETE_BOOKINGS, columns(("int2", "uuid", "int4"), dropped))
-        w.change(DELETE_SHIPMENTS, ("int2", "uuid", "int4"), dropped)
+        w.cursor.execute(DELETE_BOOKINGS, columns(("int2", "uuid", "int8"), dropped))
+        w.change(DELETE_SHIPMENTS, ("int2", "uuid", "int8"), dropped)
     shipments, bookings = [], []
     for cell, owner, s in ((r.cell, r.owner, r.shipment) for r in w.effects.shipments):
         shipments.append((cell, owner, s.no, s.node, texts(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg))
@@ -262,7 +261,7 @@ def _todo_row(todo: Todo) -> tuple[object, ...]:
 def _waits(todo: Todo) -> list[tuple[int, str, datetime, UUID]]:
     if todo.queue is not Queue.STOCK:
         return []
-    return [(todo.cell, item, todo.since, todo.order.id) for item in items_waited_for(todo)]
+    return [(todo.cell, item, todo.since, todo.order.id) for item in todo.items]
 
 
 COPY_DECISIONS: Final = """
