@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from poolwise.core.values import Conflict
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
-from tests.flows.market import Market
+from poolwise.flows.reserve import Reserved
+from tests.flows.market import Market, in_memory, on_postgres
 
 
 def test_a_basket_is_set_aside(market: Market) -> None:
@@ -147,3 +150,35 @@ def test_a_basket_is_refused_with_all_reasons(market: Market) -> None:
     found = market.set_aside(("BOLT", 0), ("GHOST", 1), seconds=0)
     assert isinstance(found, Rejected)
     assert [fault.field for fault in found.problems] == ["lines[0].quantity", "lines[1].item", "expires_in_seconds"]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def busy(request: pytest.FixtureRequest) -> Iterator[Market]:
+    """A market whose nodes send one order a day, for two days."""
+    if request.param == "memory":
+        yield in_memory(1, horizon_days=1)
+        return
+    with on_postgres(request.getfixturevalue("database"), 1, horizon_days=1) as found:
+        yield found
+
+
+@pytest.mark.parametrize("ending", ["freed", "expired"])
+def test_room_that_a_basket_gives_back_serves_who_waits_for_it(busy: Market, ending: str) -> None:
+    """Node A has plenty of both items, and no room; what comes back is of the other item."""
+    busy.count("BOLT", "A", 9)
+    busy.count("NUT", "A", 9)
+    baskets = [busy.basket(("BOLT", 1), seconds=60)]
+    while isinstance(found := busy.set_aside(("BOLT", 1), seconds=60), Reserved):
+        baskets.append(found.reservation)
+    orders = [busy.order(str(number), ("NUT", 1)) for number in range(len(baskets) + 1)]
+    busy.work()
+    assert {busy.state(order) for order in orders} == {"backordered"}
+    if ending == "freed":
+        for basket in baskets:
+            busy.free(basket)
+    else:
+        busy.later(seconds=61)
+        busy.expire()
+    busy.work()
+    assert [busy.state(order) for order in orders] == ["sourced"] * len(baskets) + ["backordered"]
+    assert busy.findings() == []

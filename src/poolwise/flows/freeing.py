@@ -17,6 +17,7 @@ from poolwise.core.orders import Order, OrderState, Progress, state_of
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.ports import (
+    ROOM,
     Answer,
     Audit,
     CapacityChange,
@@ -96,6 +97,8 @@ class GivenBack:
         """Wake demand that waits for what came back. Called once that is recorded."""
         positions = self._transaction.positions({movement.position for movement in self.movements})
         items = {position.key.item for position in positions.values()}
+        if self.capacity():
+            items.add(ROOM)
         wake(self._transaction, self._edition.catalog, items, self._now)
 
     def record(self, action: str, answer: Answer | None = None) -> None:

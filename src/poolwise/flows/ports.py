@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -45,11 +45,16 @@ Age = tuple[datetime, UUID]
 """Since when an order waits, and its id: its place in the line of all that wait for the same."""
 
 
+ROOM: Final = ""
+"""What demand waits for that waits for capacity; no item has this name."""
+
+
 class Todo(Struct, frozen=True, gc=False):
     """Demand to be sourced, with everything the worker needs to do it (ADR 0008).
 
     Claimed by (queue, rank, since, order): HTTP orders before files, urgent before others, oldest first.
-    `returns` counts how often the order came back because somebody took its stock first.
+    `returns` counts how often the order came back because somebody took its stock first. One that was left short though
+    there was stock, at a node of which a day may be full, waits `for_room` too.
     """
 
     cell: int
@@ -60,12 +65,14 @@ class Todo(Struct, frozen=True, gc=False):
     open: tuple[tuple[int, Quantity], ...]
     attempt: int = 1
     returns: int = 0
+    for_room: bool = False
 
     @property
     def items(self) -> tuple[str, ...]:
-        """The items of the lines that are open, each once, in line order."""
+        """What it waits for: the items of the lines that are open, each once, in line order, and room."""
         open_lines = {no for no, _ in self.open}
-        return tuple(dict.fromkeys([line.item for line in self.order.lines if line.no in open_lines]))
+        items = dict.fromkeys([line.item for line in self.order.lines if line.no in open_lines])
+        return (*items, ROOM) if self.for_room else tuple(items)
 
     @property
     def age(self) -> Age:

@@ -32,6 +32,7 @@ from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
+    ROOM,
     Age,
     Audit,
     Books,
@@ -195,7 +196,7 @@ class Batch:
         """Of items that somebody was woken for and that could still be served: who of them was last in line."""
         decided = {choice.todo.order.id: choice.todo for choice in self.made}
         back = {todo.order.id for todo in self.returned}
-        free: dict[str, bool] = {}
+        free = {ROOM: True}
         for woken in self._woken:
             if woken.order.id in back:
                 continue
@@ -562,7 +563,19 @@ class Written:
         """Demand that waits for supply: the next attempt, once stock of its items rises."""
         todo = self.choice.todo
         rest = tuple((entry.line_no, entry.quantity) for entry in self.choice.plan.unserved)
-        return replace(todo, queue=Queue.STOCK, open=rest, attempt=self.attempt + 1, returns=0)
+        room = self._may_want_room(rest)
+        return replace(todo, queue=Queue.STOCK, open=rest, attempt=self.attempt + 1, returns=0, for_room=room)
+
+    def _may_want_room(self, rest: Sequence[tuple[int, Quantity]]) -> bool:
+        """Whether there was anything for what is left at a node whose capacity the decision depended on."""
+        atlas, facts = self.desk.atlas, self.choice.facts
+        if not (atlas.policy.policy.capacity_is_hard and facts.capacity):
+            return False
+        limited = {fact.node for fact in facts.capacity}
+        there = {fact.place.item for fact in facts.stock if fact.available > 0 and fact.place.node in limited}
+        there.update(fact.place.item for fact in facts.receipts if fact.place.node in limited)
+        lines = {line.no: line.item for line in self.choice.todo.order.lines}
+        return any(not there.isdisjoint(could_serve(atlas, lines[no])) for no, _ in rest)
 
     def decision(self, batch: UUID, place: int, packer: Packer) -> Decision:
         """What is stored of the decision."""

@@ -19,6 +19,7 @@ from poolwise.core.values import Conflict, Json, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
+    ROOM,
     Answer,
     Audit,
     Books,
@@ -235,7 +236,8 @@ class Room:
                 audit=[Audit(self.clerk.actor, action, str(self.batch), detail)],
             )
         )
-        wake(self.transaction, self.clerk.edition.catalog, {*self._risen(movements), *risen}, self.now)
+        room = (ROOM,) if mended.capacity else ()
+        wake(self.transaction, self.clerk.edition.catalog, {*self._risen(movements), *risen, *room}, self.now)
 
     def _mended(self) -> Mended:
         """What follows from what broke; the orders concerned are locked, else the batch is looked at again."""

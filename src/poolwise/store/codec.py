@@ -58,6 +58,7 @@ class _Todo(msgspec.Struct, array_like=True, frozen=True):
     open: tuple[tuple[int, int], ...]
     attempt: int
     returns: int
+    for_room: bool
 
 
 class _Event(msgspec.Struct, array_like=True, frozen=True):
@@ -100,6 +101,7 @@ def pack_todo(todo: Todo) -> bytes:
             todo.open,
             todo.attempt,
             todo.returns,
+            todo.for_room,
         )
     )
 
@@ -107,8 +109,9 @@ def pack_todo(todo: Todo) -> bytes:
 def unpack_todo(demand: bytes) -> Todo:
     """The demand that `pack_todo` wrote."""
     kept = _TODO.decode(demand)
+    order = _order_in(kept.order)
     return Todo(
-        kept.cell, kept.queue, kept.rank, kept.since, _order_in(kept.order), kept.open, kept.attempt, kept.returns
+        kept.cell, kept.queue, kept.rank, kept.since, order, kept.open, kept.attempt, kept.returns, kept.for_room
     )
 
 
