@@ -367,3 +367,14 @@ def test_a_crash_between_two_steps_leaves_no_lock(kept: KeptInPostgres) -> None:
     sourced(kept.books, bought, bolt)
     assert kept.check() == []
     assert expected(kept.books, key("NUT"), 1).open == 1
+
+
+def test_locks_are_taken_in_one_order_and_what_is_locked_may_be_asked_again(kept: KeptInPostgres) -> None:
+    bolt, other = stocked(kept.books, (key(), 5), (key(node="BOS"), 5))
+    receipt = expected(kept.books, key("NUT"), 1)
+    with kept.books.transaction() as transaction:
+        transaction.positions([bolt], lock=True)
+        transaction.receipts([receipt.id], lock=True)
+        assert list(transaction.positions([bolt], lock=True)) == [bolt]
+        with pytest.raises(AssertionError, match="before RECEIPTS"):
+            transaction.positions([bolt, other], lock=True)

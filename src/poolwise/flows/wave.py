@@ -226,7 +226,10 @@ class _Weaving:
         parts = [part for choice in choices for part in choice.plan.assignments]
         shelf = Shelf(stock, self._desk.atlas)
         on_hand = {part.position for part in parts if part.receipt is None}
-        shelf.lock(self._transaction, on_hand | {part.position for part in old if part.receipt is None})
+        if moved:
+            # What is pledged again is looked at once more as it is written, after receipts are locked.
+            on_hand = {part.position for part in parts} | {part.position for part in old}
+        shelf.lock(self._transaction, on_hand)
         receipts = [*(part.receipt for part in parts), *(part.receipt for part in old)]
         shelf.lock_receipts(self._transaction, {receipt for receipt in receipts if receipt is not None})
         if not moved:

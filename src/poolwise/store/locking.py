@@ -85,6 +85,7 @@ class RowLocks:
     def __init__(self, cursor: Cursor[TupleRow]) -> None:
         self._cursor = cursor
         self._held = Locked.NOTHING
+        self._positions: set[tuple[int, int]] = set()
 
     def orders(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
         """Lock orders by id: the rows of LOCK_ORDERS."""
@@ -92,7 +93,13 @@ class RowLocks:
 
     def positions(self, cells: Sequence[int], ids: Sequence[int]) -> list[TupleRow]:
         """Lock positions by cell and id, pair by pair: the rows of LOCK_POSITIONS."""
-        return self._lock(Locked.POSITIONS, LOCK_POSITIONS, (array("int2", cells), array("int8", ids)))
+        asked = (array("int2", cells), array("int8", ids))
+        keys = set(zip(cells, ids, strict=True))
+        if keys <= self._positions:
+            # Nothing is locked that was not: that may come at any time.
+            return self._cursor.execute(LOCK_POSITIONS, asked).fetchall()
+        self._positions |= keys
+        return self._lock(Locked.POSITIONS, LOCK_POSITIONS, asked)
 
     def gates(self, keys: Collection[tuple[int, str]]) -> None:
         """Lock the gates of cells and items: no position of an item comes to be in a cell but by who holds its gate."""
