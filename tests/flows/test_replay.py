@@ -86,12 +86,12 @@ def happens(market: Market, chance: random.Random, number: int) -> None:
     item, node = chance.choice(ITEMS), chance.choice(NODES)
     match chance.randrange(8):
         case 0 | 1:
-            market.count(item, node, chance.choice((0, 9, 200, 400)))
+            market.count(item, node, chance.choice((0, 9, *[400] * 6)))
         case 2:
             market.expect(item, node, chance.randint(1, 9), chance.randint(0, 20), f"PO-{number}")
         case _:
-            lines = [(chance.choice(ITEMS), chance.randint(1, 6)) for _ in range(chance.randint(1, 4))]
-            level = chance.choice(("standard", "express", "economy", "economy"))
+            lines = [(chance.choice(ITEMS), chance.randint(1, 6)) for _ in range(chance.randint(1, 3))]
+            level = chance.choice(("standard", "express", *["economy"] * 4))
             whole = chance.random() < 0.2
             market.order(
                 f"R-{number}", *lines, service_level=level, priority=chance.choice((0, 9)), ship_complete=whole
@@ -156,7 +156,8 @@ def test_decisions_recompute_byte_for_byte_in_a_new_process(database: Database, 
         assert set(again) <= set(carried_out.values()) if is_wave else again == carried_out[kept]
     assert any(attempt > 1 for _, attempt, _ in asked)
     assert sum(is_wave for *_, is_wave in asked) >= 3
-    assert planned_together >= 5
+    print(f"{len(asked)} decisions, {planned_together} of them in waves")
+    assert planned_together >= len(asked) // 5
 
 
 def in_waves(market: Market) -> list[str]:

@@ -223,12 +223,6 @@ def test_one_unit_is_set_aside_once(crowd: Crowd, item: str) -> None:
     assert (position.balance(Account.AVAILABLE), position.balance(Account.RESERVED)) == (0, 1)
 
 
-def test_exactly_as_many_baskets_as_there_are_units(crowd: Crowd, item: str) -> None:
-    crowd.stocked(item, "ABC", 30, 20, 10)
-    assert crowd.all_reserve((item, 1)) == (60, CLIENTS - 60)
-    assert crowd.units(item, Account.AVAILABLE) == 0
-
-
 def test_exactly_as_many_orders_as_there_are_units(crowd: Crowd, item: str) -> None:
     crowd.stocked(item, "ABC", 30, 20, 10)
     assert len(sold(crowd.all_order((item, 1)))) == 60
