@@ -20,12 +20,23 @@ from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Money, PlanAt, Quantity, parse_scaled, replace
 from poolwise.flows.freeing import GivenBack, TakenOver, take_over
 from poolwise.flows.identity import Ids
-from poolwise.flows.ports import Answer, Audit, Books, Contact, Effects, Event, OrderRecord, Queue, Todo, Transaction
+from poolwise.flows.ports import (
+    RANKS_OF_A_SOURCE,
+    Answer,
+    Audit,
+    Books,
+    Contact,
+    Effects,
+    Event,
+    OrderRecord,
+    Queue,
+    Todo,
+    Transaction,
+)
 
 MOST_ORDERS_AT_ONCE: Final = 1_000
 HIGHEST_PRIORITY: Final = 100
 LONGEST_TEXT: Final = 200
-_SOURCE_STEP: Final = 1_000
 _MICRODEGREE_PLACES: Final = 6
 _KILOGRAM_PLACES: Final = 9
 _MINOR_PLACES: Final = 2
@@ -189,7 +200,7 @@ def first_todo(policy: SourcingPolicy, order: Order, now: datetime, source: int)
     return Todo(
         cell=order.cell,
         queue=_queue(policy, order),
-        rank=source * _SOURCE_STEP - priority,
+        rank=source * RANKS_OF_A_SOURCE - priority,
         since=now,
         order=order,
         open=tuple((line.no, line.quantity) for line in order.lines),

@@ -33,6 +33,10 @@ class OrderRecord(Struct, frozen=True, gc=False):
     attempt: int = 0
 
 
+RANKS_OF_A_SOURCE: Final = 1_000
+"""Demand of the first source (HTTP) has ranks around 0, that of the next (files) around this."""
+
+
 class Queue(StrEnum):
     """What a waiting demand waits for."""
 
@@ -78,6 +82,11 @@ class Todo(Struct, frozen=True, gc=False):
     def age(self) -> Age:
         """Its place in line; the older is less."""
         return self.since, self.order.id
+
+    @property
+    def prompt(self) -> bool:
+        """Whether somebody waits for it: it came by itself, and not in a file."""
+        return self.rank < RANKS_OF_A_SOURCE // 2
 
     @property
     def alone(self) -> bool:

@@ -79,12 +79,16 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """What became of a batch: orders decided, of these left short, and orders that went back to the queue."""
+    """What became of a batch: orders decided, of these left short, and orders that went back to the queue.
+
+    `prompt` are those that somebody waits for.
+    """
 
     decided: int = 0
     short: int = 0
     returned: int = 0
     lines: int = 0
+    prompt: int = 0
     orders: tuple[UUID, ...] = ()
 
 
@@ -219,6 +223,7 @@ class Batch:
             short=sum(1 for choice in self.made if choice.plan.unserved),
             returned=len(self.returned),
             lines=sum(len(choice.todo.open) for choice in self.made),
+            prompt=sum(choice.todo.prompt for choice in self.made),
             orders=tuple(choice.todo.order.id for choice in self.made),
         )
 

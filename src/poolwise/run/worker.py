@@ -21,6 +21,10 @@ from poolwise.flows.reserve import expire
 from poolwise.flows.source import Desk, Sourced, source_batch
 
 SMALLEST_BATCH: Final = 8
+PROMPT_BATCH_S: Final = 0.1
+LONGEST_BATCH_S: Final = 0.5
+"""How long a batch should take, with an order in it that somebody waits for, and without."""
+
 MOST_TIMERS: Final = 200
 LONGEST_BACK_OFF_S: Final = 10.0
 
@@ -93,9 +97,15 @@ class Worker:
         duties = self._duties
         sourced = source_batch(duties.books, duties.desk(), cell, now, self._batch)
         claimed = sourced.decided + sourced.returned
-        full = claimed >= self._batch
-        self._batch = min(duties.batch, self._batch * 2) if full else max(SMALLEST_BATCH, claimed)
+        seconds = (duties.clock() - now).total_seconds()
+        if claimed >= self._batch:
+            # Whoever comes next waits for the whole batch before his own begins.
+            longest_s = PROMPT_BATCH_S if sourced.prompt else LONGEST_BATCH_S
+            most = min(duties.batch, int(longest_s * claimed / seconds)) if seconds > 0 else duties.batch
+            self._batch = max(SMALLEST_BATCH, min(most, self._batch * 2))
+        else:
+            self._batch = max(SMALLEST_BATCH, claimed)
         if claimed:
-            duties.on_batch(sourced, (duties.clock() - now).total_seconds())
+            duties.on_batch(sourced, seconds)
             log.debug("worker.batch", cell=cell, decided=sourced.decided, short=sourced.short, back=sourced.returned)
         return claimed
