@@ -55,7 +55,7 @@ from poolwise.store.views import PostgresViews
 
 RATE: Final = 100
 FROM_FILE_A_SECOND: Final = 200
-LOOK_S: Final = 0.005
+LOOK_S: Final = 0.01
 SINGLE_CLIENTS: Final = 64
 BULK: Final = 500
 BULK_CLIENTS: Final = 2
