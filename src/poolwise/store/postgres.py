@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import selectors
 import tempfile
 import time
@@ -103,8 +104,8 @@ def connect(
 ) -> Pool:
     """An open pool of at most `connections` autocommitting connections. Close it, or use it as a context manager.
 
-    A connection is tried before it is lent, so that a restart of the server costs nobody an error. Raises
-    DatabaseUnavailable when the server cannot be reached, refuses, or is older than `oldest_version`.
+    A connection about which there is doubt is tried before it is lent, so that a restart of the server costs nobody an
+    error. Raises DatabaseUnavailable when the server cannot be reached, refuses, or is older than `oldest_version`.
     """
     assert connections > 0, "a pool holds at least one connection"
     parameters = session_parameters(url, statement_timeout_ms, application)
@@ -117,7 +118,7 @@ def connect(
             min_size=1,
             max_size=connections,
             open=False,
-            check=ConnectionPool.check_connection,
+            check=_try,
             timeout=CONNECT_TIMEOUT_S,
             name=application,
         )
@@ -125,6 +126,17 @@ def connect(
     except psycopg.Error as error:
         raise diagnose(error, url) from error
     return pool
+
+
+def _try(connection: Connection[TupleRow]) -> None:
+    """Try a connection that has something to read while nobody uses it: the server said farewell, or is gone.
+
+    To try every one would cost a round trip each time. Raises psycopg.OperationalError when it is broken.
+    """
+    doubt = select.poll()
+    doubt.register(connection.fileno(), select.POLLIN)
+    if doubt.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 @contextmanager
