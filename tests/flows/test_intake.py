@@ -65,6 +65,14 @@ def test_every_reason_is_given_at_once(market: Market) -> None:
     assert market.waiting() == []
 
 
+@pytest.mark.parametrize("quantity", ["-1", "0", "NaN"])
+def test_an_unknown_item_hides_no_other_fault_of_its_line(market: Market, quantity: str) -> None:
+    line = OrderLine(item="GHOST", quantity=quantity, unit_price="-3")
+    sent = type(message("1"))(channel="web", zone="Z", number="1", lines=(line,))
+    (outcome,) = accept(market.books, market.counter, [sent], market.now)
+    assert faults(outcome) == ["lines[0].item", "lines[0].quantity", "lines[0].unit_price"]
+
+
 @pytest.mark.parametrize("quantity", ["", "NaN", "1e99", "-0", "0.5", "9" * 40, "one"])
 def test_a_quantity_that_is_none_is_refused(market: Market, quantity: str) -> None:
     bad = message("1")

@@ -17,7 +17,17 @@ from poolwise.core.edition.build import Edition
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import MOST_LINES, Line, Order, OrderState, Progress
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Money, PlanAt, Quantity, parse_scaled, replace
+from poolwise.core.values import (
+    LARGEST_QUANTITY,
+    Fault,
+    Json,
+    Money,
+    PlanAt,
+    Quantity,
+    parse_rate,
+    parse_scaled,
+    replace,
+)
 from poolwise.flows.freeing import GivenBack, TakenOver, take_over
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -364,12 +374,10 @@ class Reader:
         path = f"lines[{number - 1}]"
         before = len(self.faults)
         item = self.item(f"{path}.item", line.item)
-        if item is None:
-            return None
-        quantity = self.quantity(f"{path}.quantity", item, line.pack, line.quantity)
+        quantity = self._quantity(f"{path}.quantity", item, line)
         price = self._amount(f"{path}.unit_price", line.unit_price, _MINOR_PLACES)
         weight_ug = self._amount(f"{path}.weight_kg", line.weight_kg, _KILOGRAM_PLACES)
-        if len(self.faults) > before or quantity is None:
+        if len(self.faults) > before or item is None or quantity is None:
             return None
         return Line(
             no=number,
@@ -380,6 +388,17 @@ class Reader:
             substitutes=line.substitutes,
             together=line.together,
         )
+
+    def _quantity(self, field: str, item: str | None, line: OrderLine) -> Quantity | None:
+        """Base units; of an unknown item nobody knows the units, but whether it is a number above zero."""
+        if item is not None:
+            return self.quantity(field, item, line.pack, line.quantity)
+        try:
+            if parse_rate(line.quantity).numerator <= 0:
+                self.fault(field, f"{line.quantity} is not above zero")
+        except ValueError as error:
+            self.fault(field, str(error))
+        return None
 
     def item(self, field: str, text: str) -> str | None:
         """Our code of an item: the code itself, the sender's own, or a global number such as a GTIN."""
