@@ -23,6 +23,7 @@ from poolwise.core.availability import (
     left_of_receipts,
     offers,
     shared_out,
+    sorted_out,
     usable,
 )
 from poolwise.core.catalog import Bill, Component
@@ -216,9 +217,9 @@ def test_a_basket_is_ready_when_all_of_it_can_be_promised() -> None:
     facts = [stock(5, "DC", item="A"), stock(1, "DC", item="B"), stock(5, "S", item="A")]
     coming = [receipt(9, 4, "S", item="B"), receipt(9, 7, "DC", item="B")]
 
-    found = basket(offers(NETWORK, policy(), "web", TODAY, facts, coming), {"A": 6, "B": 2})
+    found = basket(sorted_out(offers(NETWORK, policy(), "web", TODAY, facts, coming)), {"A": 6, "B": 2})
 
-    assert [(line.item, line.now, line.ready_on) for line in found.lines] == [
+    assert [(line.item, line.there.now, line.ready_on) for line in found.lines] == [
         ("A", 10, TODAY),
         ("B", 1, TODAY + timedelta(days=4)),
     ]
@@ -229,13 +230,15 @@ def test_a_basket_is_ready_when_all_of_it_can_be_promised() -> None:
 def test_a_basket_from_one_node() -> None:
     facts = [stock(5, "DC", item="A"), stock(5, "DC", item="B"), stock(5, "S", item="A")]
 
-    found = basket(offers(NETWORK, policy(), "web", TODAY, facts, [receipt(2, 4, "S", item="B")]), {"A": 5, "B": 2})
+    there = offers(NETWORK, policy(), "web", TODAY, facts, [receipt(2, 4, "S", item="B")])
+
+    found = basket(sorted_out(there), {"A": 5, "B": 2})
 
     assert found.from_one_node == {"DC": TODAY, "S": TODAY + timedelta(days=4)}
 
 
 def test_a_basket_of_what_nobody_has_is_never_ready() -> None:
-    found = basket(offers(NETWORK, policy(), "web", TODAY, [stock(5, item="A")]), {"A": 1, "B": 1})
+    found = basket(sorted_out(offers(NETWORK, policy(), "web", TODAY, [stock(5, item="A")])), {"A": 1, "B": 1})
 
     assert (found.ready_on, found.from_one_node, found.lines[1].ready_on) == (None, {}, None)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from poolwise.core.catalog import Bill
-from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
+from poolwise.core.network import Echelon, Network, NodeStatus, Pool
 from poolwise.core.policy.evaluate import NOTHING_WITHHELD, BuffersAt, CompiledPolicy, Withheld
 from poolwise.core.values import Quantity
 
@@ -156,18 +158,24 @@ class Offer(NamedTuple):
     withheld: Withheld
 
 
-class _Gate(NamedTuple):
-    """An open pool at an active node, seen from one channel."""
+class _Gate(msgspec.Struct, frozen=True):
+    """An open pool at an active node, seen from one channel; `kept` is kept back of items that no buffer names."""
 
-    node: Node
+    echelon: Echelon
     protection: Quantity
     buffers: BuffersAt
+    kept: Quantity
 
 
 _GroupKey = tuple[str, str, str]
-_Known = tuple[str, str, Echelon, Quantity, BuffersAt]
+Shelf = tuple[str, int, str, str, Quantity, date | None]
+"""What is available at a position: its item, number, node and pool, the units, and the day its lot expires on."""
+
 Coming = tuple[int, date, Quantity]
-"""Units that come to a place of `Outlook.open_gates` (counted from 1) on a day."""
+"""Units that come to a position, by its number, on a day."""
+
+ALL_OF_IT: Final = 2**63
+"""Kept back where a buffer closes a pool: more than any group has."""
 
 
 class Outlook:
@@ -179,8 +187,6 @@ class Outlook:
         self._policy = policy
         self._channel = channel
         self._gates: dict[tuple[str, str], _Gate | None] = {}
-        self._open: tuple[tuple[str, str], ...] | None = None
-        self._by_place: dict[int, _Known] = {}
 
     @property
     def open_pools(self) -> tuple[str, ...]:
@@ -226,7 +232,7 @@ class Outlook:
             gate = gates[where] if where in gates else self._gate(where)
             if gate is None:
                 continue
-            _, protection, buffers = gate
+            protection, buffers = gate.protection, gate.buffers
             withheld = buffers.of(item) if item in named else buffers.otherwise
             facts = on_shelf[key]
             if len(facts) > 1 or key in coming or facts[0].place.expires_on is not None:
@@ -238,68 +244,58 @@ class Outlook:
             if now < 0 or withheld.closed:
                 now = 0
             lot = (_new_position(PositionOffer, (place.position, place.lot, now)),)
-            echelon = gate[0].echelon
-            parts = (item, node, pool, echelon, on_hand, now, ((day, now),), lot, protection, withheld)
+            parts = (item, node, pool, gate.echelon, on_hand, now, ((day, now),), lot, protection, withheld)
             found.append(_new_offer(Offer, parts))
         return found
 
-    @property
-    def open_gates(self) -> tuple[tuple[str, str], ...]:
-        """Every (node, pool) whose stock the channel may be promised, in order."""
-        if self._open is None:
-            wheres = [(node, pool) for node in sorted(self._network.nodes) for pool in self.open_pools]
-            self._open = tuple(where for where in wheres if self._gate(where) is not None)
-        return self._open
+    def sums(self, day: date, shelves: Sequence[Shelf], coming: Sequence[Coming] = ()) -> dict[str, list[Sum]]:
+        """What the groups offer by item, without their positions: the same as `offers`, from rows; in no order.
 
-    def sums(
-        self, item: str, day: date, places: Sequence[int], units: Sequence[Quantity], coming: Sequence[Coming] = ()
-    ) -> list[Sum]:
-        """What the groups of one item offer, where no lot expires: the same as `offers`, from columns.
-
-        `places` counts in `open_gates`, from 1; `units` are available there. A group is one or several places.
+        `coming` names positions that are among the shelves.
         """
-        if len(set(places)) < len(places):
-            together: dict[int, Quantity] = {}
-            for place, quantity in zip(places, units, strict=True):
-                together[place] = together.get(place, 0) + quantity
-            places, units = list(together), list(together.values())
-        named = item in self._policy.buffers_by_item
-        later, known = self._later(day, coming), self._by_place
-        found = []
-        for place, on_hand in zip(places, units, strict=True):
-            node, pool, echelon, protection, buffers = known.get(place) or self._known(place)
-            withheld = buffers.of(item) if named else buffers.otherwise
-            now = on_hand - protection - withheld.quantity
-            if now < 0 or withheld.closed:
-                now = 0
-            by_date: Profile = ((day, now),)
-            if place in later:
-                by_date = _stepped(later[place], day, on_hand, protection, withheld)
-            found.append(_new_sum(Sum, (item, node, pool, echelon, now, by_date)))
+        gates, named = self._gates, self._policy.buffers_by_item
+        on_hand, changes = self._added_up(day, shelves, coming)
+        found: dict[str, list[Sum]] = {}
+        for key, units in on_hand.items():
+            item, node, pool = key
+            where = (node, pool)
+            gate = gates[where] if where in gates else self._gate(where)
+            if gate is None:
+                continue
+            kept = _kept(gate.protection, gate.buffers.of(item)) if item in named else gate.kept
+            now = units - kept if units > kept else 0
+            by_date = _stepped(changes[key], day, units, kept) if key in changes else ((day, now),)
+            if item not in found:
+                found[item] = []
+            found[item].append(Sum(item, node, pool, gate.echelon, now, by_date))
         return found
 
-    def _later(self, day: date, coming: Sequence[Coming]) -> dict[int, dict[date, Quantity]]:
-        """What comes to each place, by the day from which it counts."""
-        later: dict[int, dict[date, Quantity]] = {}
-        for place, due_on, quantity in () if self._policy.policy.on_hand_only else coming:
-            _count(later.setdefault(place, {}), day, due_on, None, quantity)
-        return later
-
-    def _known(self, place: int) -> _Known:
-        known = self._by_place.get(place)
-        if known is None:
-            node, pool = self.open_gates[place - 1]
-            gate = self._gates[node, pool]
-            assert gate is not None, "an open gate is open"
-            known = self._by_place[place] = (node, pool, gate.node.echelon, gate.protection, gate.buffers)
-        return known
+    def _added_up(
+        self, day: date, shelves: Sequence[Shelf], coming: Sequence[Coming]
+    ) -> tuple[dict[_GroupKey, Quantity], dict[_GroupKey, dict[date, Quantity]]]:
+        """Units of each group on `day`, and how lots that expire and receipts change them."""
+        on_hand: dict[_GroupKey, Quantity] = {}
+        changes: dict[_GroupKey, dict[date, Quantity]] = {}
+        for item, _, node, pool, units, expires_on in shelves:
+            key = (item, node, pool)
+            counted = units if expires_on is None or not has_expired(expires_on, day) else 0
+            on_hand[key] = on_hand.get(key, 0) + counted
+            if expires_on is not None and counted:
+                going = changes.setdefault(key, {})
+                going[expires_on] = going.get(expires_on, 0) - counted
+        if coming and not self._policy.policy.on_hand_only:
+            at = {shelf[1]: shelf for shelf in shelves}
+            for position, due_on, units in coming:
+                item, _, node, pool, _, expires_on = at[position]
+                _count(changes.setdefault((item, node, pool), {}), day, due_on, expires_on, units)
+        return on_hand, changes
 
     def _gate(self, where: tuple[str, str]) -> _Gate | None:
         gate = self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
         return gate
 
 
-class Sum(NamedTuple):
+class Sum(msgspec.Struct, frozen=True, gc=False):
     """What one group offers, without its positions: what `Offer` says, for answers that add up."""
 
     item: str
@@ -310,7 +306,6 @@ class Sum(NamedTuple):
     by_date: Profile
 
 
-_new_sum: Callable[[type[Sum], tuple[object, ...]], Sum] = tuple.__new__
 _new_offer: Callable[[type[Offer], tuple[object, ...]], Offer] = tuple.__new__
 _new_position: Callable[[type[PositionOffer], tuple[int, str, Quantity]], PositionOffer] = tuple.__new__
 
@@ -333,7 +328,12 @@ def _gate(network: Network, policy: CompiledPolicy, channel: str, node_code: str
         return None
     if not _is_open(pool, policy, channel):
         return None
-    return _Gate(node, pool.protection, policy.buffers_at(node, pool_code, channel))
+    buffers = policy.buffers_at(node, pool_code, channel)
+    return _Gate(node.echelon, pool.protection, buffers, _kept(pool.protection, buffers.otherwise))
+
+
+def _kept(protection: Quantity, withheld: Withheld) -> Quantity:
+    return ALL_OF_IT if withheld.closed else protection + withheld.quantity
 
 
 def _is_open(pool: Pool, policy: CompiledPolicy, channel: str) -> bool:
@@ -360,7 +360,7 @@ def _offer(
     shares = zip(lots, shared_out(counted, now), strict=True)
     positions = tuple([PositionOffer(fact.place.position, fact.place.lot, share) for fact, share in shares])
     by_date = _by_date(gate, withheld, day, stock, receipts)
-    return Offer(item, node, pool, gate.node.echelon, on_hand, now, by_date, positions, gate.protection, withheld)
+    return Offer(item, node, pool, gate.echelon, on_hand, now, by_date, positions, gate.protection, withheld)
 
 
 def _taken_first(fact: StockFact) -> tuple[date, str]:
@@ -376,19 +376,22 @@ def _by_date(
         _count(changes, day, day, fact.place.expires_on, fact.available)
     for receipt in receipts:
         _count(changes, day, receipt.due_on, receipt.place.expires_on, receipt.open)
-    return _stepped(changes, day, 0, gate.protection, withheld)
+    return _stepped(changes, day, 0, _kept(gate.protection, withheld))
 
 
-def _stepped(
-    changes: Mapping[date, Quantity], day: date, there: Quantity, protection: Quantity, withheld: Withheld
-) -> Profile:
+def _stepped(changes: Mapping[date, Quantity], day: date, there: Quantity, kept: Quantity) -> Profile:
     """Usable units from `day` on, where `there` units count all the time and others come and go."""
-    steps: list[tuple[date, Quantity]] = []
-    for when in sorted({day, *changes}):
-        there += changes.get(when, 0)
-        quantity = usable(there, protection, withheld)
-        if not steps or quantity != steps[-1][1]:
+    there += changes.get(day, 0)
+    before = max(0, there - kept)
+    steps = [(day, before)]
+    for when in sorted(changes):
+        if when == day:
+            continue
+        there += changes[when]
+        quantity = max(0, there - kept)
+        if quantity != before:
             steps.append((when, quantity))
+            before = quantity
     return tuple(steps)
 
 
@@ -459,27 +462,36 @@ NONE_AVAILABLE = Available(0, ())
 
 
 def added_up(offered: Sequence[Offered]) -> Available:
-    """All these groups together."""
-    if len(offered) == 1:
-        return Available(offered[0].now, offered[0].by_date)
-    now = sum([offer.now for offer in offered])
-    if offered and max([len(offer.by_date) for offer in offered]) == 1:
-        # Nothing changes after today. Receipts that are due already may make today more than what is on hand.
-        begin = offered[0].by_date[0][0]
-        return Available(now, ((begin, sum([offer.by_date[0][1] for offer in offered])),))
-    changes: dict[date, Quantity] = {}
+    """All these groups together; all were asked on the same day."""
+    if not offered:
+        return NONE_AVAILABLE
+    now = first = 0
+    changing: list[Profile] = []
     for offer in offered:
-        before = 0
-        for since, quantity in offer.by_date:
+        now += offer.now
+        by_date = offer.by_date
+        first += by_date[0][1]
+        if len(by_date) > 1:
+            changing.append(by_date)
+    changes: dict[date, Quantity] = {}
+    for by_date in changing:
+        before = by_date[0][1]
+        for since, quantity in by_date[1:]:
             changes[since] = changes.get(since, 0) + quantity - before
             before = quantity
-    steps: list[tuple[date, Quantity]] = []
-    total = 0
-    for since in sorted(changes):
-        total += changes[since]
-        if not steps or total != steps[-1][1]:
-            steps.append((since, total))
-    return Available(now, tuple(steps))
+    # Receipts that are due already make the first step more than what is on hand.
+    return Available(now, _stepped(changes, offered[0].by_date[0][0], first, 0))
+
+
+_Group = TypeVar("_Group", bound=Offered)
+
+
+def sorted_out(offered: Iterable[_Group]) -> dict[str, list[_Group]]:
+    """What is offered of each item."""
+    groups: dict[str, list[_Group]] = {}
+    for offer in offered:
+        groups.setdefault(offer.item, []).append(offer)
+    return groups
 
 
 def by_item(offered: Iterable[Offered]) -> dict[str, Available]:
@@ -517,7 +529,7 @@ class BasketLine(NamedTuple):
 
     item: str
     wanted: Quantity
-    now: Quantity
+    there: Available
     ready_on: date | None
 
 
@@ -532,52 +544,54 @@ class Basket(NamedTuple):
     from_one_node: Mapping[str, date]
 
 
-def basket(offered: Iterable[Offered], wanted: Mapping[str, Quantity]) -> Basket:
-    """When all of `wanted` (item to base units, each more than zero) can be promised out of these offers."""
-    of_item: dict[str, list[Offered]] = {item: [] for item in wanted}
-    for offer in offered:
-        if offer.item in of_item:
-            of_item[offer.item].append(offer)
-    needs = [(item, added_up(of_item[item]), quantity) for item, quantity in wanted.items()]
-    lines = [BasketLine(item, quantity, there.now, _ready([(there, quantity)])) for item, there, quantity in needs]
-    return Basket(tuple(lines), _ready([(there, quantity) for _, there, quantity in needs]), _alone(of_item, wanted))
+def basket(of_item: Mapping[str, Sequence[Offered]], wanted: Mapping[str, Quantity]) -> Basket:
+    """When all of `wanted` (item to base units, each more than zero) can be promised out of what is offered of each."""
+    needs = [(added_up(of_item.get(item, ())), quantity) for item, quantity in wanted.items()]
+    lines = [
+        BasketLine(item, quantity, there, _ready([(there, quantity)]))
+        for item, (there, quantity) in zip(wanted, needs, strict=True)
+    ]
+    return Basket(tuple(lines), _ready(needs), _alone(of_item, wanted))
 
 
 def _alone(of_item: Mapping[str, Sequence[Offered]], wanted: Mapping[str, Quantity]) -> dict[str, date]:
     """The nodes that have all of it by themselves, and from when on.
 
-    Most nodes have it now, or never will: that is seen without adding dates up.
+    Most nodes have it at once, or never will: that is seen without adding dates up.
     """
-    have: list[tuple[Quantity, dict[str, Quantity], dict[str, None]]] = []
-    for item, quantity in wanted.items():
-        now_at: dict[str, Quantity] = {}
-        changing: dict[str, None] = {}
+    have = [_nodes_with(of_item.get(item, ()), quantity) for item, quantity in wanted.items()]
+    at_once = set.intersection(*[nodes for nodes, _ in have])
+    needs: dict[str, list[tuple[Available, Quantity]]] = {
+        node: [] for node in set.intersection(*[nodes | changing for nodes, changing in have]) - at_once
+    }
+    for item, quantity in wanted.items() if needs else ():
+        here: dict[str, list[Offered]] = {node: [] for node in needs}
         for offer in of_item[item]:
-            node, now, by_date = offer.node, offer.now, offer.by_date
-            now_at[node] = now_at.get(node, 0) + now
-            if len(by_date) > 1 or by_date[0][1] != now:
-                changing[node] = None
-        have.append((quantity, now_at, changing))
-    if not all(now_at for _, now_at, _ in have):
-        return {}
-    alone: dict[str, date] = {}
-    today = min(offers[0].by_date[0][0] for offers in of_item.values())
-    for node in sorted(have[0][1]):
-        if not all(node in now_at for _, now_at, _ in have):
-            continue
-        lacking = [changing for quantity, now_at, changing in have if now_at[node] < quantity]
-        if not lacking:
-            alone[node] = today
-        elif all(node in changing for changing in lacking):
-            here = {item: [offer for offer in of_item[item] if offer.node == node] for item in wanted}
-            day = _ready([(added_up(here[item]), quantity) for item, quantity in wanted.items()])
-            if day is not None:
-                alone[node] = day
-    return alone
+            if offer.node in here:
+                here[offer.node].append(offer)
+        for node, offers_here in here.items():
+            needs[node].append((added_up(offers_here), quantity))
+    days = {node: _ready(needs[node]) for node in needs}
+    days |= {node: of_item[next(iter(wanted))][0].by_date[0][0] for node in at_once}
+    return {node: day for node in sorted(days) if (day := days[node]) is not None}
+
+
+def _nodes_with(offered: Iterable[Offered], quantity: Quantity) -> tuple[set[str], set[str]]:
+    """The nodes that have so much on the first day, and those where it changes later."""
+    first: dict[str, Quantity] = {}
+    changing = set()
+    for offer in offered:
+        node, by_date = offer.node, offer.by_date
+        first[node] = first.get(node, 0) + by_date[0][1]
+        if len(by_date) > 1:
+            changing.add(node)
+    return {node for node, there in first.items() if there >= quantity}, changing
 
 
 def _ready(needs: Sequence[tuple[Available, Quantity]]) -> date | None:
     """First day on which every need is covered at once; stock may run out again when lots expire."""
+    if all(there.by_date and there.by_date[0][1] >= quantity for there, quantity in needs):
+        return needs[0][0].by_date[0][0]
     days = sorted({since for there, _ in needs for since, _ in there.by_date})
     return next((day for day in days if all(there.on(day) >= quantity for there, quantity in needs)), None)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import chain
 from typing import Final, Generic, TypeVar
 
-from poolwise.core.availability import Basket, Offer, Offered, Outlook, Sum, basket
+from poolwise.core.availability import Basket, Offer, Offered, Outlook, Sum, basket, sorted_out
 from poolwise.core.sourcing.options import Atlas
 from poolwise.core.values import Quantity
 from poolwise.flows.views import Views
@@ -24,7 +23,7 @@ _Found = TypeVar("_Found", bound=Offered)
 
 @dataclass(frozen=True, slots=True)
 class Promisable(Generic[_Found]):
-    """What is offered of every item asked for, and when the basket as a whole can be had."""
+    """What is offered of the items asked for, where anything is, and when the basket as a whole can be had."""
 
     offers: Mapping[str, Sequence[_Found]]
     basket: Basket
@@ -72,27 +71,17 @@ def look_up(
     stock = [fact for item in items for fact in supply.stock.get(item, ())]
     receipts = [fact for item in items for fact in supply.receipts.get(item, ())]
     offers = [offer for offer in outlook.offers(day, stock, receipts) if within.holds(offer.node, offer.pool)]
-    by_item: dict[str, list[Offer]] = {item: [] for item in items}
-    for offer in offers:
-        by_item[offer.item].append(offer)
-    return Promisable(by_item, basket(offers, wanted))
+    by_item = sorted_out(offers)
+    return Promisable(by_item, basket(by_item, wanted))
 
 
 def look_up_sums(
     views: Views, outlook: Outlook, wanted: Mapping[str, Quantity], day: date, within: Within = ANYWHERE
-) -> Promisable[Sum | Offer]:
-    """The same without positions, three times as fast; items with lots that expire are looked up one by one."""
-    by_item: dict[str, list[Sum | Offer]] = {item: [] for item in sorted(wanted)}
-    for column in views.columns(list(by_item), outlook.open_gates):
-        if column.dated:
-            by_item[column.item].extend(look_up(views, outlook, {column.item: 1}, day).offers[column.item])
-            continue
-        place_of = dict(zip(column.positions, column.places, strict=True)) if column.coming else {}
-        coming = [
-            (place_of[position], due_on, units) for position, due_on, units in column.coming if position in place_of
-        ]
-        by_item[column.item].extend(outlook.sums(column.item, day, column.places, column.units, coming))
+) -> Promisable[Sum]:
+    """The same without positions, several times as fast."""
+    shelves, coming = views.shelves(list(wanted))
+    by_item = outlook.sums(day, shelves, coming)
     if within is not ANYWHERE:
         for item, sums in by_item.items():
             by_item[item] = [each for each in sums if within.holds(each.node, each.pool)]
-    return Promisable(by_item, basket(chain.from_iterable(by_item.values()), wanted))
+    return Promisable(by_item, basket(by_item, wanted))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from poolwise.core.availability import Coming, Shelf
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState
 from poolwise.core.sourcing.plan import PlannedShipment
@@ -100,22 +101,6 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """What is there and what is coming of one item at the places asked for, as columns.
-
-    `positions`, `places` (counted from 1 in what was asked) and `units` go together; `coming` names positions.
-    `dated` tells that some of it are lots that expire, about which columns do not say enough.
-    """
-
-    item: str
-    positions: Sequence[int]
-    places: Sequence[int]
-    units: Sequence[Quantity]
-    coming: Sequence[tuple[int, date, Quantity]]
-    dated: bool
-
-
-@dataclass(frozen=True, slots=True)
 class PolicyHead:
     """A version of a policy by name."""
 
@@ -146,8 +131,8 @@ class Views(Protocol):
     def supply(self, items: Sequence[str], pools: Sequence[str] | None = None) -> Supply:
         """Positions of items, in these pools only where given, by node, pool and lot; and their open receipts."""
 
-    def columns(self, items: Sequence[str], gates: Sequence[tuple[str, str]]) -> Sequence[Column]:
-        """Positions of items at these (node, pool), and their open receipts: the same as `supply`, for adding up."""
+    def shelves(self, items: Sequence[str]) -> tuple[Sequence[Shelf], Sequence[Coming]]:
+        """Positions of items, and what is open of their receipts, in no order: the same as `supply`, for adding up."""
 
     def policies(self) -> Sequence[PolicyHead]:
         """All versions of all policies, by family, code and version, newest version first."""

@@ -16,13 +16,13 @@ import psycopg
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
+from poolwise.core.availability import Coming, Shelf
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
-from poolwise.flows.views import Column, DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
-from poolwise.store.arrays import register, texts
+from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -96,19 +96,12 @@ class PostgresViews:
             {row[0]: _receipts(places, row[3:]) for row in rows if row[3]},
         )
 
-    def columns(self, items: Sequence[str], gates: Sequence[tuple[str, str]]) -> Sequence[Column]:
+    def shelves(self, items: Sequence[str]) -> tuple[Sequence[Shelf], Sequence[Coming]]:
         """See flows.views."""
-        nodes, pools = zip(*gates, strict=True) if gates else ((), ())
-        # The same nodes and pools every time: they are packed once.
-        asked = {"cells": self._cells, "items": list(items), "nodes": texts(nodes), "pools": texts(pools)}
         with self._reading() as cursor:
-            register(cursor)
-            rows = cursor.execute(COLUMNS, asked).fetchall()
-        return [
-            Column(item, ids, places, units, list(zip(*coming, strict=True)) if coming[0] else (), dated)
-            for item, ids, places, units, dated, *coming in rows
-            if ids
-        ]
+            rows = cursor.execute(SHELVES, {"cells": self._cells, "items": items}).fetchall()
+        # The two kinds of rows come as one statement, so that they are of one instant.
+        return [row[:6] for row in rows if row[6] is None], [(row[1], row[6], row[4]) for row in rows if row[6]]
 
     def policies(self) -> Sequence[PolicyHead]:
         """See flows.views."""
@@ -298,24 +291,16 @@ CROSS JOIN LATERAL (
 """
 
 
-COLUMNS: Final = """
-SELECT i.item, s.ids, s.places, s.units, s.dated, r.positions, r.due_on, r.open
-FROM unnest(%(items)b::text[]) AS i (item)
-CROSS JOIN LATERAL (
-    SELECT array_agg(p.id) AS ids, array_agg(g.place) AS places, array_agg(p.available) AS units,
-        bool_or(p.expires_on IS NOT NULL) AS dated
-    FROM position AS p
-    JOIN unnest(%(nodes)b::text[], %(pools)b::text[]) WITH ORDINALITY AS g (node, pool, place)
-        ON g.node = p.node AND g.pool = p.pool
-    WHERE p.cell = ANY (%(cells)b::smallint[]) AND p.item = i.item
-) AS s
-CROSS JOIN LATERAL (
-    SELECT array_agg(position) AS positions, array_agg(due_on) AS due_on,
-        array_agg(quantity - pledged - arrived - cancelled) AS open
-    FROM receipt
-    WHERE cell = ANY (%(cells)b::smallint[]) AND item = i.item AND arrived + cancelled < quantity
-        AND pledged + arrived + cancelled < quantity
-) AS r
+# A list that is worked out when the statement runs is the same to every plan, so that one plan is made and kept.
+SHELVES: Final = """
+SELECT item, id, node, pool, available, expires_on, NULL::date
+FROM position
+WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[]))) AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
+UNION ALL
+SELECT NULL, position, NULL, NULL, quantity - pledged - arrived - cancelled, NULL, due_on
+FROM receipt
+WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[]))) AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
+    AND arrived + cancelled < quantity AND pledged + arrived + cancelled < quantity
 """
 
 

@@ -11,11 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.availability import (
-    NONE_AVAILABLE,
     Available,
+    BasketLine,
     Offer,
     Offered,
-    added_up,
     by_echelon,
     by_node,
     by_pool,
@@ -135,7 +134,6 @@ class Availability:
         outlook = self._outlooks.of(atlas, asked.channel)
         look = look_up if asked.by is By.POSITION else look_up_sums
         found = look(call.services.views, outlook, wanted, call.now.date(), _within(atlas, asked))
-        ready = {line.item: line.ready_on for line in found.basket.lines}
         catalog, policy = atlas.edition.catalog, atlas.policy.policy
 
         def offered(parts: Mapping[str, Quantity]) -> Iterable[Offered]:
@@ -150,8 +148,8 @@ class Availability:
             policy=policy.code,
             policy_version=policy.version,
             items=[
-                _item(catalog, item, asked, wanted[item], found.offers[item], ready[item], made.get(item))
-                for item in wanted
+                _item(catalog, asked, line, found.offers.get(line.item, ()), made.get(line.item))
+                for line in found.basket.lines
             ],
             ready_on=found.basket.ready_on,
             from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in found.basket.from_one_node.items()],
@@ -198,30 +196,24 @@ def _within(atlas: Atlas, asked: AvailabilityAsked) -> Within:
 
 
 def _item(
-    catalog: Catalog,
-    item: str,
-    asked: AvailabilityAsked,
-    wanted: Quantity,
-    offers: Sequence[Offered],
-    ready_on: date | None,
-    made: KitsOut | None,
+    catalog: Catalog, asked: AvailabilityAsked, line: BasketLine, offers: Sequence[Offered], made: KitsOut | None
 ) -> ItemOut:
-    scale = catalog.items[item].scale
-    total = added_up(offers) if offers else NONE_AVAILABLE
+    scale = catalog.items[line.item].scale
+    there = line.there
     return ItemOut(
-        item=item,
-        unit=catalog.items[item].unit,
-        wanted=base_to_text(wanted, scale),
-        now=base_to_text(total.now, scale),
-        on_date=None if asked.date is None else base_to_text(total.on(asked.date), scale),
-        ready_on=ready_on,
-        later=_later(total, scale),
-        groups=list(_groups(asked, offers, scale)),
+        item=line.item,
+        unit=catalog.items[line.item].unit,
+        wanted=base_to_text(line.wanted, scale),
+        now=base_to_text(there.now, scale),
+        on_date=None if asked.date is None else base_to_text(there.on(asked.date), scale),
+        ready_on=line.ready_on,
+        later=_later(there, scale),
+        groups=list(_groups(asked, there, offers, scale)),
         kits=made,
     )
 
 
-def _groups(asked: AvailabilityAsked, offers: Sequence[Offered], scale: int) -> Iterable[GroupOut]:
+def _groups(asked: AvailabilityAsked, there: Available, offers: Sequence[Offered], scale: int) -> Iterable[GroupOut]:
     match asked.by:
         case By.POSITION:
             for offer in offers:
@@ -235,14 +227,14 @@ def _groups(asked: AvailabilityAsked, offers: Sequence[Offered], scale: int) -> 
                         echelon=offer.echelon.value,
                     )
         case By.NODE:
-            yield from (_group(there, asked, scale, node=node) for node, there in by_node(offers).items())
+            yield from (_group(part, asked, scale, node=node) for node, part in by_node(offers).items())
         case By.POOL:
-            yield from (_group(there, asked, scale, pool=pool) for pool, there in by_pool(offers).items())
+            yield from (_group(part, asked, scale, pool=pool) for pool, part in by_pool(offers).items())
         case By.ECHELON:
-            yield from (_group(there, asked, scale, echelon=name) for name, there in by_echelon(offers).items())
+            yield from (_group(part, asked, scale, echelon=name) for name, part in by_echelon(offers).items())
         case By.CHANNEL:
             if offers:
-                yield _group(added_up(offers), asked, scale, channel=asked.channel)
+                yield _group(there, asked, scale, channel=asked.channel)
 
 
 def _group(

@@ -7,6 +7,7 @@ wrong with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import UnionType
 from typing import Annotated, Final, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -44,7 +45,7 @@ def read_query(text: str, type_: type[_T]) -> _T:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except (UnicodeDecodeError, ValueError) as error:
         raise Refused("query_invalid", [Fault("", "the query cannot be read: too many names, or no UTF-8")]) from error
-    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}  # type: ignore[arg-type]  # a struct
+    fields = _fields_of(type_)  # type: ignore[arg-type]  # a struct
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
@@ -105,7 +106,7 @@ def _fits(data: object, type_: object, strict: bool) -> bool:
 def _faults_of_struct(
     data: Mapping[object, object], struct: type[msgspec.Struct], path: str, strict: bool
 ) -> Iterator[Fault]:
-    fields: dict[object, FieldInfo] = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields_of(struct)
     for name in data:
         if name not in fields:
             yield Fault(_joined(path, str(name)), "there is no such field")
@@ -115,6 +116,12 @@ def _faults_of_struct(
             yield from faults_of(data[name], field.type, inside, strict)
         elif field.required:
             yield Fault(inside, "is needed")
+
+
+@cache
+def _fields_of(struct: type[msgspec.Struct]) -> dict[object, FieldInfo]:
+    """The fields of a struct by the name they are sent under. To work them out takes a millisecond."""
+    return {field.encode_name: field for field in msgspec.structs.fields(struct)}
 
 
 def _struct_in(type_: object) -> type[msgspec.Struct] | None:

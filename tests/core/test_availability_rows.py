@@ -1,4 +1,4 @@
-"""Answers from columns are those from facts: `Outlook.sums` adds up to what `Outlook.offers` says."""
+"""Answers from rows are those from facts: `Outlook.sums` adds up to what `Outlook.offers` says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from poolwise.core.availability import Outlook, added_up, basket, by_echelon, by_node, by_pool
+from poolwise.core.availability import Outlook, added_up, basket, by_echelon, by_node, by_pool, sorted_out
 from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import Buffer, SourcingPolicy
@@ -19,7 +19,7 @@ ITEMS = ("A", "B", "C")
 
 
 def world(random: Random) -> tuple[Outlook, list[StockFact], list[ReceiptFact]]:
-    """Nodes and pools of which some are closed, buffers of all kinds, lots without expiry, receipts late and early."""
+    """Nodes and pools of which some are closed, buffers of all kinds, lots with and without expiry, and receipts."""
     nodes = {
         code: Node(
             code,
@@ -48,7 +48,8 @@ def world(random: Random) -> tuple[Outlook, list[StockFact], list[ReceiptFact]]:
         for node in nodes:
             for pool in pools:
                 for lot in random.choice([(), ("",), ("",), ("", "L")]):
-                    place = Place(len(stock) + 1, item, node, pool, lot)
+                    expires_on = random.choice([None, None, DAY + timedelta(days=random.randint(-1, 4))])
+                    place = Place(len(stock) + 1, item, node, pool, lot, expires_on)
                     stock.append(StockFact(place, random.randint(0, 9)))
                     for _ in range(random.choice([0, 0, 1, 2])):
                         due = DAY + timedelta(days=random.randint(-2, 5))
@@ -58,25 +59,17 @@ def world(random: Random) -> tuple[Outlook, list[StockFact], list[ReceiptFact]]:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_columns_and_facts_give_the_same_answer(seed: int) -> None:
+def test_rows_and_facts_give_the_same_answer(seed: int) -> None:
     outlook, stock, receipts = world(Random(seed))
-    place_of = {where: number for number, where in enumerate(outlook.open_gates, start=1)}
-    offers = outlook.offers(DAY, stock, receipts)
-    sums = []
-    for item in ITEMS:
-        here = [fact for fact in stock if fact.place.item == item and (fact.place.node, fact.place.pool) in place_of]
-        coming = [
-            (place_of[fact.place.node, fact.place.pool], fact.due_on, fact.open)
-            for fact in receipts
-            if fact.place.item == item and (fact.place.node, fact.place.pool) in place_of
-        ]
-        places = [place_of[fact.place.node, fact.place.pool] for fact in here]
-        sums.append(outlook.sums(item, DAY, places, [fact.available for fact in here], coming))
+    offered = sorted_out(outlook.offers(DAY, stock, receipts))
 
-    for item, summed in zip(ITEMS, sums, strict=True):
-        offered = [offer for offer in offers if offer.item == item]
-        assert added_up(summed) == added_up(offered)
+    shelves = [(p.item, p.position, p.node, p.pool, units, p.expires_on) for p, units in stock]
+    summed = outlook.sums(DAY, shelves, [(fact.place.position, fact.due_on, fact.open) for fact in receipts])
+
+    assert summed.keys() == offered.keys()
+    for item, sums in summed.items():
+        assert added_up(sums) == added_up(offered[item])
         for heading in (by_node, by_pool, by_echelon):
-            assert heading(summed) == heading(offered)
+            assert heading(sums) == heading(offered[item])
     wanted = dict.fromkeys(ITEMS, 3)
-    assert basket([each for summed in sums for each in summed], wanted) == basket(offers, wanted)
+    assert basket(summed, wanted) == basket(offered, wanted)
