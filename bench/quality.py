@@ -42,11 +42,11 @@ from poolwise.core.network import (
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import OrderFacts, compile_policy
 from poolwise.core.policy.terms import LineSplit, SourcingPolicy, SubstitutionMode
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.bound import Crowd, hindsight_bound
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.partition import NEVER
-from poolwise.core.sourcing.problem import Demand, Facts, Place, Problem, StockFact
+from poolwise.core.sourcing.problem import Demand, Facts, Place, Problem, StockFact, shelves_of
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Rate, ServiceLevel
 from poolwise.run.bootstrap import default_policy
 from poolwise.run.processes import seek_cycles_seldom
@@ -117,7 +117,7 @@ class Engine:
         order = Order(UUID(int=number), f"O{number}", 0, AT, "web", f"Z{region}", lines)
         places = [place for item in sorted(items, key=lambda item: f"I{item}") for place in self._places[item]]
         left = [PLENTY if p.node == DROP else int(stock[int(p.item[1:]), int(p.node[1:])]) for p in places]
-        facts = Facts(AT, tuple(map(StockFact, places, left)))
+        facts = Facts(AT, shelves_of(map(StockFact, places, left)))
         edition = self.atlas.edition
         terms = self.atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
         plan = solve(Problem(Demand(order, tuple((line.no, 1) for line in lines)), edition, terms, facts), self.atlas)
@@ -314,7 +314,10 @@ class Clocked:
         edition = self.atlas.edition
         terms = self.atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
         return Problem(
-            Demand(order, tuple((line.no, line.quantity) for line in wanted)), edition, terms, Facts(AT, tuple(facts))
+            Demand(order, tuple((line.no, line.quantity) for line in wanted)),
+            edition,
+            terms,
+            Facts(AT, shelves_of(facts)),
         )
 
     def p99_ms(self, lines: int, decisions: int, split: bool = False) -> float:

@@ -29,7 +29,17 @@ from poolwise.core.network import (
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.terms import Buffer, CostKind, LineSplit, SourcingPolicy, SubstitutionMode, Terms
 from poolwise.core.sourcing.plan import CostPart, Elimination, Plan, Unserved
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Place, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import (
+    CapacityFact,
+    Demand,
+    Facts,
+    ItemStock,
+    Place,
+    Problem,
+    ReceiptFact,
+    StockFact,
+    shelves_of,
+)
 from poolwise.core.values import Money, Rate, ServiceLevel, replace
 from poolwise.core.verify import Constraint
 
@@ -90,7 +100,7 @@ def problem(*lines: Line, stock: dict[str, int], **more: object) -> Problem:
         Demand(order, tuple((line.no, line.quantity) for line in lines)),
         Edition("e", network, catalog),
         terms,
-        Facts(NINE, tuple(facts)),
+        Facts(NINE, shelves_of(facts)),
     )
     return changed(made, **more)
 
@@ -150,7 +160,7 @@ def one_shipment() -> Problem:
     made = problem(*TWO_LINES, stock=stock)
     first = made.facts.stock[0]
     dated = StockFact(replace(first.place, expires_on=MONDAY + timedelta(days=40)), first.available)
-    return changed(made, facts={"stock": (dated, *made.facts.stock[1:])})
+    return changed(made, facts={"shelves": shelves_of((dated, *made.facts.stock[1:]))})
 
 
 def two_shipments() -> Problem:
@@ -256,8 +266,8 @@ def with_a_discount(plan: Plan) -> Plan:
     return replace(plan, costs=(*plan.costs, CostPart(CostKind.LATE, -1)))
 
 
-def with_on_hand(made: Problem, quantity: int) -> tuple[StockFact, ...]:
-    return tuple(StockFact(each.place, quantity) for each in made.facts.stock)
+def with_on_hand(made: Problem, quantity: int) -> tuple[ItemStock, ...]:
+    return shelves_of(StockFact(each.place, quantity) for each in made.facts.stock)
 
 
 def without_bookings(plan: Plan) -> Plan:
@@ -333,7 +343,7 @@ PLANTED = [
     in_world(Constraint.RATE, one_shipment, lane_near={"max_weight_ug": KG}),
     in_world(Constraint.RATE, one_shipment, network={"rates": {}}),
     in_world(Constraint.EXCLUDED, one_shipment, terms={"failed": "rule r: no answer"}),
-    in_world(Constraint.STOCK, two_shipments, facts={"stock": with_on_hand(two_shipments(), 1)}),
+    in_world(Constraint.STOCK, two_shipments, facts={"shelves": with_on_hand(two_shipments(), 1)}),
     in_world(Constraint.WITHHELD, two_shipments, pool_main={"protection": 1}),
     in_world(Constraint.WITHHELD, two_shipments, policy={"buffers": (Buffer("b", 1),)}),
     in_world(Constraint.WITHHELD, two_shipments, policy={"buffers": (CLOSED,)}),
@@ -365,7 +375,7 @@ PLANTED = [
     in_plan(Constraint.LINE_SPLIT, one_shipment, halves),
     in_world(Constraint.SUBSTITUTE, with_substitute, terms={"substitution": SubstitutionMode.NEVER}),
     in_world(Constraint.SUBSTITUTE, with_substitute, line_1={"substitutes": False}),
-    in_world(Constraint.SUBSTITUTE, with_substitute, facts={"stock": with_on_hand(with_substitute(), 4)}),
+    in_world(Constraint.SUBSTITUTE, with_substitute, facts={"shelves": with_on_hand(with_substitute(), 4)}),
     in_world(Constraint.SUBSTITUTE, with_substitute, catalog={"substitutions": {}}),
     in_world(Constraint.SUBSTITUTE, with_substitute, catalog={
         "substitutions": {"A": (Substitution("A", "C", 3, 2, Rate(1)),)}}),

@@ -11,7 +11,7 @@ import pytest
 
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.sourcing import exact
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Problem
 from poolwise.core.verify import verify

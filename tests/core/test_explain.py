@@ -27,11 +27,11 @@ from poolwise.core.network import (
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import OrderFacts, compile_policy
 from poolwise.core.policy.terms import Buffer, Rule, RuleScope, SourcingPolicy
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.explain import Candidate, Explanation, explain
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Elimination
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, Problem, StockFact, whole_demand
+from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, Problem, StockFact, shelves_of, whole_demand
 from poolwise.core.values import Rate, ServiceLevel, replace
 
 AT = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -67,7 +67,7 @@ def problem(
     stock = (StockFact(Place(1, item.code, "A", "main"), 9), StockFact(Place(2, item.code, "B", "web"), units))
     capacity = tuple(CapacityFact("B", date(2026, 3, day), 0, taken) for day in range(2, 20)) if taken else ()
     terms = compile_policy(policy).terms(OrderFacts(order, network, edition.catalog))
-    return Problem(whole_demand(order), edition, terms, Facts(AT, stock, (), capacity))
+    return Problem(whole_demand(order), edition, terms, Facts(AT, shelves_of(stock), (), capacity))
 
 
 def explained(asked: Problem) -> Explanation:

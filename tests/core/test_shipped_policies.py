@@ -21,9 +21,9 @@ from poolwise.core.orders import Line
 from poolwise.core.policy.evaluate import OrderFacts, compile_policy
 from poolwise.core.policy.language import parse_policy, to_data
 from poolwise.core.policy.terms import CostKind, SourcingPolicy
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
-from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, whole_demand
+from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, shelves_of, whole_demand
 from poolwise.core.values import Money, parse_rate
 from tests.core.policy_page import PAGE, TABLES, replaced
 from tests.core.test_policy_evaluate import facts, of_value, order
@@ -105,7 +105,7 @@ def world(**stock: str) -> tuple[Edition, Facts]:
         StockFact(Place(number, item, node, "P"), 9) for number, (node, item) in enumerate(places, 1)
     )  # fmt: skip
     catalog = Catalog({item: Item(item) for item in "AB"})
-    return Edition("e", network, catalog), Facts(datetime(2026, 9, 1, 12, tzinfo=UTC), stock=found)
+    return Edition("e", network, catalog), Facts(datetime(2026, 9, 1, 12, tzinfo=UTC), shelves=shelves_of(found))
 
 
 def served(name: str, edition: Edition, found: Facts, **keys: Any) -> dict[str, str]:

@@ -163,9 +163,9 @@ def test_bookings_of_a_sequence_add_up() -> None:
 
 def test_facts_of_a_sequence_may_be_cut_down_to_what_each_order_needs() -> None:
     both = problem(*TWO_LINES, stock={"A N1": 3, "B N1": 2})
-    first = changed(both, facts={"stock": both.facts.stock[:1]})
+    first = changed(both, facts={"shelves": both.facts.shelves[:1]})
     first = replace(first, demand=Demand(first.demand.order, ((1, 3),)))
-    second = changed(both, facts={"stock": both.facts.stock[1:]})
+    second = changed(both, facts={"shelves": both.facts.shelves[1:]})
     second = replace(second, demand=Demand(second.demand.order, ((2, 2),)))
     assert verify_many([first, second], [brute_force.solve(first), brute_force.solve(second)]) == ()
 

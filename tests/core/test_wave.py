@@ -16,11 +16,11 @@ from poolwise.core.network import CapacityUnit, Lane, Network, Node, Pool, RateB
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import OrderFacts, compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, whole_demand
+from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, shelves_of, whole_demand
 from poolwise.core.sourcing.record import Held, Member, encode_wave, members_of_wave
 from poolwise.core.sourcing.wave import Left, Planned, Wave, solve_wave
 from poolwise.core.values import MILLION, PlanAt, Rate, ServiceLevel
@@ -68,7 +68,7 @@ class Market:
         places = itertools.count(1)
         return Facts(
             AT,
-            tuple(
+            shelves_of(
                 StockFact(Place(next(places), item, f"N{n}", "web"), units)
                 for item in self.atlas.edition.catalog.items
                 for n, units in enumerate(self.stock)

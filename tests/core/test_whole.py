@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import Terms
 from poolwise.core.sourcing import exact
-from poolwise.core.sourcing.options import Atlas, Options
-from poolwise.core.sourcing.problem import Demand, Problem
-from poolwise.core.sourcing.whole import served_whole, sheets_of
-from poolwise.core.values import replace
+from poolwise.core.sourcing.atlas import Atlas
+from poolwise.core.sourcing.options import Market, Options
+from poolwise.core.sourcing.problem import Demand, Problem, StockFact, shelves_of
+from poolwise.core.sourcing.record import plan_bytes
+from poolwise.core.sourcing.wave import Left
+from poolwise.core.sourcing.whole import as_foreseen, foresee, served_whole, sheets_of
+from poolwise.core.values import Rate, replace
 from tests.core import brute_force
 from tests.core.worlds import problem_of
 
@@ -28,7 +33,7 @@ def simple(problem: Problem) -> Problem:
     order = replace(problem.demand.order, lines=lines)
     lasting = [fact for fact in problem.facts.stock if fact.place.expires_on is None]
     kept = {(fact.place.node, fact.place.item): fact for fact in lasting}
-    facts = replace(problem.facts, receipts=(), stock=tuple(kept.values()))
+    facts = replace(problem.facts, receipts=(), shelves=shelves_of(kept.values()))
     terms = replace(problem.terms, policy=replace(problem.terms.policy, kits_from_parts=False))
     return replace(problem, demand=Demand(order, problem.demand.open), facts=facts, terms=terms)
 
@@ -59,10 +64,41 @@ def test_orders_priced_together_cost_what_they_cost_alone() -> None:
             if by_itself is None or together is None:
                 assert by_itself is together
                 continue
-            assert by_itself.goods == together.goods
+            assert by_itself.pieces == together.pieces
             assert np.array_equal(by_itself.cost, together.cost)
             compared += 1
     assert compared > len(SEEDS)
+
+
+def dear_at_the_end(problem: Problem) -> Problem:
+    """The same with more stock, of which each unit makes the next one dearer."""
+    problem = simple(problem)
+    policy = replace(problem.terms.policy, stockout_target=9, stockout_cost_per_unit=Rate(2))
+    stock = shelves_of(StockFact(fact.place, fact.available + 3) for fact in problem.facts.stock)
+    terms, facts = replace(problem.terms, policy=policy), replace(problem.facts, shelves=stock)
+    return replace(problem, terms=terms, facts=facts)
+
+
+@pytest.mark.parametrize("made", [simple, dear_at_the_end, lambda problem: problem])
+def test_orders_decided_together_are_decided_as_one_after_another(made: Callable[[Problem], Problem]) -> None:
+    stood, fell = 0, 0
+    for seed in SEEDS:
+        problem = made(problem_of(seed))
+        atlas, left = atlas_of(problem), Left(problem.facts)
+        stock = {own.positions.item: own for own in problem.facts.shelves}
+        receipts = {fact.place.item: [fact] for fact in problem.facts.receipts}
+        market = Market(problem.facts.at, stock, receipts, problem.facts.capacity)
+        one_each = Demand(problem.demand.order, tuple((no, 1) for no, _ in problem.demand.open))
+        asked = [*varied(problem), *[(one_each, problem.terms)] * 6]
+        for (demand, terms), sheet in zip(asked, foresee(atlas, asked, market), strict=True):
+            one = Problem(demand, problem.edition, terms, left.facts([*stock, *receipts]))
+            plan = exact.solve(one, atlas, sheet)
+            assert plan_bytes(plan) == plan_bytes(exact.solve(one, atlas)), f"seed {seed}"
+            left.draw(plan)
+            if sheet is not None and sheet.foreseen is not None:
+                holds = as_foreseen(Options(atlas, one), sheet) is not None
+                stood, fell = stood + holds, fell + (not holds)
+    assert min(stood, fell) > 10, f"{stood} stood and {fell} fell: not both are tried here"
 
 
 def varied(problem: Problem) -> list[tuple[Demand, Terms]]:

@@ -35,7 +35,16 @@ from poolwise.core.network import (
 )
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.terms import Buffer, CostKind, LineSplit, SourcingPolicy, SubstitutionMode, Terms
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Place, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import (
+    CapacityFact,
+    Demand,
+    Facts,
+    Place,
+    Problem,
+    ReceiptFact,
+    StockFact,
+    shelves_of,
+)
 from poolwise.core.values import Money, Rate, ServiceLevel
 from tests.core.brute_force import size
 
@@ -418,7 +427,7 @@ def draw_facts(draw: Draw, at: datetime, catalog: Catalog, network: Network, ord
         for day in range(2)
         if draw.chance(50)
     ]
-    return Facts(at, tuple(stock), tuple(receipts), tuple(capacity))
+    return Facts(at, shelves_of(stock), tuple(receipts), tuple(capacity))
 
 
 def draw_places(draw: Draw, catalog: Catalog, order: Order) -> list[Place]:

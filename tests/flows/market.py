@@ -34,7 +34,7 @@ from poolwise.core.messages import OrderLine, OrderMessage, ReceiptNotice, Reser
 from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, RateBand, Slot, Zone
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Rate, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, Outcome, accept

@@ -16,7 +16,7 @@ from poolwise.core.network import Lane, Network, Node, Pool, RateBand, RateCard,
 from poolwise.core.orders import OrderState
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.wave import Planned, Wave, solve_wave
 from poolwise.core.values import PlanAt, Rate, ServiceLevel
 from poolwise.flows.explain import explain_order

@@ -19,7 +19,7 @@ import uvicorn
 from poolwise.connect.directory.loading import load_directory
 from poolwise.core.messages import StockCount
 from poolwise.core.policy.evaluate import compile_policy
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Fault, Refused, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.source import Desk, Sourced, source_batch

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from poolwise.core.orders import Order
 from poolwise.core.policy.evaluate import OrderFacts
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import Wish
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.explain import Explanation, explain
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Place, Problem
 from poolwise.core.sourcing.record import decode_facts, digest, facts_of_wave, members_of_wave, positions_in

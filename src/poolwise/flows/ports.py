@@ -20,7 +20,7 @@ from poolwise.core.edition.chunks import Part
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.orders import Order, OrderState, Progress
 from poolwise.core.sourcing.plan import PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, ItemStock, Place, ReceiptFact
 from poolwise.core.values import Json, Quantity
 
 
@@ -289,7 +289,7 @@ class Effects:
 class Stock:
     """What the sourcing flow reads without locks: facts by item, and capacity taken by node."""
 
-    by_item: Mapping[str, tuple[StockFact, ...]]
+    by_item: Mapping[str, ItemStock]
     receipts: Mapping[str, tuple[ReceiptFact, ...]]
     capacity: Mapping[str, tuple[CapacityFact, ...]]
 

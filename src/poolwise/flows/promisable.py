@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, Generic, TypeVar
 
 from poolwise.core.availability import Basket, Offer, Offered, Outlook, Sum, basket, sorted_out
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Quantity
 from poolwise.flows.views import Views
 

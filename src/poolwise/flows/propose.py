@@ -14,10 +14,18 @@ from uuid import UUID
 from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import OrderMessage
 from poolwise.core.orders import Order
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact, whole_demand
+from poolwise.core.sourcing.problem import (
+    CapacityFact,
+    Facts,
+    Problem,
+    ReceiptFact,
+    StockFact,
+    shelves_of,
+    whole_demand,
+)
 from poolwise.core.sourcing.rivals import limits
 from poolwise.core.values import LARGEST_QUANTITY, Quantity, Refused, parse_scaled
 from poolwise.flows.identity import Ids
@@ -164,7 +172,7 @@ class _Reading:
         self._once("facts.capacity", [(fact.node, fact.day, fact.slot) for fact in capacity])
         return Facts(
             now,
-            tuple(sorted(stock, key=lambda fact: (fact.place.item, fact.place.position))),
+            shelves_of(sorted(stock, key=lambda fact: (fact.place.item, fact.place.position))),
             tuple(sorted(receipts, key=lambda fact: (fact.place.item, fact.due_on, fact.receipt))),
             tuple(sorted(capacity)),
         )

@@ -34,7 +34,7 @@ from poolwise.flows.ports import (
     Todo,
     Transaction,
 )
-from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, choose, items_wanted
+from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, ask, choose
 
 LONGEST_RESERVATION: Final = timedelta(days=7)
 
@@ -91,15 +91,16 @@ def reserve(
 
 
 def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, under_lock: bool) -> tuple[Choice, bool]:
-    items = items_wanted(desk.atlas, todo.order)
+    asked = ask(desk.atlas, todo)
+    items = asked.items
     since = now.date() - timedelta(days=1)
     shelf = Shelf(transaction.stock(desk.cells, items, since), desk.atlas)
     if under_lock:
         shelf.lock(transaction, shelf.positions(items))
         shelf.renew(items, transaction.stock(desk.cells, items, since))
-        return choose(desk, todo, shelf, now), True
-    choice = choose(desk, todo, shelf, now)
-    checked = Shelf(transaction.stock(desk.cells, (), since), desk.atlas)
+        return choose(desk, asked, shelf, now), True
+    choice = choose(desk, asked, shelf, now)
+    checked = Shelf(transaction.stock(desk.cells, items, since), desk.atlas)
     checked.lock(transaction, {part.position for part in choice.plan.assignments if part.receipt is None})
     checked.lock_receipts(transaction, {p.receipt for p in choice.plan.assignments if p.receipt is not None})
     if not checked.fits(choice.plan):

@@ -22,12 +22,13 @@ from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Order, OrderState, Progress, state_of
 from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.options import Market
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact
 from poolwise.core.sourcing.record import Held, Packer, digest
-from poolwise.core.sourcing.whole import Sheet, sheets_of
+from poolwise.core.sourcing.whole import Sheet, foresee
 from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
@@ -113,6 +114,14 @@ def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int,
     raise Conflict(f"a batch of cell {cell} met {MOST_CONFLICTS} conflicts in a row")
 
 
+class Asked(Struct, frozen=True, gc=False):
+    """A demand with what the policy grants its order, and the items whose stock could serve it, in order."""
+
+    todo: Todo
+    terms: Terms
+    items: tuple[str, ...]
+
+
 class Choice(Struct, frozen=True, gc=False):
     """One order's plan, and the facts it was made on."""
 
@@ -136,17 +145,18 @@ class Batch:
 
     def decide(self, claimed: Sequence[Todo], patience: int) -> None:
         """Decide demands without locks; those that came back `patience` times already are decided under the lock."""
-        waiting = self._as_they_stand(claimed)
-        items = sorted({item for todo in waiting for item in items_wanted(self._desk.atlas, todo.order)})
-        stock = self._transaction.stock(self._desk.cells, items, self._since)
-        shelf = Shelf(stock, self._desk.atlas)
-        first = [todo for todo in waiting if todo.returns < patience]
         atlas = self._desk.atlas
-        sheets = sheets_of(atlas, [(Demand(todo.order, todo.open), terms_of(atlas, todo.order)) for todo in first])
+        asked = [ask(atlas, todo) for todo in self._as_they_stand(claimed)]
+        items = sorted(set(chain.from_iterable([each.items for each in asked])))
+        stock = self._transaction.stock(self._desk.cells, items, self._since)
+        shelf = Shelf(stock, atlas)
+        first = [each for each in asked if each.todo.returns < patience]
+        demands = [(Demand(each.todo.order, each.todo.open), each.terms) for each in first]
+        sheets = foresee(atlas, demands, shelf.market(self._now))
         made = [
-            choose(self._desk, todo, shelf, self._now, sheet=sheet) for todo, sheet in zip(first, sheets, strict=True)
+            choose(self._desk, each, shelf, self._now, sheet=sheet) for each, sheet in zip(first, sheets, strict=True)
         ]
-        self._check_under_lock(stock, made, [todo for todo in waiting if todo.returns >= patience])
+        self._check_under_lock(stock, made, [each for each in asked if each.todo.returns >= patience])
 
     def _as_they_stand(self, claimed: Sequence[Todo]) -> list[Todo]:
         """What is still to be sourced: of an order that was decided before, what its record says, under lock.
@@ -169,7 +179,7 @@ class Batch:
                     found.append(replace(todo, order=record.order, open=rest, attempt=record.attempt + 1))
         return found
 
-    def _check_under_lock(self, stock: Stock, made: Sequence[Choice], patient: Sequence[Todo]) -> None:
+    def _check_under_lock(self, stock: Stock, made: Sequence[Choice], patient: Sequence[Asked]) -> None:
         """Lock what was chosen and check it again; what does not fit any more goes back to the queue.
 
         All positions are locked of what would be left short, and of `patient` demand, and none comes to be: it is
@@ -178,22 +188,23 @@ class Batch:
         desk, transaction = self._desk, self._transaction
         shelf = Shelf(stock, desk.atlas)
         parts = [part for choice in made for part in choice.plan.assignments]
-        undecided = [*(choice.todo for choice in made if choice.plan.unserved), *patient]
-        items = sorted({item for todo in undecided for item in items_wanted(desk.atlas, todo.order)})
+        short = [ask(desk.atlas, choice.todo) for choice in made if choice.plan.unserved]
+        items = sorted({item for each in (*short, *patient) for item in each.items})
         on_hand = {part.position for part in parts if part.receipt is None}
         shelf.lock(transaction, on_hand.union(transaction.positions_of(items, close=True) if items else ()))
         shelf.lock_receipts(transaction, {part.receipt for part in parts if part.receipt is not None})
         shelf.renew(items, transaction.stock(desk.cells, items, self._since))
         shelf.lock_capacity(transaction, [choice.plan for choice in made])
+        again = iter(short)
         for choice in made:
             if choice.plan.unserved:
-                self.made.append(choose(desk, choice.todo, shelf, self._now, choice))
+                self.made.append(choose(desk, next(again), shelf, self._now, choice))
             elif shelf.fits(choice.plan):
                 shelf.draw(choice.plan)
                 self.made.append(choice)
             else:
                 self.returned.append(replace(choice.todo, returns=choice.todo.returns + 1))
-        self.made.extend(choose(desk, todo, shelf, self._now) for todo in patient)
+        self.made.extend(choose(desk, each, shelf, self._now) for each in patient)
         self._note_last(shelf)
 
     def _note_last(self, shelf: Shelf) -> None:
@@ -235,7 +246,8 @@ class Batch:
         events = [Event("order.sourced", str(w.owner), w.event(), w.cell) for w in written]
         shipments = [record for w in written for record in w.shipments]
         waiting = [w.waiting() for w in written if w.choice.plan.unserved]
-        again = [entry for w in written if (entry := again_in_wave(desk.atlas, w.order(), now)) is not None]
+        orders = [w.order() for w in written]
+        again = [entry for order in orders if (entry := again_in_wave(desk.atlas, order, now)) is not None]
         hard = desk.atlas.policy.policy.capacity_is_hard
         told: dict[str, Json] = {"orders": len(written), "returned": len(self.returned)}
         return Effects(
@@ -245,7 +257,7 @@ class Batch:
             receipt_changes=[change for w in written for change in w.pledges()],
             capacity=bookings_of(desk.atlas.edition.network, shipments, hard=hard),
             shipments=shipments,
-            orders_changed=[w.order() for w in written],
+            orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
@@ -262,28 +274,28 @@ class Shelf:
         self._hard = atlas.policy.policy.capacity_is_hard
         self._stock = dict(stock.by_item)
         self._receipts = dict(stock.receipts)
-        self._available = {fact.place.position: fact.available for facts in stock.by_item.values() for fact in facts}
         self._open = {fact.receipt: fact.open for facts in stock.receipts.values() for fact in facts}
         self._taken = _by_slot(stock)
-        # What was drawn of is put together anew when somebody asks; the rest is shared by all plans of a batch.
-        self._drawn: set[str] = set()
-        self._nodes: dict[str, frozenset[str]] = {}
         self._listed: dict[tuple[frozenset[str], bool], tuple[CapacityFact, ...]] = {}
 
     def positions(self, items: Iterable[str]) -> list[int]:
         """Ids of all positions of some items."""
-        return [fact.place.position for item in items for fact in self._stock.get(item, ())]
+        return [position for item in items if item in self._stock for position in self._stock[item].positions.index]
 
     def has_some(self, item: str) -> bool:
         """Whether anything of an item is left, on hand or expected."""
-        on_hand = any(self._available[fact.place.position] for fact in self._stock.get(item, ()))
+        on_hand = item in self._stock and any(self._stock[item].available)
         return on_hand or any(self._open[fact.receipt] for fact in self._receipts.get(item, ()))
 
     def lock(self, transaction: Transaction, positions: Iterable[int]) -> None:
         """Lock positions and take over their balances as they are now."""
         for position in transaction.positions(sorted(set(positions)), lock=True).values():
-            self._available[position.id] = position.balance(Account.AVAILABLE)
-            self._drawn.add(position.key.item)
+            stock = self._stock.get(position.key.item)
+            # One that came to be since is told by what is read again.
+            if stock is not None and position.id in stock.positions.index:
+                units = position.balance(Account.AVAILABLE) - stock.at(position.id)
+                if units:
+                    self._stock[position.key.item] = stock.moved(position.id, units)
 
     def lock_receipts(self, transaction: Transaction, receipts: Collection[UUID]) -> None:
         """Lock receipts and take over what is open of them now."""
@@ -293,12 +305,11 @@ class Shelf:
     def renew(self, items: Sequence[str], stock: Stock) -> None:
         """Take over what was read again: some items with their receipts, and all capacity."""
         for item in items:
-            self._stock[item] = stock.by_item.get(item, ())
+            self._stock.pop(item, None)
+            if item in stock.by_item:
+                self._stock[item] = stock.by_item[item]
             self._receipts[item] = stock.receipts.get(item, ())
-            self._available.update((fact.place.position, fact.available) for fact in self._stock[item])
             self._open.update((fact.receipt, fact.open) for fact in self._receipts[item])
-            self._nodes.pop(item, None)
-            self._drawn.discard(item)
         self._taken = _by_slot(stock)
         self._listed.clear()
 
@@ -333,9 +344,7 @@ class Shelf:
         `most_bookings` is the most order lines, counted once a shipment, that the order can send, if that is known. A
         slot with room for all of them is left out: to the decision it is as good as an empty one.
         """
-        if not self._drawn.isdisjoint(items):
-            self._put_together(items)
-        stock = tuple(chain.from_iterable([self._stock.get(item, ()) for item in items]))
+        stock = tuple([self._stock[item] for item in items if item in self._stock])
         receipts = tuple(
             [
                 ReceiptFact(fact.receipt, fact.place, fact.due_on, self._open[fact.receipt])
@@ -345,26 +354,17 @@ class Shelf:
             ]
         )
         brief = most_bookings is not None and most_bookings <= FEW_BOOKINGS
-        nodes = frozenset().union(*[self._nodes_of(item) for item in items])
+        nodes = frozenset([fact.place.node for fact in receipts]).union(*[each.positions.nodes for each in stock])
         capacity = self._listed.get((nodes, brief))
         if capacity is None:
             listed = chain.from_iterable([self._taken_at(node, brief) for node in sorted(nodes)])
             capacity = self._listed[nodes, brief] = tuple(listed)
         return Facts(now, stock, receipts, capacity)
 
-    def _put_together(self, items: Sequence[str]) -> None:
-        for item in self._drawn.intersection(items):
-            facts = self._stock.get(item, ())
-            self._stock[item] = tuple([StockFact(f.place, self._available[f.place.position]) for f in facts])
-            self._drawn.discard(item)
-
-    def _nodes_of(self, item: str) -> frozenset[str]:
-        found = self._nodes.get(item)
-        if found is None:
-            on_hand, expected = self._stock.get(item, ()), self._receipts.get(item, ())
-            nodes = chain([fact.place.node for fact in on_hand], [fact.place.node for fact in expected])
-            found = self._nodes[item] = frozenset(nodes)
-        return found
+    def market(self, now: datetime) -> Market:
+        """All there is before anything is drawn."""
+        capacity = [fact for node in sorted(self._taken) for fact in self._taken_at(node, brief=False)]
+        return Market(now, self._stock, self._receipts, tuple(capacity))
 
     def _taken_at(self, node: str, brief: bool) -> Iterator[CapacityFact]:
         for (day, slot), taken in sorted(self._taken.get(node, {}).items()):
@@ -378,8 +378,8 @@ class Shelf:
         """Take what a plan takes; with sign -1 give it back."""
         for assignment in plan.assignments:
             if assignment.receipt is None:
-                self._available[assignment.position] -= sign * assignment.quantity
-                self._drawn.add(assignment.item)
+                item, units = assignment.item, -sign * assignment.quantity
+                self._stock[item] = self._stock[item].moved(assignment.position, units)
             else:
                 self._open[assignment.receipt] -= sign * assignment.quantity
         for shipment in plan.shipments:
@@ -399,14 +399,15 @@ class Shelf:
 
     def fits(self, plan: Plan) -> bool:
         """Whether what a plan takes is still there."""
-        units: dict[int, Quantity] = {}
+        units: dict[tuple[str, int], Quantity] = {}
         pledges: dict[UUID, Quantity] = {}
         for part in plan.assignments:
             if part.receipt is None:
-                units[part.position] = units.get(part.position, 0) + part.quantity
+                key = (part.item, part.position)
+                units[key] = units.get(key, 0) + part.quantity
             else:
                 pledges[part.receipt] = pledges.get(part.receipt, 0) + part.quantity
-        if any(self._available[position] < wanted for position, wanted in units.items()):
+        if any(self._stock[item].at(position) < wanted for (item, position), wanted in units.items()):
             return False
         if any(self._open[receipt] < wanted for receipt, wanted in pledges.items()):
             return False
@@ -463,22 +464,26 @@ def terms_of(atlas: Atlas, order: Order) -> Terms:
     return atlas.policy.terms(OrderFacts(order, atlas.edition.network, atlas.edition.catalog))
 
 
+def ask(atlas: Atlas, todo: Todo) -> Asked:
+    """A demand with all that is worked out from its order alone."""
+    return Asked(todo, terms_of(atlas, todo.order), items_wanted(atlas, todo.order))
+
+
 def choose(
-    desk: Desk, todo: Todo, shelf: Shelf, now: datetime, before: Choice | None = None, sheet: Sheet | None = None
+    desk: Desk, asked: Asked, shelf: Shelf, now: datetime, before: Choice | None = None, sheet: Sheet | None = None
 ) -> Choice:
     """Decide one demand on what the shelf holds now, and draw it down by the plan.
 
     `before` is what was decided on facts that may not have changed since; then it stands. `sheet` is the order's, where
     it was priced together with others.
     """
-    atlas, order = desk.atlas, todo.order
-    terms = terms_of(atlas, order)
-    most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(order.lines)
-    facts = shelf.facts(items_wanted(atlas, order), now, most_bookings)
+    todo, terms, atlas = asked.todo, asked.terms, desk.atlas
+    most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(todo.order.lines)
+    facts = shelf.facts(asked.items, now, most_bookings)
     if before is not None and facts == before.facts:
         shelf.draw(before.plan)
         return before
-    plan = solve(Problem(Demand(order, todo.open), atlas.edition, terms, facts), atlas, sheet)
+    plan = solve(Problem(Demand(todo.order, todo.open), atlas.edition, terms, facts), atlas, sheet)
     shelf.draw(plan)
     return Choice(todo, facts, plan)
 

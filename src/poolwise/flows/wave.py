@@ -22,9 +22,9 @@ from uuid import UUID
 
 from poolwise.core.ledger import Account, Reservation
 from poolwise.core.orders import OrderState, Progress
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
-from poolwise.core.sourcing.options import Atlas
-from poolwise.core.sourcing.problem import Demand, Facts, Place, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import Demand, Facts, Place, ReceiptFact, StockFact, shelves_of
 from poolwise.core.sourcing.record import Held, Member, digest, encode_wave, part_at
 from poolwise.core.sourcing.wave import Planned, Wave, solve_wave
 from poolwise.core.values import Conflict, Json, replace
@@ -347,4 +347,4 @@ def _given_back(transaction: Transaction, facts: Facts, wishes: Sequence[Wish]) 
             for id_, receipt in known.items()
         }
         receipts = tuple(sorted(open_.values(), key=lambda fact: (fact.place.item, fact.due_on, fact.receipt)))
-    return Facts(facts.at, stock, receipts, tuple(fact for fact in capacity if fact.taken))
+    return Facts(facts.at, shelves_of(stock), receipts, tuple(fact for fact in capacity if fact.taken))

@@ -17,7 +17,7 @@ from poolwise.connect.directory.policies import read_yaml
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.language import parse_policy
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Fault, Refused
 from poolwise.flows.identity import Ids
 from poolwise.flows.masterdata import open_edition, read_version

@@ -22,9 +22,9 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from poolwise.core.policy.terms import CostKind
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.explain import Explanation
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.values import MILLION, replace
 from poolwise.flows.explain import Recalled

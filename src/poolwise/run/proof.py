@@ -7,8 +7,8 @@ from uuid import UUID
 
 from poolwise.core.orders import Order
 from poolwise.core.policy.evaluate import OrderFacts, route_facts
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.problem import Demand, Problem
 from poolwise.core.sourcing.record import decode_facts, digest

@@ -5,10 +5,9 @@ Every statement names its cells. Row locks are taken by `store.locking` only. Te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
-from itertools import repeat
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from psycopg.rows import TupleRow
 from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, Place, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact
 from poolwise.core.values import Conflict, Upstream, replace
 from poolwise.flows.ports import (
     Age,
@@ -373,11 +372,11 @@ GROUP BY item
 
 def read_stock(
     cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
-) -> dict[str, tuple[StockFact, ...]]:
+) -> dict[str, ItemStock]:
     """Available units of every position of the items, by item, in the order of position ids.
 
     This is the most frequent read of all. An item comes as one array of numbers; whose they are is known from the last
-    time, if the fingerprint of its positions is the same. A fact is put together without a call in Python.
+    time, if the fingerprint of its positions is the same.
     """
     rows = cursor.execute(READ_STOCK, (list(cells), arrays.array("text", items))).fetchall()
     lists = places.listed(cursor, cells, [row[:3] for row in rows])
@@ -386,11 +385,8 @@ def read_stock(
         known = lists.get((item, count, fingerprint))
         if known is None:
             raise Conflict(f"positions of {item} came to be between two reads")
-        found[item] = tuple(map(_new_tuple, repeat(StockFact), zip(known, available, strict=True)))
+        found[item] = ItemStock(known, available)
     return found
-
-
-_new_tuple: Callable[[type[StockFact], tuple[Place, int]], StockFact] = tuple.__new__
 
 
 READ_OPEN_RECEIPTS: Final = """

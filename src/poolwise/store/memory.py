@@ -14,7 +14,7 @@ from threading import Lock, get_ident
 from uuid import UUID
 
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Reservation
-from poolwise.core.sourcing.problem import CapacityFact, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact, positions_of
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     Age,
@@ -151,20 +151,19 @@ class MemoryTransaction:
         wanted = sorted(set(items))
         stock = {item: self._stock_of(item, served) for item in wanted if item in self._shelves.positions_of}
         return Stock(
-            {item: facts for item, facts in stock.items() if facts},
+            {item: own for item, own in stock.items() if own is not None},
             self._open_receipts(wanted, frozenset(served)),
             self._capacity(frozenset(served), since),
         )
 
-    def _stock_of(self, item: str, cells: tuple[int, ...]) -> tuple[StockFact, ...]:
+    def _stock_of(self, item: str, cells: tuple[int, ...]) -> ItemStock | None:
         cached = self._shelves.stock_facts.setdefault(item, {})
         if cells not in cached:
             positions = [self._shelves.positions[id_] for id_ in self._shelves.positions_of[item]]
-            cached[cells] = tuple(
-                StockFact(self._shelves.places[position.id], position.balance(Account.AVAILABLE))
-                for position in positions
-                if position.cell in cells
-            )
+            served = [position for position in positions if position.cell in cells]
+            places = [self._shelves.places[position.id] for position in served]
+            units = [position.balance(Account.AVAILABLE) for position in served]
+            cached[cells] = ItemStock(positions_of(places), units) if served else None
         return cached[cells]
 
     def _open_receipts(self, items: Iterable[str], cells: frozenset[int]) -> dict[str, tuple[ReceiptFact, ...]]:

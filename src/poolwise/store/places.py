@@ -12,7 +12,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from poolwise.core.ledger import PositionKey
-from poolwise.core.sourcing.problem import Place
+from poolwise.core.sourcing.problem import Place, Positions, positions_of
 from poolwise.core.values import Conflict
 
 MOST_REMEMBERED: Final = 2_000_000
@@ -33,7 +33,7 @@ GROUP BY item
 Fingerprint = tuple[str, int, int]
 """Names a set of positions of an item: the item, how many they are, and the exclusive or of their ids."""
 
-Lists = Mapping[Fingerprint, tuple[Place, ...]]
+Lists = Mapping[Fingerprint, Positions]
 PlaceOf = dict[int, Place]
 CellOf = dict[int, int]
 
@@ -45,7 +45,7 @@ class Places:
         self.cells = sorted(cells)  # a list, because that is what the driver makes an array of
         self._maps: tuple[PlaceOf, CellOf] = ({}, {})
         self._keys: dict[int, PositionKey] = {}
-        self._lists: dict[Fingerprint, tuple[Place, ...]] = {}
+        self._lists: dict[Fingerprint, Positions] = {}
 
     @property
     def known(self) -> PlaceOf:
@@ -84,7 +84,7 @@ class Places:
         return key
 
     def listed(self, cursor: Cursor[TupleRow], cells: Sequence[int], fingerprints: Collection[Fingerprint]) -> Lists:
-        """The places of an item's positions in the order of their ids, for each set of positions that was met.
+        """The positions of an item in the order of their ids, for each set of them that was met.
 
         A set that was met before is known by its fingerprint; the ids of others are read.
         """
@@ -94,8 +94,8 @@ class Places:
             rows = cursor.execute(READ_ITEM_POSITIONS, (list(cells), sorted(missing))).fetchall()
             places, _ = self.learn(cursor, [position for _, positions in rows for position in positions])
             for item, positions in rows:
-                found = tuple([places[position] for position in positions])
-                lists[item, len(found), reduce(xor, positions)] = found
+                found = positions_of([places[position] for position in positions])
+                lists[item, len(positions), reduce(xor, positions)] = found
         return lists
 
     def forget(self, positions: Collection[int]) -> None:

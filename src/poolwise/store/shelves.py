@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from poolwise.core.ledger import Movement, Position, Receipt, Reservation
-from poolwise.core.sourcing.problem import CapacityFact, Place, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, ItemStock, Place
 from poolwise.flows.ports import (
     Answer,
     Audit,
@@ -84,7 +84,7 @@ class Shelves:
     outbox: list[tuple[datetime, Event]] = field(default_factory=list)
     audit: list[tuple[datetime, Audit]] = field(default_factory=list)
     # Facts that were made from the above, by item or by node, until it changes.
-    stock_facts: dict[str, dict[tuple[int, ...], tuple[StockFact, ...]]] = field(default_factory=dict)
+    stock_facts: dict[str, dict[tuple[int, ...], ItemStock | None]] = field(default_factory=dict)
     capacity_facts: dict[tuple[int, str], tuple[date, tuple[CapacityFact, ...]]] = field(default_factory=dict)
 
 

@@ -20,7 +20,7 @@ from poolwise.core.availability import (
     by_pool,
 )
 from poolwise.core.catalog import Catalog
-from poolwise.core.sourcing.options import Atlas
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Fault, Quantity, Refused
 from poolwise.flows.intake import Counter, Reader
 from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_up, look_up_sums

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.policy.terms import CostKind
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.explain import Candidate, Explanation, Flip
-from poolwise.core.sourcing.options import Atlas
 from poolwise.core.sourcing.plan import Elimination
 from poolwise.core.sourcing.rivals import Rival
 from poolwise.flows.explain import Recalled, explain_order

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind
+from poolwise.core.sourcing.atlas import Alternative, OpenRoute
 from poolwise.core.sourcing.costs import Part, Sent, need_of, weight_of
-from poolwise.core.sourcing.options import Alternative, OpenRoute, Options, Source, draw
+from poolwise.core.sourcing.options import Options, Source, draw
 from poolwise.core.sourcing.plan import Assignment, Booking, CostPart, Plan, PlannedShipment
 from poolwise.core.sourcing.routes import Departure, Need, Taken, book, excess
 from poolwise.core.values import Cost, Quantity, replace, shares
@@ -137,8 +138,11 @@ class _Builder:
         self.assignments: list[Assignment] = []
         self.costs: list[CostPart] = []
 
-    def ship(self, block: Block) -> None:
-        """Add one shipment: it draws its goods, and leaves on the first day they are all there and a slot has room."""
+    def ship(self, block: Block) -> bool:
+        """Add one shipment: it draws its goods, and leaves on the first day they are all there and a slot has room.
+
+        False where there is none, or no rate for its weight.
+        """
         options, way, route = self.options, block.way, block.way.route
         prices = options.prices
         number = len(self.shipments) + 1
@@ -150,7 +154,8 @@ class _Builder:
         leaving = leave(options, way, ready, need_of(len(lines), goods), self.taken, block.window)
         weight_ug = sum([each.weight_ug for each in goods])
         freight = prices.freight(route, weight_ug)
-        assert leaving is not None and freight is not None, "an engine chose a route that cannot be taken"
+        if leaving is None or freight is None:
+            return False
         for booking in leaving.bookings:
             key = (booking.node, booking.day.toordinal(), booking.slot)
             self.taken[key] = self.taken.get(key, 0) + booking.quantity
@@ -173,6 +178,7 @@ class _Builder:
                 leaving.bookings,
             )
         )
+        return True
 
     def _draw(self, block: Block, piece: Piece, number: int) -> int:
         """Draw what leaves for a piece; the first day on which all of it is there."""
@@ -217,21 +223,33 @@ class _Builder:
                 self.assignments[n] = replace(self.assignments[n], line_quantity=line_quantity)
 
 
-def _number(options: Options, block: Block) -> tuple[int, int]:
-    """By this, the day a block leaves and its route, shipments are numbered."""
+def _number(options: Options, block: Block) -> tuple[int, int] | None:
+    """By this, the day a block leaves and its route, shipments are numbered; None where it cannot leave."""
     leaving = leave(options, block.way, block.ready, block.need(), options.taken, block.window)
-    assert leaving is not None, "an engine chose a route that cannot be taken"
-    return leaving.departure.ships, block.way.index
+    return None if leaving is None else (leaving.departure.ships, block.way.index)
 
 
 def build(options: Options, blocks: Sequence[Block], gap_ppm: int = 0) -> Plan:
-    """The plan that ships these blocks and lets the rest of the demand wait.
+    """The plan that ships these blocks and lets the rest of the demand wait."""
+    plan = tried(options, blocks, gap_ppm)
+    assert plan is not None, "an engine chose a route that cannot be taken"
+    return plan
+
+
+def tried(options: Options, blocks: Sequence[Block], gap_ppm: int = 0) -> Plan | None:
+    """The same; None where a block cannot leave.
 
     Blocks leave in order of their day, then of their route; blocks of one route and day are one shipment already.
     """
     builder = _Builder(options)
-    for block in sorted(blocks, key=lambda block: _number(options, block)) if len(blocks) > 1 else blocks:
-        builder.ship(block)
+    order = list(blocks)
+    if len(order) > 1:
+        numbered = [(_number(options, block), place) for place, block in enumerate(order)]
+        if any(number is None for number, _ in numbered):
+            return None
+        order = [blocks[place] for _, place in sorted(numbered)]
+    if not all(builder.ship(block) for block in order):
+        return None
     builder.share_kits(blocks)
     served: dict[int, Quantity] = {}
     for assignment in builder.assignments:

@@ -16,9 +16,10 @@ import numpy as np
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import LineSplit, Terms
+from poolwise.core.sourcing.atlas import OpenRoute
 from poolwise.core.sourcing.build import Piece, drawing, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
-from poolwise.core.sourcing.options import OpenRoute, Options, draw, ready_on
+from poolwise.core.sourcing.options import Options, draw, ready_on
 from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.problem import Demand
 from poolwise.core.sourcing.record import Held

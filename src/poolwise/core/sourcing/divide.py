@@ -16,9 +16,10 @@ from typing import Final
 from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind, LineSplit
+from poolwise.core.sourcing.atlas import Alternative, OpenRoute, carries
 from poolwise.core.sourcing.build import Block, Piece, build
 from poolwise.core.sourcing.costs import Sent
-from poolwise.core.sourcing.options import Alternative, OpenRoute, Options, Shelf, carries
+from poolwise.core.sourcing.options import Options, Shelf
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.routes import Departure, windows
 from poolwise.core.sourcing.solver import INFINITE, Model, Solution

@@ -27,19 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poolwise.core.network import CapacityUnit
+from poolwise.core.sourcing.atlas import Atlas, Dock, OpenRoute, wanted
 from poolwise.core.sourcing.build import Block, Leaving, Piece, build, drawing, leave, substitution
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.divide import divide
-from poolwise.core.sourcing.options import (
-    Atlas,
-    Dock,
-    OpenRoute,
-    Options,
-    Shelf,
-    draw,
-    ready_on,
-    wanted,
-)
+from poolwise.core.sourcing.options import Options, Shelf, draw, ready_on
 from poolwise.core.sourcing.partition import NEVER, TIES, Ints, Lattice, Offer, Spread, partition, spread
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.portions import MOST_BLOCKS, Portion, Wanted, kit_across_nodes, wanted_of
@@ -47,6 +39,7 @@ from poolwise.core.sourcing.problem import Problem
 from poolwise.core.sourcing.routes import Need, Taken, book
 from poolwise.core.sourcing.whole import (
     Sheet,
+    as_foreseen,
     days_of_one,
     groups_of,
     later,
@@ -73,11 +66,14 @@ COUNTING_GOODS: Final = (CapacityUnit.UNITS, CapacityUnit.WEIGHT)
 def solve(problem: Problem, atlas: Atlas, sheet: Sheet | None = None) -> Plan:
     """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits.
 
-    `sheet` is the order's, where it was priced together with others.
+    `sheet` is the order's, where it was priced, or decided, together with others.
     """
     options = Options(atlas, problem)
     if sheet is None:
         (sheet,) = sheets_of(atlas, [(problem.demand, problem.terms)])
+    plan = None if sheet is None else as_foreseen(options, sheet)
+    if plan is not None:
+        return plan
     chosen = None if sheet is None else served_whole(options, sheet)
     if chosen is None:
         chosen = _chosen(options)

@@ -12,12 +12,13 @@ from typing import Final
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind
+from poolwise.core.sourcing.atlas import Alternative, Atlas, OpenRoute, alternatives, carries
 from poolwise.core.sourcing.build import Block, Piece, build, leave
 from poolwise.core.sourcing.costs import Sent, need_of
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Alternative, Atlas, OpenRoute, Options, alternatives, carries
+from poolwise.core.sourcing.options import Options
 from poolwise.core.sourcing.plan import Elimination, Plan
-from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact
+from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, shelves_of
 from poolwise.core.sourcing.rivals import Rival, limits, rivals
 from poolwise.core.sourcing.routes import Route
 from poolwise.core.values import Cost, Quantity, Rate, replace
@@ -259,7 +260,7 @@ def _dearer(problem: Problem, atlas: Atlas, plan: Plan) -> Flip | None:
         facts = problem.facts
         without = replace(
             facts,
-            stock=tuple(fact for fact in facts.stock if fact.place.node != node),
+            shelves=shelves_of(fact for fact in facts.stock if fact.place.node != node),
             receipts=tuple(fact for fact in facts.receipts if fact.place.node != node),
         )
         other = solve(replace(problem, facts=without), atlas)
@@ -293,4 +294,4 @@ def _with_more(facts: Facts, wanted: tuple[str, str, str, str], units: Quantity)
         here = (place.item, place.node, place.pool, place.lot) == wanted
         return StockFact(place, available + units if here else available)
 
-    return replace(facts, stock=tuple(raised(fact.place, fact.available) for fact in facts.stock))
+    return replace(facts, shelves=shelves_of(raised(fact.place, fact.available) for fact in facts.stock))

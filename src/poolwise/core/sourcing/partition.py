@@ -93,6 +93,47 @@ def _fill(prices: Sequence[int], rests: Sequence[int] | None) -> tuple[list[int]
     return sums, picks
 
 
+def partition_alike(best: Ints, waiting: Ints, split_cost: Ints) -> list[list[int] | None]:
+    """By order what `partition` finds where it ships every line; None where it does not. No rule but cost counts.
+
+    `best` is orders x sets, `waiting` orders x lines, `split_cost` of one order each.
+    """
+    prices = (best + split_cost[:, None]) * TIES + 1
+    sums, picks = np.zeros_like(prices), np.zeros_like(prices)
+    everyone = np.arange(len(prices))
+    size = prices.shape[1]
+    for wanted in range(1, size):
+        some = _with_lowest(wanted)
+        costs = prices[:, some]
+        costs += sums[:, [wanted ^ mask for mask in some]]
+        places = costs.argmin(axis=1)
+        sums[:, wanted] = np.minimum(costs[everyone, places], _NEVER)
+        picks[:, wanted] = np.array(some)[places]
+    masks = np.arange(size)
+    waits = waiting @ (masks >> np.arange(waiting.shape[1])[:, None] & 1)
+    total = sums + (waits[:, ::-1] - split_cost[:, None]) * TIES
+    total[:, 0] = waits[:, -1] * TIES
+    shipped = np.where(sums < _NEVER, total, _NEVER * 2).argmin(axis=1)
+    full = size - 1
+    return [
+        _walk(full, [row] * full) if mask == full else None
+        for row, mask in zip(picks.tolist(), shipped.tolist(), strict=True)
+    ]
+
+
+@lru_cache(maxsize=_SMALL)
+def _with_lowest(wanted: int) -> list[int]:
+    """The subsets of a set with its lowest line, largest first."""
+    others = wanted & (wanted - 1)
+    lowest = wanted ^ others
+    found = [wanted]
+    some = others
+    while some:
+        some = (some - 1) & others
+        found.append(some | lowest)
+    return found
+
+
 def _cheapest(sums: Sequence[int], limits: Limits) -> int:
     """The set that is shipped in the best plan: what is not shipped waits, and the first shipment is no split."""
     full = len(sums) - 1

@@ -13,15 +13,10 @@ from typing import Final, NamedTuple
 
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import LineSplit
+from poolwise.core.sourcing.atlas import Alternative, carries
 from poolwise.core.sourcing.build import Piece, drawing, substitution
 from poolwise.core.sourcing.costs import Sent
-from poolwise.core.sourcing.options import (
-    Alternative,
-    Options,
-    carries,
-    draw,
-    ready_on,
-)
+from poolwise.core.sourcing.options import Options, draw, ready_on
 from poolwise.core.sourcing.partition import NEVER
 from poolwise.core.values import Cost, Quantity
 

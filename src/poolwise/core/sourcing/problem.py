@@ -5,8 +5,11 @@ Only `Facts` and the demand are stored with a decision; edition and policy versi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
@@ -37,6 +40,68 @@ class StockFact(NamedTuple):
     available: Quantity
 
 
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """All positions of an item, in the order of their ids: one shared value for each set of them.
+
+    `ids` are the ids as bytes, eight each; `index` finds a position; `nodes` are where they are.
+    """
+
+    item: str
+    places: tuple[Place, ...]
+    ids: bytes = field(compare=False)
+    index: Mapping[int, int] = field(compare=False)
+    nodes: frozenset[str] = field(compare=False)
+
+
+def positions_of(places: Sequence[Place]) -> Positions:
+    """The positions at some places, of one item."""
+    ids = [place.position for place in places]
+    return Positions(
+        places[0].item,
+        tuple(places),
+        array("q", ids).tobytes(),
+        {position: n for n, position in enumerate(ids)},
+        frozenset([place.node for place in places]),
+    )
+
+
+class ItemStock(Struct, frozen=True, gc=False):
+    """Available base units of every position of an item, kept as two columns: it is read and copied all the time."""
+
+    positions: Positions
+    available: Sequence[Quantity]
+
+    def __len__(self) -> int:
+        """How many positions there are."""
+        return len(self.available)
+
+    def __iter__(self) -> Iterator[StockFact]:
+        """Position by position."""
+        return map(StockFact, self.positions.places, self.available)
+
+    def at(self, position: int) -> Quantity:
+        """Available units of a position."""
+        return self.available[self.positions.index[position]]
+
+    def moved(self, position: int, units: Quantity) -> ItemStock:
+        """The same after units came to a position, or went."""
+        available = list(self.available)
+        available[self.positions.index[position]] += units
+        return ItemStock(self.positions, available)
+
+
+def shelves_of(facts: Iterable[StockFact]) -> tuple[ItemStock, ...]:
+    """Stock facts by item, as they come."""
+    found: dict[str, list[StockFact]] = {}
+    for fact in facts:
+        found.setdefault(fact.place.item, []).append(fact)
+    return tuple(
+        ItemStock(positions_of([place for place, _ in own]), [available for _, available in own])
+        for own in found.values()
+    )
+
+
 class ReceiptFact(NamedTuple):
     """Open base units of a receipt: a candidate from its due date."""
 
@@ -56,15 +121,20 @@ class CapacityFact(NamedTuple):
 
 
 class Facts(Struct, frozen=True, gc=False):
-    """The volatile facts a decision was made on: stock by position id, receipts by due date, capacity by key.
+    """The volatile facts a decision was made on: stock by item and position, receipts by due date, capacity by key.
 
     A slot that is not listed has nothing taken.
     """
 
     at: datetime
-    stock: tuple[StockFact, ...] = ()
+    shelves: tuple[ItemStock, ...] = ()
     receipts: tuple[ReceiptFact, ...] = ()
     capacity: tuple[CapacityFact, ...] = ()
+
+    @property
+    def stock(self) -> tuple[StockFact, ...]:
+        """The stock, position by position."""
+        return tuple(chain.from_iterable(self.shelves))
 
 
 class Demand(Struct, frozen=True, gc=False):

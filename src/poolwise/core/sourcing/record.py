@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from poolwise.core.sourcing.plan import Assignment, Booking, Plan, PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, ReceiptFact, StockFact, shelves_of
 from poolwise.core.values import Quantity
 
 FORM: Final = 1
@@ -49,13 +50,12 @@ class Packer:
         """The stored form of the facts of a decision and of the demand it was made for."""
         if facts.capacity is not self._capacity:
             self._capacity, self._packed = facts.capacity, msgspec.Raw(_ENCODE(_by_node(facts.capacity)))
-        positions = array("q", [place.position for place, _ in facts.stock])
         return _ENCODE(
             (
                 FORM,
                 (facts.at - _EPOCH) // _MICROSECOND,
-                positions.tobytes(),
-                [available for _, available in facts.stock],
+                b"".join([stock.positions.ids for stock in facts.shelves]),
+                list(chain.from_iterable([stock.available for stock in facts.shelves])),
                 [
                     (fact.receipt.bytes, fact.place.position, fact.due_on.toordinal() - _DAY_ZERO, fact.open)
                     for fact in facts.receipts
@@ -104,7 +104,7 @@ def decode_facts(stored: bytes, places: Mapping[int, Place]) -> Recorded:
     return Recorded(
         Facts(
             at=_EPOCH + at * _MICROSECOND,
-            stock=tuple(
+            shelves=shelves_of(
                 StockFact(places[position], count)
                 for position, count in zip(array("q", positions), available, strict=True)
             ),

@@ -11,8 +11,9 @@ from typing import Final
 from poolwise.core.availability import kits
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind, LineSplit, Terms
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas, Options
+from poolwise.core.sourcing.options import Options
 from poolwise.core.sourcing.plan import CostPart, Elimination, Plan
 from poolwise.core.sourcing.problem import Problem
 from poolwise.core.values import ZERO_RATE, Quantity, replace

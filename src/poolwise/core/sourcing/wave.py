@@ -23,6 +23,7 @@ from uuid import UUID
 from poolwise.core.edition.build import Edition
 from poolwise.core.network import CapacityUnit, Slot
 from poolwise.core.policy.terms import CostKind, Terms
+from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.build import Block, Piece, build
 from poolwise.core.sourcing.columns import (
     MOST_COLUMNS,
@@ -34,9 +35,9 @@ from poolwise.core.sourcing.columns import (
     windows_of,
 )
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Atlas, Options, ready_on
+from poolwise.core.sourcing.options import Options, ready_on
 from poolwise.core.sourcing.plan import Assignment, Plan
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, StockFact
+from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact
 from poolwise.core.sourcing.record import Held
 from poolwise.core.sourcing.solver import INFINITE, Model
 from poolwise.core.values import Cost, Quantity
@@ -81,13 +82,10 @@ class Left:
     def __init__(self, facts: Facts) -> None:
         """Begins with the facts of a wave."""
         self.at = facts.at
-        self._stock: dict[str, list[StockFact]] = {}
+        self._stock = {stock.positions.item: stock for stock in facts.shelves}
         self._receipts: dict[str, list[ReceiptFact]] = {}
-        for fact in facts.stock:
-            self._stock.setdefault(fact.place.item, []).append(fact)
         for receipt in facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
-        self._available = {fact.place.position: fact.available for fact in facts.stock}
         self._open = {fact.receipt: fact.open for fact in facts.receipts}
         self._taken: dict[str, dict[tuple[int, int], CapacityFact]] = {}
         for slot in facts.capacity:
@@ -96,13 +94,7 @@ class Left:
     def facts(self, items: Iterable[str]) -> Facts:
         """What an order that could use these items is decided on."""
         wanted = sorted(set(items))
-        stock = tuple(
-            [
-                StockFact(fact.place, self._available[fact.place.position])
-                for item in wanted
-                for fact in self._stock.get(item, ())
-            ]
-        )
+        stock = tuple([self._stock[item] for item in wanted if item in self._stock])
         receipts = tuple(
             [
                 fact._replace(open=self._open[fact.receipt])
@@ -111,7 +103,7 @@ class Left:
                 if self._open[fact.receipt]
             ]
         )
-        nodes = sorted({fact.place.node for fact in stock} | {fact.place.node for fact in receipts})
+        nodes = sorted({fact.place.node for fact in receipts}.union(*[own.positions.nodes for own in stock]))
         capacity = tuple(
             [slot for node in nodes for _, slot in sorted(self._taken.get(node, {}).items()) if slot.taken]
         )
@@ -121,7 +113,7 @@ class Left:
         """Take what a plan takes; with sign -1 give it back."""
         for part in plan.assignments:
             if part.receipt is None:
-                self._available[part.position] -= sign * part.quantity
+                self._stock[part.item] = self._stock[part.item].moved(part.position, -sign * part.quantity)
             else:
                 self._open[part.receipt] -= sign * part.quantity
         for shipment in plan.shipments:
@@ -138,7 +130,7 @@ class Left:
         nodes, hard = atlas.edition.network.nodes, atlas.policy.policy.capacity_is_hard
         parts, bookings = plan.assignments, [each for shipment in plan.shipments for each in shipment.bookings]
         there = all(
-            self._available[part.position] >= 0 if part.receipt is None else self._open[part.receipt] >= 0
+            self._stock[part.item].at(part.position) >= 0 if part.receipt is None else self._open[part.receipt] >= 0
             for part in parts
         ) and not (
             hard

@@ -6,25 +6,31 @@
 2. To decide, what drawing each line costs at each node is added, and what waiting for room costs each route; the
    cheapest route of every set then goes to the dynamic program over sets (`partition`).
 
+3. The orders of a batch are decided together too, each as if it were the first (`foresee`). Those before it take stock
+   and room, which makes other ways dearer and none cheaper: what was foreseen is still the best if it still costs the
+   same (`as_foreseen`). Else the order is decided again.
+
 An order of which more is to be known (kits, substitutes, receipts, lots, amounts that must be divided, shipments that
 get in each other's way) is left to `exact`, which finds the same where both apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from poolwise.core.policy.terms import LineSplit, Terms
-from poolwise.core.sourcing.build import Block, Piece, drawing, leave
-from poolwise.core.sourcing.costs import Sent, need_of, weight_of
-from poolwise.core.sourcing.options import Access, Atlas, OpenRoute, Options, draw, wanted
-from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition
+from poolwise.core.sourcing.atlas import Access, Atlas, Columns, Kind, Openings, OpenRoute, wanted
+from poolwise.core.sourcing.build import Block, Piece, drawing, leave, tried
+from poolwise.core.sourcing.costs import Sent, deadline, need_of, weight_of
+from poolwise.core.sourcing.options import Market, Options, draw
+from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition, partition_alike
+from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.portions import Wanted
-from poolwise.core.sourcing.problem import Demand
+from poolwise.core.sourcing.problem import Demand, Facts, Problem
 from poolwise.core.sourcing.routes import Need
 from poolwise.core.values import Cost, Quantity
 
@@ -37,60 +43,83 @@ ONE_SHIPMENT: Final = Need(1, 0, 0)
 """What a shipment takes of slots that count orders, whatever is in it."""
 
 
-class Sheet(NamedTuple):
-    """What leaves for each open line, and what every set of lines (as bits) costs by each route of the access."""
+class Foreseen(NamedTuple):
+    """The shipments of a plan that serves every line, as routes with sets of lines (as bits), and what it costs."""
 
-    goods: tuple[Sent, ...]
+    shipments: tuple[tuple[int, int], ...]
+    cost: Cost
+
+
+class Sheet(NamedTuple):
+    """All of each open line, as one piece, and what every set of them (as bits) costs by each route of the access."""
+
+    pieces: tuple[Piece, ...]
     cost: Ints
+    foreseen: Foreseen | None = None
+
+    @property
+    def goods(self) -> list[Sent]:
+        """What leaves, by line."""
+        return [piece.sent[0] for piece in self.pieces]
 
 
 def sheets_of(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]]) -> list[Sheet | None]:
     """The sheet of each order; None for one that is left to `exact` from the start."""
     found: list[Sheet | None] = [None] * len(asked)
-    alike: dict[tuple[Access, int, int], list[tuple[int, tuple[Sent, ...]]]] = {}
+    alike: dict[tuple[Access, int, int], list[tuple[int, tuple[Piece, ...]]]] = {}
     for place, (demand, terms) in enumerate(asked):
-        goods = _goods(atlas, demand, terms)
-        if goods:
+        pieces = _pieces(atlas, demand, terms)
+        if pieces:
             access = atlas.access(demand.order, terms)
-            scale = goods[0].item.scale
+            goods = [piece.sent[0] for piece in pieces]
             if access.routes and not any(access.carriage(each.item) is not None for each in goods):
-                alike.setdefault((access, len(goods), scale), []).append((place, goods))
+                alike.setdefault((access, len(pieces), goods[0].item.scale), []).append((place, pieces))
     for (access, lines, scale), members in alike.items():
         for first in range(0, len(members), MOST_TOGETHER):
             some = members[first : first + MOST_TOGETHER]
-            costs = _priced(access, [goods for _, goods in some], lines, scale)
-            for (place, goods), cost in zip(some, costs, strict=True):
-                found[place] = Sheet(goods, cost)
+            costs = _priced(access, [piece.sent[0] for _, pieces in some for piece in pieces], lines, scale)
+            for (place, pieces), cost in zip(some, costs, strict=True):
+                found[place] = Sheet(pieces, cost)
     return found
 
 
-def _goods(atlas: Atlas, demand: Demand, terms: Terms) -> tuple[Sent, ...] | None:
-    """What leaves for the lines of an order whose lines are different items, which nothing else can serve."""
+def _pieces(atlas: Atlas, demand: Demand, terms: Terms) -> tuple[Piece, ...]:
+    """All of each line of an order whose lines are different items, which nothing else can serve; else nothing."""
     if len(demand.open) > MOST_WHOLE:
-        return None
+        return ()
     items, lines = atlas.edition.catalog.items, {line.no: line for line in demand.order.lines}
-    goods: list[Sent] = []
+    pieces: list[Piece] = []
+    codes: set[str] = set()
+    scale: int | None = None
     for no, quantity in demand.open:
         line = lines[no]
-        if len(atlas.alternatives(line, terms)) > 1 or (terms.line_split is LineSplit.ALWAYS and quantity > 1):
-            return None
-        item = items[line.item]
-        goods.append(Sent(item, quantity, weight_of(line, item, quantity, quantity)))
-    if len({each.item.code for each in goods}) < len(goods) or len({each.item.scale for each in goods}) > 1:
-        return None
-    if max([max(each.quantity, each.weight_ug) for each in goods], default=0) > HEAVIEST_UG // MOST_WHOLE:
-        return None
-    return tuple(goods)
+        alternatives, item = atlas.alternatives(line, terms), items[line.item]
+        weight_ug = weight_of(line, item, quantity, quantity)
+        if (
+            len(alternatives) > 1
+            or (terms.line_split is LineSplit.ALWAYS and quantity > 1)
+            or item.code in codes
+            or item.scale != (item.scale if scale is None else scale)
+            or max(quantity, weight_ug) > HEAVIEST_UG // MOST_WHOLE
+        ):
+            return ()
+        codes.add(item.code)
+        scale = item.scale
+        pieces.append(Piece(line, alternatives[0], quantity, (Sent(item, quantity, weight_ug),)))
+    return tuple(pieces)
 
 
-def _priced(access: Access, orders: Sequence[tuple[Sent, ...]], lines: int, scale: int) -> Ints:
-    """Cost of every set of lines of some orders by each route (orders x sets x routes), without what opens a route."""
+def _priced(access: Access, goods: Sequence[Sent], lines: int, scale: int) -> Ints:
+    """Cost of every set of lines of some orders by each route (orders x sets x routes), without what opens a route.
+
+    `goods` are those of one order after another, each of so many `lines`.
+    """
     sets = _sets(lines)
-    handling = access.handling.price([each for goods in orders for each in goods], scale)
+    handling = access.handling.price(goods, scale)
     handling += access.handling.per_line
-    weights = np.array([[each.weight_ug for each in goods] for goods in orders], dtype=np.int64) @ sets.T
+    weights = np.array([each.weight_ug for each in goods], dtype=np.int64).reshape(-1, lines) @ sets.T
     freight = access.tariff.price(weights.ravel(), int(weights.max()))
-    return sets @ handling.reshape(len(orders), lines, -1) + freight.reshape(len(orders), len(sets), -1)
+    return sets @ handling.reshape(len(weights), lines, -1) + freight.reshape(*weights.shape, -1)
 
 
 @lru_cache(maxsize=MOST_WHOLE + 1)
@@ -101,27 +130,14 @@ def _sets(lines: int) -> Ints:
 
 def served_whole(options: Options, sheet: Sheet) -> list[Block] | None:
     """The blocks of the cheapest plan; None when the order is not that simple after all."""
-    access, openings, lines = options.access, options.openings, options.lines
-    if not openings.counts_only_orders and _may_be_full(options, sheet):
+    drawn = None if _may_be_full(options, sheet) else _drawn(options, sheet)
+    if drawn is None:
         return None
-    asked = [Wanted(lines[no], quantity, (), []) for no, quantity in options.problem.demand.open]
-    drawn: list[list[Cost]] = []
-    for each, goods in zip(asked, sheet.goods, strict=True):
-        at_nodes = _drawn(options, each, goods)
-        if at_nodes is None or min(at_nodes) >= NEVER:
-            return None
-        drawn.append(at_nodes)
-    cost = _sets(len(asked)) @ np.array(drawn, dtype=np.int64).take(access.node_of, axis=1)
-    cost += sheet.cost
-    cost += openings.costs
-    waits = days_of_one(options) if openings.counts_only_orders else None
-    if waits is not None:
-        cost += waits
-    # What is impossible at a credit is impossible all the same.
-    np.copyto(cost, NEVER, where=cost >= NEVER // 2)
+    cost = _by_route(options, np.array(drawn, dtype=np.int64), sheet.cost)
     ways = cost.argmin(axis=1).tolist()
-    chosen = partition(cost.min(axis=1).tolist(), limits_of(options, asked))
-    blocks = [_block(options, ways[mask], mask, asked, sheet.goods) for mask in chosen]
+    lines = [Wanted(piece.line, piece.quantity, (), []) for piece in sheet.pieces]
+    chosen = partition(cost.min(axis=1).tolist(), limits_of(options, lines))
+    blocks = [_block(options, sheet, ways[mask], mask) for mask in chosen]
     if len({block.way.route.node.code for block in blocks}) < len(blocks):
         return None
     return blocks
@@ -129,36 +145,213 @@ def served_whole(options: Options, sheet: Sheet) -> list[Block] | None:
 
 def _may_be_full(options: Options, sheet: Sheet) -> bool:
     """Whether a shipment may not find room on the first day, in slots that count what is in it."""
-    if not options.openings.docks:
+    if options.openings.counts_only_orders or not options.openings.docks:
         return False
-    need = need_of(len(sheet.goods), sheet.goods)
+    need = need_of(len(sheet.pieces), sheet.goods)
     fullest = max(options.taken.values(), default=0)
     return any(fullest + wanted(need, unit, 1) > limit for unit, limit in options.openings.least_room.items())
 
 
-def _drawn(options: Options, line: Wanted, goods: Sent) -> list[Cost] | None:
-    """By node what drawing all of a line costs, NEVER where it has not got it; None when that is not so simple."""
-    code, quantity = goods.item.code, goods.quantity
-    found = options.spots(code, quantity)
-    if found is None:
-        return None
-    drawn, priced = found
-    piece = _piece(options, line, goods)
-    for node in priced:
-        taken = draw(options.shelf(code, node), quantity)
-        drawn[options.access.nodes[node]] = sum(drawing(options, piece, goods, taken))
-    return drawn
+def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
+    """By line and node what drawing all of it costs, NEVER where the node has not got it.
+
+    None when that is not so simple, or no node has all of a line.
+    """
+    found: list[list[Cost]] = []
+    for piece in sheet.pieces:
+        (goods,) = piece.sent
+        spots = options.spots(goods.item.code, goods.quantity)
+        if spots is None:
+            return None
+        at_nodes, priced = spots
+        for node in priced:
+            taken = draw(options.shelf(goods.item.code, node), goods.quantity)
+            at_nodes[options.access.nodes[node]] = sum(drawing(options, piece, goods, taken))
+        if min(at_nodes) >= NEVER:
+            return None
+        found.append(at_nodes)
+    return found
 
 
-def _piece(options: Options, line: Wanted, goods: Sent) -> Piece:
-    (alternative,) = options.atlas.alternatives(line.line, options.terms)
-    return Piece(line.line, alternative, line.quantity, (goods,))
+def _by_route(options: Options, drawn: Ints, sheet: Ints) -> Ints:
+    """What each set of lines costs by each route now (.. x sets x routes); `drawn` is .. x lines x nodes."""
+    openings = options.openings
+    cost: Ints = _sets(drawn.shape[-2]) @ drawn.take(options.access.node_of, axis=-1)
+    cost += sheet
+    cost += openings.costs
+    waits = days_of_one(options) if openings.counts_only_orders else None
+    if waits is not None:
+        cost += waits
+    # What is impossible at a credit is impossible all the same.
+    np.copyto(cost, NEVER, where=cost >= NEVER // 2)
+    return cost
 
 
-def _block(options: Options, index: int, mask: int, lines: Sequence[Wanted], goods: Sequence[Sent]) -> Block:
+def _block(options: Options, sheet: Sheet, index: int, mask: int) -> Block:
     way = options.openings.by_index[index]
     assert way is not None
-    return Block(way, tuple([_piece(options, lines[n], goods[n]) for n in range(len(lines)) if mask >> n & 1]))
+    return Block(way, tuple([piece for place, piece in enumerate(sheet.pieces) if mask >> place & 1]))
+
+
+# --- the orders of a batch, decided together
+
+
+class _Member(NamedTuple):
+    """An order of a batch at its place."""
+
+    place: int
+    demand: Demand
+    terms: Terms
+    sheet: Sheet
+
+
+def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market) -> list[Sheet | None]:
+    """The sheet of each order of a batch, with what is best for it if it is the first to be decided."""
+    sheets = sheets_of(atlas, asked)
+    by_size: dict[int, list[_Alike]] = {}
+    tables: dict[Kind, _Table] = {}
+    for members in _going_the_same_ways(atlas, asked, sheets, market):
+        demand, terms = members[0].demand, members[0].terms
+        # The first stands for all of them: only what they want differs.
+        problem = Problem(demand, atlas.edition, terms, Facts(market.at, capacity=market.capacity))
+        options = Options(atlas, problem, market)
+        kind = options.access.kind
+        table = tables.get(kind) or tables.setdefault(kind, _Table(options, market))
+        known = [each for each in members if table.knows(each.sheet) and not _may_be_full(options, each.sheet)]
+        if known:
+            by_size.setdefault(len(demand.open), []).append(_Alike(options, table, known))
+    for groups in by_size.values():
+        best = np.concatenate([group.best for group in groups])
+        ways = np.concatenate([group.ways for group in groups])
+        waiting = np.array([row for group in groups for row in group.waiting], dtype=np.int64)
+        split_cost = np.array([cost for group in groups for cost in group.split_cost], dtype=np.int64)
+        chosen = zip(partition_alike(best, waiting, split_cost), best.tolist(), ways.tolist(), strict=True)
+        everyone = ((group.options, member) for group in groups for member in group.members)
+        for (options, member), (masks, costs, routes) in zip(everyone, chosen, strict=True):
+            if masks is not None:
+                sheets[member.place] = _foreseen(options, member, masks, costs, routes)
+    return sheets
+
+
+def _foreseen(
+    options: Options, member: _Member, masks: Sequence[int], costs: Sequence[Cost], routes: Sequence[int]
+) -> Sheet:
+    """A sheet with what was found: sets of lines, what each set costs at best, and by which route."""
+    most = member.terms.max_shipments
+    nodes = {options.access.node_of[routes[mask]] for mask in masks}
+    if len(nodes) < len(masks) or (most is not None and len(masks) > most):
+        return member.sheet
+    cost = sum([costs[mask] for mask in masks]) + options.prices.split(member.terms) * (len(masks) - 1)
+    return member.sheet._replace(foreseen=Foreseen(tuple([(routes[mask], mask) for mask in masks]), cost))
+
+
+def _going_the_same_ways(
+    atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], sheets: Sequence[Sheet | None], market: Market
+) -> Iterable[list[_Member]]:
+    """Orders with the same openings and so many lines, without those that have more rules than a cost."""
+    found: dict[tuple[Openings, int], list[_Member]] = {}
+    for place, ((demand, terms), sheet) in enumerate(zip(asked, sheets, strict=True)):
+        if sheet is None or terms.min_shipment_value.numerator > 0:
+            continue
+        if any(piece.line.together for piece in sheet.pieces):
+            continue
+        order = demand.order
+        due = deadline(atlas.edition.network, order, terms)
+        openings = atlas.openings(atlas.access(order, terms), order, terms, market.at, due)
+        found.setdefault((openings, len(sheet.pieces)), []).append(_Member(place, demand, terms, sheet))
+    return found.values()
+
+
+class _Table:
+    """The stock of a batch as orders of one kind see it, as arrays: items x nodes of the network.
+
+    `left` is what may be taken, -1 where there is nothing for such orders; `available` what is on hand. Items that are
+    not that simple have no row.
+    """
+
+    def __init__(self, options: Options, market: Market) -> None:
+        """As the order of these options sees it."""
+        self.rows: dict[str, int] = {}
+        found: list[tuple[Sequence[int], Columns]] = []
+        for item, stock in market.stock.items():
+            if not market.receipts.get(item):
+                columns = options.atlas.columns(options.access, options.order, stock.positions)
+                if columns is not None:
+                    self.rows[item] = len(found)
+                    found.append((stock.available, columns))
+        # The last column is of positions that such orders may not use.
+        shape = (len(found), len(options.network.nodes) + 1)
+        self.left: Ints = np.full(shape, -1, dtype=np.int64)
+        self.available: Ints = np.zeros(shape, dtype=np.int64)
+        if found:
+            units = np.array([each for available, _ in found for each in available], dtype=np.int64)
+            cell = (
+                np.repeat(np.arange(len(found)), [len(available) for available, _ in found]),
+                np.concatenate([columns.nodes for _, columns in found]),
+            )
+            self.left[cell] = units - np.concatenate([columns.withheld for _, columns in found])
+            self.available[cell] = units
+
+    def knows(self, sheet: Sheet) -> bool:
+        """Whether all items of an order have a row."""
+        return all(piece.line.item in self.rows for piece in sheet.pieces)
+
+
+class _Alike:
+    """Orders that may go the same ways on the same days: by order and set of lines the best route, and what it costs.
+
+    Also what it costs that each line waits, and that a shipment is one more.
+    """
+
+    def __init__(self, options: Options, table: _Table, members: Sequence[_Member]) -> None:
+        """At least one order, of which the table knows all items."""
+        self.options, self.members = options, members
+        sheets = [member.sheet for member in members]
+        cost = _by_route(options, self._drawn(table), np.stack([sheet.cost for sheet in sheets]))
+        self.best, self.ways = cost.min(axis=-1), cost.argmin(axis=-1)
+        prices = options.prices
+        self.waiting = [[prices.waiting(p.sent[0].item, p.quantity) for p in sheet.pieces] for sheet in sheets]
+        self.split_cost = [prices.split(member.terms) for member in members]
+
+    def _drawn(self, table: _Table) -> Ints:
+        """What drawing all of each line costs at each node (orders x lines x nodes)."""
+        access = self.options.access
+        pieces = [member.sheet.pieces for member in self.members]
+        rows = np.array([[table.rows[piece.line.item] for piece in own] for own in pieces])
+        amounts = np.array([[piece.quantity for piece in own] for own in pieces], dtype=np.int64)
+        cell = rows[:, :, None], access.numbers
+        has_it = table.left[cell] >= amounts[:, :, None]
+        drawn: Ints = np.where(has_it, 0, NEVER)
+        free_from = access.drawing_is_free_from
+        priced = has_it if free_from is None else has_it & (table.available[cell] < free_from)
+        if priced.any():
+            nodes = list(access.nodes)
+            for order, line, node in np.argwhere(priced).tolist():
+                drawn[order, line, node] = _drawing(self.options, pieces[order][line], nodes[node])
+        return drawn
+
+
+def _drawing(options: Options, piece: Piece, node: str) -> Cost:
+    (goods,) = piece.sent
+    options.in_one_spot(goods.item.code, node)
+    return sum(drawing(options, piece, goods, draw(options.shelf(goods.item.code, node), goods.quantity)))
+
+
+def as_foreseen(options: Options, sheet: Sheet) -> Plan | None:
+    """The plan that was foreseen, if it can still be carried out and costs what it did: nothing is better then.
+
+    What was taken since has made no other way cheaper, and of ways that cost the same the first is chosen.
+    """
+    if sheet.foreseen is None or _may_be_full(options, sheet):
+        return None
+    blocks = [_block(options, sheet, index, mask) for index, mask in sheet.foreseen.shipments]
+    for block in blocks:
+        node = block.way.route.node.code
+        for piece in block.pieces:
+            if options.in_one_spot(piece.line.item, node) < piece.quantity:
+                return None
+    plan = tried(options, blocks)
+    return plan if plan is not None and plan.objective == sheet.foreseen.cost else None
 
 
 # --- for all engines: what an order may not do, and what waiting costs
