@@ -30,8 +30,7 @@ from bench.hall import new_database, running_server, settings_for, settle
 from bench.imports import bring_in
 from bench.million import CENTRES, CHANNEL, Extra, World
 from poolwise.flows.promisable import Outlooks, look_up_sums
-from poolwise.run.bootstrap import Rulebook
-from poolwise.run.processes import seek_cycles_seldom
+from poolwise.run.bootstrap import Rulebook, seek_cycles_seldom
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
 from poolwise.store.editions import PostgresEditions

@@ -48,8 +48,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.partition import NEVER
 from poolwise.core.sourcing.problem import Demand, Facts, Place, Problem, StockFact, shelves_of
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Rate, ServiceLevel
-from poolwise.run.bootstrap import default_policy
-from poolwise.run.processes import seek_cycles_seldom
+from poolwise.run.bootstrap import default_policy, seek_cycles_seldom
 
 AT: Final = datetime(2026, 3, 2, 8, tzinfo=UTC)
 STANDARD: Final = Size()

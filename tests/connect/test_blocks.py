@@ -20,7 +20,12 @@ ROWS = st.lists(st.lists(TEXTS, min_size=4, max_size=6), max_size=12)
 def read(path: Path, size: int) -> tuple[list[tuple[int, tuple[str, ...]]], list[int]]:
     """Rows with their numbers, and the numbers of the bad ones."""
     found = list(blocks(STOCK, path, size))
-    good = [each for block in found for each in zip(block.numbers, zip(*block.columns, strict=True), strict=True)]
+    good = []
+    for block in found:
+        lines = block.text.split("\n")
+        assert lines.pop() == ""
+        rows = [(number, line.split(",")) for number, line in zip(block.numbers, lines, strict=True)]
+        good += [(number, tuple(fields)) for number, fields in sorted([*rows, *block.odd])]
     return good, [bad.row for block in found for bad in block.bad]
 
 

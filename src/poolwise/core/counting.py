@@ -68,7 +68,7 @@ class Break:
 def debt_key(key: PositionKey, account: Account) -> PositionKey:
     """The position that holds, in transit, what an account of `key` owes."""
     assert account in IN_DEBT
-    return replace(key, lot=f"{OWN_LOT}{account.value}{key.lot}")
+    return PositionKey(key.item, key.node, key.pool, OWN_LOT + account.value + key.lot)
 
 
 def owner_of(debt: PositionKey) -> PositionKey | None:

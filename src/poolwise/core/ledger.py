@@ -43,6 +43,10 @@ Balances = tuple[int, ...]
 EMPTY: Final[Balances] = (0, 0, 0, 0, 0, 0, 0)
 
 
+DIGEST_WORDS: Final = 4
+"""Words of 64 bits in a sha256."""
+
+
 class PositionKey(Struct, frozen=True, order=True, gc=False):
     """An item at a node in a pool and lot: the unit of locking."""
 
@@ -63,13 +67,9 @@ def position_id(item: str, node: str, pool: str, lot: str = "") -> int:
 
 
 def position_ids(items: Sequence[str], nodes: Sequence[str], pools: Sequence[str]) -> array[int]:
-    """The numbers of many positions without a lot. Codes hold no line ends."""
-    if not items:
-        return array("q")
-    keys = zip(items, nodes, pools, repeat(""), strict=False)
-    texts = "\n".join(map("\x1f".join, keys)).encode().split(b"\n")
-    assert len(texts) == len(items), "a code holds no line end"
-    numbers = array("q", b"".join([sha256(text).digest()[:8] for text in texts]))
+    """The numbers of many positions without a lot."""
+    keys = map("\x1f".join, zip(items, nodes, pools, repeat("")))
+    numbers = array("q", b"".join([sha256(key.encode()).digest() for key in keys]))[::DIGEST_WORDS]
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import secrets
@@ -15,7 +14,7 @@ from typing import Final
 import uvicorn
 
 from poolwise.flows.wave import run_wave
-from poolwise.run.bootstrap import App, opened
+from poolwise.run.bootstrap import App, opened, seek_cycles_seldom
 from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
@@ -110,11 +109,6 @@ def worker_of(app: App) -> Worker:
     return Worker(
         Duties(app.books, app.desk, app.clock, settings.cell_numbers, settings.batch, settings.idle_ms, others)
     )
-
-
-def seek_cycles_seldom() -> None:
-    """Batches and answers are made of thousands of values that hold no cycles: to look after every 700 is a waste."""
-    gc.set_threshold(100_000, 20, 100)
 
 
 def work(settings: Settings, until_idle: bool = False) -> None:

@@ -36,6 +36,8 @@ FROM unnest(%(cells)b::smallint[], %(ids)b::bigint[], %(quantities)b::bigint[], 
     WITH ORDINALITY AS u (cell, id, quantity, as_of, sequence, accounts, place)
 JOIN position AS p ON p.cell = u.cell AND p.id = u.id
 WHERE m.cell = u.cell AND m.position = u.id
+    AND m.cell = ANY (%(all_cells)b::smallint[]) AND m.position = ANY (%(ids)b::bigint[])
+    AND p.cell = ANY (%(all_cells)b::smallint[]) AND p.id = ANY (%(ids)b::bigint[])
     AND (%(instants)b::timestamptz[])[u.as_of] > m.as_of
     AND (u.sequence = -1 OR m.sequence IS NULL OR u.sequence > m.sequence)
     AND u.quantity = p.available
@@ -99,10 +101,17 @@ OWING: Final = """
 SELECT cell, item, node, pool, lot FROM position
 WHERE cell = ANY (%b::smallint[]) AND lot >= '~' AND in_transit > 0
 """
+# Many rows are wanted, in the order of the index: one walk over it per table, leaf by leaf, then a hash join of what it
+# found. A descent for each row would cost twice as much.
+IN_ONE_WALK: Final = """
+SELECT set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('work_mem', '32MB', true)
+"""
 # The rows come in the order of the index, and few of a large table are wanted: the planner knows neither.
 BY_INDEX: Final = """
-SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-    set_config('enable_seqscan', 'off', true)
+SELECT set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)
 """
 MARK: Final = """
 INSERT INTO count_mark AS m (cell, position, as_of, sequence)
@@ -132,10 +141,11 @@ class PostgresSieve:
         with translated(), postgres.transaction(self._pool) as connection:
             cursor = connection.cursor(binary=True)
             register(cursor)
-            cursor.execute(BY_INDEX)
+            cursor.execute(IN_ONE_WALK)
             owing = told.places_of(_owing(cursor, told))
             told.drop(owing)
             told.drop_marked(cursor.execute(MARK_UNCHANGED, told.parameters()).fetchall())
+            cursor.execute(BY_INDEX)
             unknown, differing, stale, duplicate = _look_closer(cursor, told)
             opened = open_positions(cursor, counts, [place for place in unknown if not counts.lots[place]], said)
             differing = [*owing, *differing, *(place for place in unknown if place not in opened.places)]
@@ -172,6 +182,7 @@ class _Told:
         columns = {name: packed(kind, values[self.places]) for name, (kind, values) in self._columns.items()}
         return {
             **columns,
+            "all_cells": self.cells,
             "instants": self._instants,
             "month": first_of_month(min(self._instants)),
             "last_month": self._last_month,

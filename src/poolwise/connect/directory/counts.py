@@ -7,19 +7,20 @@ accept the same and say the same about what is wrong (law 12).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress, islice
+from itertools import compress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from poolwise.connect.directory.columns import RowError, read_values, row_of
+from poolwise.connect.directory.fields import UNKNOWN, Ints, cut
 from poolwise.connect.directory.kinds import read_instant
 from poolwise.connect.directory.messages import STOCK
-from poolwise.connect.directory.reading import ROWS_IN_A_BLOCK, Bad, Block, Record, Reject, blocks, decoded, records
+from poolwise.connect.directory.reading import Bad, Block, Reject, blocks, decoded
 from poolwise.core.counting import COUNTED
 from poolwise.core.ledger import position_ids
 from poolwise.core.messages import CountBasis, StockCount
@@ -30,14 +31,6 @@ from poolwise.flows.tallying import CLOCK_SKEW, Clerk
 
 ROWS_IN_A_CHUNK: Final = 50_000
 ACCOUNTS_OF: Final = {basis: len(accounts) for basis, accounts in COUNTED.items()}
-LONGEST_WHOLE: Final = 12
-"""Digits of a whole quantity that is surely below the limit."""
-
-LENGTHS: Final = {"quantity": set(range(1, LONGEST_WHOLE + 1)), "sequence": set(range(LONGEST_WHOLE + 1))}
-MOST_INSTANTS: Final = 10_000
-NOTHING: Final = frozenset(("",))
-_ON_HAND: Final = array("q", (ACCOUNTS_OF[CountBasis.ON_HAND],))
-_NO_LOT: Final = array("q", (0,))
 
 
 @dataclass(slots=True)
@@ -74,142 +67,111 @@ def chunks(
 
     Raises FileError when the file is refused as a whole.
     """
-    reader: _Reader | None = None
-    some = min(size, ROWS_IN_A_BLOCK)
-    for block in blocks(STOCK, path, some) if path.suffix == ".csv" else _blocks_of_records(path, some):
-        reader = reader or _Reader(block.header, clerk, now, reject)
-        reader.take(block)
-        if reader.chunk.rows >= size:
-            yield reader.finished()
-    if reader and reader.chunk.rows:
-        yield reader.finished()
+    reader = _Reader(clerk, now, reject)
+    for block in blocks(STOCK, path, size):
+        if chunk := reader.chunk_of(block):
+            yield chunk
 
 
-def _blocks_of_records(path: Path, size: int) -> Iterator[Block]:
-    """A JSONL file in the form of a CSV file with all columns."""
-    header = list(STOCK.names)
-    entries = records(STOCK, path)
-    while taken := list(islice(entries, size)):
-        good = [entry for entry in taken if isinstance(entry, Record)]
-        yield Block(
-            header,
-            [entry.row for entry in good],
-            [[entry.texts.get(name, "") for entry in good] for name in header],
-            [entry for entry in taken if isinstance(entry, Bad)],
-            taken[-1].row,
-        )
+class _Numbers(dict[bytes, int]):
+    """Numbers of texts, UNKNOWN of those that are not there."""
+
+    def __missing__(self, text: bytes) -> int:
+        return UNKNOWN
+
+
+def _numbered(codes: Iterable[str]) -> _Numbers:
+    return _Numbers({code.encode(): place for place, code in enumerate(codes)})
 
 
 class _Reader:
-    """Reads blocks of rows into the current chunk."""
+    """Reads each block of rows into a chunk."""
 
-    def __init__(self, header: list[str], clerk: Clerk, now: datetime, reject: Callable[[Reject], object]) -> None:
+    def __init__(self, clerk: Clerk, now: datetime, reject: Callable[[Reject], object]) -> None:
         network, catalog = clerk.edition.network, clerk.edition.catalog
-        self._header, self._clerk, self._reject = header, clerk, reject
+        self._clerk, self._reject = clerk, reject
         self._latest = now + CLOCK_SKEW
         self._cells = {code: node.cell for code, node in network.nodes.items()}
-        self._pools = frozenset(network.pools)
-        self._allowed: Mapping[str, frozenset[str]] = {
-            "item": frozenset(code for code, item in catalog.items.items() if item.scale == 0),
-            "node": frozenset(self._cells),
-            "pool": self._pools,
-            "lot": NOTHING,
-            "basis": frozenset(("", CountBasis.ON_HAND)),
-            "expires_on": NOTHING,
+        self._codes = {
+            "item": [code for code, item in catalog.items.items() if item.scale == 0],
+            "node": list(self._cells),
+            "pool": list(network.pools),
         }
-        self._codes = {code: code for code in (*self._cells, *self._pools)}
-        self._known: dict[str, datetime] = {}
-        self._instants: dict[str, int] = {}
-        self.chunk = Chunk()
+        usual = {**self._codes, "lot": [""], "basis": ["", CountBasis.ON_HAND.value], "expires_on": [""]}
+        self._number = {name: _numbered(codes).__getitem__ for name, codes in usual.items()}
+        self._number["as_of"] = self._place_of
+        self._instants: dict[bytes, int] = {}
+        self._chunk = Chunk()
 
-    def finished(self) -> Chunk:
-        """The chunk, each position once, and begin the next one."""
-        done, self.chunk = self.chunk, Chunk()
+    def chunk_of(self, block: Block) -> Chunk | None:
+        """The rows of a block, each position once; None where there are none."""
         self._instants = {}
-        _keep_newest(done)
-        return done
-
-    def take(self, block: Block) -> None:
-        """Read the rows of a block."""
-        chunk = self.chunk
-        chunk.rows += len(block.numbers) + len(block.bad)
-        chunk.last_row = block.last_line
+        rows = len(block.numbers) + len(block.odd) + len(block.bad)
+        self._chunk = Chunk(last_row=block.last_line, rows=rows)
         for bad in block.bad:
             self._refuse(bad.row, bad.faults)
-        usual = self._usual(block)
-        if not all(usual):
-            for number, plain, *fields in zip(block.numbers, usual, *block.columns, strict=True):
-                if not plain:
-                    self._take_any(number, fields)
-            numbers = list(compress(block.numbers, usual))
-            columns = [list(compress(column, usual)) for column in block.columns]
-            block = Block(block.header, numbers, columns, [], block.last_line)
-        if block.numbers:
-            self._take_usual(block)
+        for number, fields in block.odd:
+            self._take_any(block.header, number, fields)
+        self._take_plain(block)
+        _keep_newest(self._chunk)
+        return self._chunk if rows else None
 
-    def _usual(self, block: Block) -> list[bool]:
-        """Which rows are of the usual form: known codes, a whole number, a valid instant, no lot, on hand.
+    def _take_plain(self, block: Block) -> None:
+        """Rows of the usual form (known codes, whole numbers, a valid instant, no lot, on hand), column by column.
 
-        A column is looked at as a whole first, and text by text only if something in it is unusual.
+        The others one by one.
         """
-        columns = dict(zip(block.header, block.columns, strict=True))
-        unusual = []
-        for name, texts in columns.items():
+        usual = np.ones(len(block.numbers), bool)
+        found: dict[str, Ints] = {}
+        pieces = cut(block.text.encode(errors="surrogateescape"), len(block.header))
+        for name, fields in zip(block.header, pieces, strict=True):
             if name in ("quantity", "sequence"):
-                digits = "".join(texts)
-                if (digits.isdecimal() or not digits) and set(map(len, texts)) <= LENGTHS[name]:
-                    continue
-                fits = [(text.isdecimal() or not text) and len(text) in LENGTHS[name] for text in texts]
-            elif name == "as_of":
-                different = set(texts)
-                self._learn(different)
-                if different <= self._known.keys():
-                    continue
-                fits = list(map(self._known.__contains__, texts))
+                found[name], fits = fields.whole_numbers(nothing=NO_SEQUENCE)
+                usual &= fits
             else:
-                allowed = self._allowed[name]
-                if allowed.issuperset(texts):
-                    continue
-                fits = list(map(allowed.__contains__, texts))
-            unusual.append(fits)
-        return [all(row) for row in zip(*unusual, strict=True)] if unusual else [True] * len(block.numbers)
-
-    def _learn(self, texts: set[str]) -> None:
-        """Read instants that were not met before."""
-        if len(self._known) > MOST_INSTANTS:
-            self._known = {}
-        for text in texts - self._known.keys():
-            try:
-                as_of = read_instant(text)
-            except ValueError:
-                continue
-            if as_of <= self._latest:
-                self._known[text] = as_of
-
-    def _take_usual(self, block: Block) -> None:
-        """Rows of the usual form, column by column."""
-        columns, count = self.chunk.columns, len(block.numbers)
-        texts = dict(zip(block.header, block.columns, strict=True))
-        items = texts["item"]
-        nodes, pools = (list(map(self._codes.__getitem__, texts[name])) for name in ("node", "pool"))
-        columns.rows.extend(block.numbers)
-        columns.cells.extend(_numbers(nodes, self._cells.__getitem__))
+                found[name] = fields.look_up(self._number[name])
+        for name, numbers in found.items():
+            usual &= (numbers != UNKNOWN) | (name == "sequence")
+        if not usual.all():
+            lines = block.text.split("\n")
+            for place in np.flatnonzero(~usual).tolist():
+                self._take_any(block.header, block.numbers[place], lines[place].split(","))
+        columns = self._chunk.columns
+        items, nodes, pools = (
+            list(map(self._codes[name].__getitem__, found[name][usual].tolist())) for name in ("item", "node", "pool")
+        )
+        cells = np.array(list(self._cells.values()), np.int64)[found["node"][usual]]
+        count = len(items)
+        sequences = found["sequence"][usual] if "sequence" in found else np.full(count, NO_SEQUENCE)
+        for column, numbers in (
+            (columns.rows, np.asarray(block.numbers, np.int64)[usual]),
+            (columns.cells, cells),
+            (columns.quantities, found["quantity"][usual]),
+            (columns.as_of, found["as_of"][usual]),
+            (columns.sequences, sequences),
+            (columns.accounts, np.full(count, ACCOUNTS_OF[CountBasis.ON_HAND])),
+            (columns.lots, np.zeros(count, np.int64)),
+        ):
+            column.frombytes(numbers.tobytes())
         columns.positions.extend(position_ids(items, nodes, pools))
-        columns.quantities.extend(map(int, texts["quantity"]))
-        columns.as_of.extend(_numbers(texts["as_of"], self._place_of))
-        columns.sequences.extend(_numbers(texts.get("sequence", ("",) * count), _sequence))
-        columns.accounts.extend(_ON_HAND * count)
-        columns.lots.extend(_NO_LOT * count)
         columns.items += items
         columns.nodes += nodes
         columns.pools += pools
 
-    def _place_of(self, text: str) -> int:
-        return self._instant(text, self._known[text])
+    def _place_of(self, text: bytes) -> int:
+        """The place of an instant among those of the chunk."""
+        place = self._instants.get(text, UNKNOWN)
+        if place != UNKNOWN:
+            return place
+        try:
+            as_of = read_instant(text.decode())
+        except ValueError:
+            return UNKNOWN
+        return self._instant(text, as_of) if as_of <= self._latest else UNKNOWN
 
-    def _take_any(self, row: int, fields: Sequence[str]) -> None:
+    def _take_any(self, header: Sequence[str], row: int, fields: Sequence[str]) -> None:
         """A row of any form, read as its specification says."""
-        entry = decoded(row, dict(zip(self._header, fields, strict=True)))
+        entry = decoded(row, dict(zip(header, fields, strict=True)))
         if isinstance(entry, Bad):
             self._refuse(row, entry.faults)
             return
@@ -226,26 +188,24 @@ class _Reader:
         if faults or key is None or quantity is None:
             self._refuse(row, tuple(faults))
             return
-        columns = self.chunk.columns
+        columns = self._chunk.columns
         columns.rows.append(row)
         columns.cells.append(self._cells[key.node])
         columns.positions.append(key.id())
         columns.quantities.append(quantity)
-        columns.as_of.append(self._instant(entry.texts["as_of"], count.as_of))
+        columns.as_of.append(self._instant(entry.texts["as_of"].encode(), count.as_of))
         columns.sequences.append(NO_SEQUENCE if count.sequence is None else count.sequence)
         columns.accounts.append(ACCOUNTS_OF[count.basis])
         columns.lots.append(bool(count.lot or count.expires_on))
         columns.items.append(key.item)
         columns.nodes.append(key.node)
         columns.pools.append(key.pool)
-        self.chunk.told[row] = count
+        self._chunk.told[row] = count
 
-    def _instant(self, text: str, as_of: datetime) -> int:
-        """The place of an instant among those of the chunk."""
-        place = self._instants.get(text)
-        if place is None:
-            place = self._instants[text] = len(self.chunk.columns.instants)
-            self.chunk.columns.instants.append(as_of)
+    def _instant(self, text: bytes, as_of: datetime) -> int:
+        place = self._instants.setdefault(text, len(self._instants))
+        if place == len(self._chunk.columns.instants):
+            self._chunk.columns.instants.append(as_of)
         return place
 
     def _refuse(self, row: int, faults: tuple[Fault, ...]) -> None:
@@ -283,18 +243,6 @@ def _met_twice(positions: array[int]) -> list[int]:
     order = np.argsort(ids, kind="stable")
     same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
     return [int(place) for place in np.unique(order[np.concatenate((same, same + 1))])]
-
-
-def _numbers(texts: Sequence[str], number: Callable[[str], int]) -> Sequence[int]:
-    """The number of each text, of which there are few different ones."""
-    found = {text: number(text) for text in dict.fromkeys(texts)}
-    if len(found) == 1:
-        return array("q", found.values()) * len(texts)
-    return list(map(found.__getitem__, texts))
-
-
-def _sequence(text: str) -> int:
-    return int(text) if text else NO_SEQUENCE
 
 
 def _said(columns: CountColumns, place: int) -> tuple[datetime, int | None]:

@@ -12,18 +12,21 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress, islice, repeat
+from itertools import chain, compress, islice, repeat
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
+
+import numpy as np
 
 from poolwise.connect.directory.columns import File, RowError, Texts, read_values, row_of
 from poolwise.core.values import Fault
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 EXTENSIONS: Final = (".csv", ".jsonl")
 LONGEST_FIELD: Final = 1_000_000
 """Characters of one field: a list of all customers of a node fits, a file with an unclosed quote does not."""
-
-ROWS_IN_A_BLOCK: Final = 1_000
 
 BOMS_OF_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
@@ -57,6 +60,8 @@ class Bad:
 
 
 Entry: TypeAlias = "Record | Bad"
+Row: TypeAlias = tuple[int, list[str]]
+"""The number of the line on which a row begins, and its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +98,13 @@ def typed(file: File, path: Path) -> Iterator[Typed | Bad]:
 
 def records(file: File, path: Path) -> Iterator[Entry]:
     """The records of a file, as texts. Raises FileError when the file is refused as a whole."""
-    if path.suffix == ".csv":
-        for block in blocks(file, path):
-            yield from block.bad
-            # Where every byte is ASCII, every byte was valid.
-            plain = all("".join(texts).isascii() for texts in block.columns)
-            for row, fields in zip(block.numbers, zip(*block.columns, strict=True), strict=True):
-                texts = dict(zip(block.header, fields, strict=True))
-                yield Record(row, texts) if plain else decoded(row, texts)
-        return
     with _opened(path) as lines:
-        yield from _jsonl(file, lines)
+        if path.suffix != ".csv":
+            yield from _jsonl(file, lines)
+            return
+        header, reader = _header(file, lines)
+        for entry in _rows(len(header), 0, reader):
+            yield entry if isinstance(entry, Bad) else decoded(entry[0], dict(zip(header, entry[1], strict=True)))
 
 
 @contextmanager
@@ -120,78 +121,116 @@ def _opened(path: Path) -> Iterator[TextIO]:
         yield text
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """Consecutive rows of a file that have as many fields as the header, each with the line on which it begins.
 
-    `columns` are their texts, by column of the header.
+    `text` has a line for each of `numbers`, its fields apart by commas. Rows that cannot be written so, because a field
+    holds a comma or a line end, are `odd`.
     """
 
     header: list[str]
     numbers: Sequence[int]
-    columns: Sequence[Sequence[str]]
+    text: str
+    odd: list[Row]
     bad: list[Bad]
     last_line: int
 
 
-def blocks(file: File, path: Path, size: int = ROWS_IN_A_BLOCK) -> Iterator[Block]:
-    """The rows of a CSV file, up to `size` at a time. Raises FileError when the file is refused as a whole."""
-    csv.field_size_limit(LONGEST_FIELD)
+def blocks(file: File, path: Path, size: int) -> Iterator[Block]:
+    """The rows of a file, up to `size` at a time. Raises FileError when the file is refused as a whole."""
+    if path.suffix != ".csv":
+        yield from _blocks_of_records(file, path, size)
+        return
     with _opened(path) as text:
-        reader = csv.reader(text, strict=True)
-        header = _header(file, reader)
+        header, reader = _header(file, text)
         last = reader.line_num
         while lines := list(islice(text, size)):
-            # A row has at least one line: so many rows take these lines, and the rest of the last one.
-            block = _plain(header, last, lines) or _quoted(header, last, chain(lines, text), len(lines))
+            block = _plain(header, last, lines)
+            if block is None:
+                # A row has at least one line: so many rows take these lines, and the rest of the last one.
+                reader = csv.reader(chain(lines, text), strict=True)
+                rows = list(islice(_rows(len(header), last, reader), len(lines)))
+                block = _joined(header, rows, last + reader.line_num)
             yield block
             last = block.last_line
             if any(bad.broken for bad in block.bad):
                 return
 
 
+def _blocks_of_records(file: File, path: Path, size: int) -> Iterator[Block]:
+    """A JSONL file in the form of a CSV file with all columns."""
+    header = list(file.names)
+    entries = records(file, path)
+    while taken := list(islice(entries, size)):
+        rows = [e if isinstance(e, Bad) else (e.row, [e.texts.get(name, "") for name in header]) for e in taken]
+        yield _joined(header, rows, taken[-1].row)
+
+
 def _plain(header: list[str], above: int, lines: list[str]) -> Block | None:
-    """Lines without a quote, all with the fields of the header: taken to pieces at once. None where it is not so."""
+    """Lines without a quote, which need no CSV reader. None where there is one, or anything else that is rare."""
     text = "".join(lines).replace("\r\n", "\n")
-    text = text if text.endswith("\n") else text + "\n"
     width = len(header)
-    if width == 1 or '"' in text or "\r" in text or len(max(lines, key=len)) > LONGEST_FIELD:
+    if width == 1 or any(rare in text for rare in '"\r\0') or len(max(lines, key=len)) > LONGEST_FIELD:
         return None
-    if set(map(str.count, lines, repeat(","))) != {width - 1}:
-        return None
-    texts = text.replace("\n", ",").split(",")
-    last = above + len(lines)
-    return Block(header, range(above + 1, last + 1), [texts[place:-1:width] for place in range(width)], [], last)
+    last, bad = above + len(lines), []
+    numbers: Sequence[int] = range(above + 1, last + 1)
+    counts = list(map(str.count, lines, repeat(",")))
+    if set(counts) != {width - 1}:
+        others = [place for place, count in enumerate(counts) if count != width - 1]
+        bad = [
+            _of_another_length(numbers[place], counts[place] + 1, width)
+            for place in others
+            if lines[place].strip("\r\n")
+        ]
+        fits = np.ones(len(lines), bool)
+        fits[others] = False
+        numbers, text = list(compress(numbers, fits)), "".join(compress(lines, fits)).replace("\r\n", "\n")
+    text = text if text.endswith("\n") or not text else text + "\n"
+    return Block(header, numbers, text, [], bad, last)
 
 
-def _quoted(header: list[str], above: int, lines: Iterable[str], size: int) -> Block:
-    """Lines of any form. Rows of another length are put aside; rows without any field are blank lines."""
+def _joined(header: list[str], rows: Iterable[Row | Bad], last_line: int) -> Block:
+    """Rows that were read one by one as a block."""
+    numbers, lines, odd, bad = [], [], [], []
+    for row in rows:
+        if isinstance(row, Bad):
+            bad.append(row)
+            continue
+        line = ",".join(row[1])
+        if line.count(",") == len(header) - 1 and "\n" not in line and "\0" not in line:
+            numbers.append(row[0])
+            lines.append(line + "\n")
+        else:
+            odd.append(row)
+    return Block(header, numbers, "".join(lines), odd, bad, last_line)
+
+
+def _rows(width: int, above: int, reader: Reader) -> Iterator[Row | Bad]:
+    """Rows with the line on which they begin. One without any field is a blank line."""
+    while True:
+        number = above + reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Bad(number, (Fault("", f"cannot be read as CSV, nor what follows: {error}"),), broken=True)
+            return
+        if len(fields) == width:
+            yield number, fields
+        elif fields:
+            yield _of_another_length(number, len(fields), width)
+
+
+def _of_another_length(number: int, count: int, width: int) -> Bad:
+    return Bad(number, (Fault("", f"has {count} fields, the header names {width}"),))
+
+
+def _header(file: File, lines: Iterable[str]) -> tuple[list[str], Reader]:
+    """The names of the columns, and what reads on. Raises FileError for an unknown, a repeated or a missing one."""
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(lines, strict=True)
-    first, rows, bad = above + 1, [], []
-    try:
-        for fields in islice(reader, size):
-            rows.append(fields)  # noqa: PERF402  what was read before an error must be kept
-    except csv.Error as error:
-        reason = f"cannot be read as CSV, nor what follows: {error}"
-        bad.append(Bad(first + sum(map(_lines_of, rows)), (Fault("", reason),), broken=True))
-    # A quoted field may go over several lines.
-    numbers = [first + before for before in accumulate(map(_lines_of, rows[:-1]), initial=0)]
-    bad = [
-        Bad(number, (Fault("", f"has {len(fields)} fields, the header names {len(header)}"),))
-        for number, fields in zip(numbers, rows, strict=False)
-        if fields and len(fields) != len(header)
-    ] + bad
-    kept = [len(fields) == len(header) for fields in rows]
-    columns = list(zip(*compress(rows, kept), strict=True)) or [()] * len(header)
-    return Block(header, list(compress(numbers, kept)), columns, bad, above + reader.line_num)
-
-
-def _lines_of(fields: list[str]) -> int:
-    return 1 + sum(field.count("\n") for field in fields)
-
-
-def _header(file: File, reader: Iterator[list[str]]) -> list[str]:
-    """The names of the columns. Raises FileError for an unknown, a repeated or a missing one."""
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
@@ -209,11 +248,14 @@ def _header(file: File, reader: Iterator[list[str]]) -> list[str]:
     missing = [column.name for column in file.columns if column.required and column.name not in header]
     if missing:
         raise FileError(f"has no column '{missing[0]}'")
-    return header
+    return header, reader
 
 
 def decoded(row: int, texts: Texts) -> Entry:
     """The record, unless one of its texts was no UTF-8."""
+    # Where every byte is ASCII, every byte was valid.
+    if "".join(texts.values()).isascii():
+        return Record(row, texts)
     faults = [
         Fault(name, "is not valid UTF-8")
         for name, text in texts.items()
