@@ -22,7 +22,7 @@ from poolwise.store.feed import PostgresFeed, sequence_once
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.upkeep import forget_answers
 from poolwise.store.views import PostgresViews
-from poolwise.web.app import create_app
+from poolwise.web.app import Front
 from poolwise.web.wiring import Services
 
 MOST_NUMBERED: Final = 500
@@ -55,11 +55,13 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
     with opened(settings) as app:
         uvicorn.run(
-            create_app(services_of(app)),
+            Front(services_of(app)),
             host=settings.host,
             port=settings.port,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
+            ws="none",
             timeout_graceful_shutdown=GRACE_S,
         )
 

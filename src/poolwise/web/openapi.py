@@ -154,6 +154,9 @@ def responses(endpoint: Endpoint) -> dict[str, object]:
                 name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
             }
         found[str(status)] = answer
+    if endpoint.body is None and any(is_list(field.type) for field in msgspec.structs.fields(endpoint.query)):
+        text = "The server cannot read the request: most likely its address has more than 65,535 bytes."
+        found["400"] = {"description": text, "content": {"text/plain": {"schema": {"type": "string"}}}}
     for status in sorted(refusals(endpoint)):
         found[str(status)] = {"$ref": f"#/components/responses/{status}"}
     return found
