@@ -24,6 +24,8 @@ from poolwise.core.ledger import (
 )
 from poolwise.core.orders import Line, Order, OrderState, Progress, state_of
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
+from poolwise.core.sourcing.problem import Facts
+from poolwise.core.sourcing.record import encode_facts
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     Age,
@@ -245,7 +247,7 @@ def decision(order: Order, attempt: int = 1, minute: int = 1) -> Decision:
         release="0.1.0",
         batch=order.id,
         place=0,
-        facts=b"facts",
+        facts=encode_facts(Facts(at(minute)), ()),
         digest=b"digest",
     )
 

@@ -330,7 +330,7 @@ def test_plans_are_verified_once_the_rest_is_in_order(world: World) -> None:
         (finding,) = check_database(kept.pool, CELLS, at(60), full=True, verify=verify).findings
     assert (finding.law, finding.detail) == (15, "ships on a holiday")
     (plan,) = seen
-    assert (plan.record.order, plan.decision.attempt, len(plan.shipments)) == (world.served, 1, 1)
+    assert (plan.record.order, plan.decision.attempt) == (world.served, 1)
     assert [plan.places[r.position].item for r in plan.reservations] == ["BOLT", "NUT"]
 
 

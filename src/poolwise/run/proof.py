@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from poolwise.core.orders import Order
 from poolwise.core.policy.evaluate import OrderFacts, route_facts
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
@@ -14,8 +13,8 @@ from poolwise.core.sourcing.problem import Demand, Problem
 from poolwise.core.sourcing.record import decode_facts, digest
 from poolwise.core.values import Cost, Refused
 from poolwise.core.verify import verify, verify_many
-from poolwise.flows.explain import Library, places_in, recall_wave
-from poolwise.flows.ports import Books, Decision
+from poolwise.flows.explain import Library, recall_wave
+from poolwise.flows.ports import Books
 from poolwise.flows.source import PARTS_PER_ATTEMPT
 from poolwise.store.check import StoredPlan
 
@@ -40,7 +39,7 @@ def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[
             problem, plan = waves[decision.wave][order.id]
             violations = verify_many((problem,), (plan,), (verdicts(atlas, problem),))
         else:
-            problem = _problem(books, atlas, decision, order)
+            problem = _problem(atlas, stored)
             plan = solve(problem, atlas)
             violations = verify(problem, plan, verdicts(atlas, problem))
         if digest(plan) != decision.digest:
@@ -52,11 +51,9 @@ def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[
     return broken
 
 
-def _problem(books: Books, atlas: Atlas, decision: Decision, order: Order) -> Problem:
-    with books.transaction() as transaction:
-        places = places_in(transaction, decision)
-    kept = decode_facts(decision.facts, places)
-    edition = atlas.edition
+def _problem(atlas: Atlas, stored: StoredPlan) -> Problem:
+    order, edition = stored.record.order, atlas.edition
+    kept = decode_facts(stored.decision.facts, stored.places)
     terms = atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
     return Problem(Demand(order, kept.open), edition, terms, kept.facts)
 

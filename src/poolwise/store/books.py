@@ -220,7 +220,7 @@ class PostgresTransaction:
 
     def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
         """See ports."""
-        return tuple(_reservation(row) for row in self._cursor.execute(READ_RESERVATIONS, (self._cells, owner)))
+        return tuple(reservation_of(row) for row in self._cursor.execute(READ_RESERVATIONS, (self._cells, owner)))
 
     def shipments(self, owner: UUID) -> tuple[ShipmentRecord, ...]:
         """See ports."""
@@ -238,7 +238,7 @@ class PostgresTransaction:
     def reservations_at(self, position: int) -> tuple[Reservation, ...]:
         """See ports."""
         rows = self._cursor.execute(READ_RESERVATIONS_AT, (self._cells, position))
-        return tuple(_reservation(row) for row in rows)
+        return tuple(reservation_of(row) for row in rows)
 
     def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
         """See ports."""
@@ -357,7 +357,8 @@ WHERE cell = ANY (%b::smallint[]) AND owner = %b AND attempt = %b
 """
 
 
-def _reservation(row: TupleRow) -> Reservation:
+def reservation_of(row: TupleRow) -> Reservation:
+    """A reservation from its columns in the order of its fields."""
     found = Reservation(*row)
     return replace(found, kind=ReservationKind(found.kind))
 

@@ -17,7 +17,7 @@ from poolwise.core.ledger import ACCOUNTS, Balances, Reservation
 from poolwise.core.orders import OrderState, Progress, state_of
 from poolwise.core.sourcing.problem import Place
 from poolwise.core.values import LARGEST_QUANTITY, Json
-from poolwise.flows.ports import Decision, OrderRecord, ShipmentRecord
+from poolwise.flows.ports import Decision, OrderRecord
 
 MOST_FINDINGS: Final = 1_000
 PERSONAL: Final = frozenset({"name", "street", "city", "postcode", "email", "phone"})
@@ -146,12 +146,14 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredPlan:
-    """A stored decision with what came of it, for the verifier of law 15."""
+    """A stored decision with what came of it, for the verifier of law 15.
+
+    `places` are those of its reservations and of its facts (of an order of a wave only the former), and others.
+    """
 
     record: OrderRecord
     decision: Decision
     reservations: tuple[Reservation, ...]
-    shipments: tuple[ShipmentRecord, ...]
     places: Mapping[int, Place]
 
 

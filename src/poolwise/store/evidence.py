@@ -18,11 +18,14 @@ from psycopg import Connection, Cursor
 from psycopg.errors import SerializationFailure
 from psycopg.rows import TupleRow
 
+from poolwise.core.ledger import Reservation
 from poolwise.core.orders import Order
+from poolwise.core.sourcing.record import positions_in
 from poolwise.core.values import Json
+from poolwise.flows.ports import Decision
 from poolwise.store import postgres
 from poolwise.store.arrays import array, register
-from poolwise.store.books import PostgresTransaction
+from poolwise.store.books import PostgresTransaction, reservation_of
 from poolwise.store.check import (
     PERSONAL,
     DecisionRow,
@@ -229,14 +232,17 @@ class PostgresEvidence:
         reader = PostgresTransaction(self._connection, places, never, [])
         cursor = self._connection.cursor(binary=True)
         for batch in self._batches(READ_CHANGED_ORDERS, ORDERS_AT_ONCE):
-            for id_, record in reader.orders([row[1] for row in batch]).items():
-                decision = reader.decision(id_, record.attempt)
-                if decision is None:
-                    continue
-                reservations = reader.reservations(id_)
-                known, _ = places.learn(cursor, [reservation.position for reservation in reservations])
-                used = {reservation.position: known[reservation.position] for reservation in reservations}
-                yield StoredPlan(record, decision, reservations, reader.shipments(id_), used)
+            records = reader.orders([row[1] for row in batch])
+            asked = (list(records), [record.attempt for record in records.values()], self._cells)
+            decisions = {row[1]: Decision(*row) for row in cursor.execute(READ_NEWEST_DECISIONS, asked).fetchall()}
+            reservations: dict[UUID, list[Reservation]] = {id_: [] for id_ in records}
+            for row in cursor.execute(READ_WHOLE_RESERVATIONS, (self._cells, list(decisions))).fetchall():
+                reservations[row[1]].append(reservation_of(row))
+            named = {each.position for own in reservations.values() for each in own}
+            named.update(*(positions_in(decision.facts) for decision in decisions.values() if not decision.wave))
+            known, _ = places.learn(cursor, sorted(named))
+            for id_, decision in decisions.items():
+                yield StoredPlan(records[id_], decision, tuple(reservations[id_]), known)
 
 
 READ_MOVED: Final = """
@@ -348,6 +354,21 @@ READ_DECISIONS: Final = """
 SELECT owner, attempt, edition, policy, policy_version
 FROM decision
 WHERE cell = ANY (%b::smallint[]) AND owner = ANY (%b::uuid[])
+"""
+READ_NEWEST_DECISIONS: Final = """
+SELECT d.cell, d.owner, d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.batch, d.place, d.facts,
+    d.digest, d.wave
+FROM unnest(%b::uuid[], %b::integer[]) AS u (owner, attempt)
+JOIN decision AS d ON d.owner = u.owner AND d.attempt = u.attempt
+WHERE d.cell = ANY (%b::smallint[])
+ORDER BY d.wave, d.owner
+"""
+READ_WHOLE_RESERVATIONS: Final = """
+SELECT cell, owner, no, position, quantity, line_no, line_quantity, kind, shipment_no, made_at, receipt, expires_at,
+    consumed, freed, expired, broken
+FROM reservation
+WHERE cell = ANY (%b::smallint[]) AND owner = ANY (%b::uuid[])
+ORDER BY owner, no
 """
 READ_OWN_RESERVATIONS: Final = """
 SELECT owner, no, quantity, consumed, freed, expired, broken, line_no, line_quantity, receipt

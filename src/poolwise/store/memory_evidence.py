@@ -144,9 +144,7 @@ class MemoryEvidence:
             decision = shelves.decisions.get((id_, record.attempt))
             if decision is not None:
                 reservations = tuple(shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ()))
-                shipments = tuple(shelves.shipments[id_, no] for no in shelves.shipments_of.get(id_, ()))
-                places = {r.position: shelves.places[r.position] for r in reservations}
-                yield StoredPlan(record, decision, reservations, shipments, places)
+                yield StoredPlan(record, decision, reservations, shelves.places)
 
 
 def _endings(reservation: Reservation) -> tuple[int, int, int, int]:

@@ -31,10 +31,11 @@ def verify(problem: Problem, plan: Plan, verdicts: Verdicts = NO_VERDICTS) -> tu
     `verdicts` is what the candidate rules of the policy said of the routes; the verifier evaluates no rule itself.
     An empty answer means that the plan is lawful; it does not mean that it is the cheapest.
     """
-    found = verify_many((problem,), (plan,), (verdicts,))
+    cases = _cases((problem,), (plan,), (verdicts,))
+    found = _check(cases)
     if any(violation.constraint is Constraint.STRUCTURE for violation in found):
         return found
-    return *found, *check_earliest(Case(problem, plan, gather((problem.facts,)), verdicts))
+    return *found, *check_earliest(cases[0])
 
 
 def verify_many(
@@ -45,17 +46,24 @@ def verify_many(
     The problems carry the facts before the first plan, all of them or those of their items. Bookings of capacity count
     in the given sequence. That a shipment leaves on its earliest day is not asked: it may wait for other orders' sake.
     """
+    return _check(_cases(problems, plans, verdicts))
+
+
+def _cases(problems: Sequence[Problem], plans: Sequence[Plan], verdicts: Sequence[Verdicts]) -> list[Case]:
     assert len(problems) == len(plans)
     assert not verdicts or len(verdicts) == len(problems)
     supply = gather([problem.facts for problem in problems])
-    cases = [
+    return [
         Case(problem, plan, supply, verdicts[place] if verdicts else NO_VERDICTS)
         for place, (problem, plan) in enumerate(zip(problems, plans, strict=True))
     ]
+
+
+def _check(cases: Sequence[Case]) -> tuple[Violation, ...]:
     found = [violation for case in cases for violation in check_structure(case)]
     if found or not cases:
         return tuple(found)
-    taken = dict(supply.taken)
+    taken = dict(cases[0].supply.taken)
     for case in cases:
         found += _check_one(case, taken)
         for shipment in case.plan.shipments:

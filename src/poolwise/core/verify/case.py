@@ -118,6 +118,7 @@ class Case:
     verdicts: Verdicts
     lines: Mapping[int, Line] = field(init=False)
     open: Mapping[int, Quantity] = field(init=False)
+    _loads_of: dict[int, tuple[Load, ...]] = field(init=False, default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Index the lines of the order by number."""
@@ -157,11 +158,14 @@ class Case:
 
     def loads(self, shipment_no: int) -> tuple[Load, ...]:
         """The loads of a shipment by line number, then item code; what serves no line is left out (and reported)."""
-        by_key: dict[tuple[int, str], list[Assignment]] = {}
-        for assignment in self.plan.assignments:
-            if assignment.shipment_no == shipment_no:
-                by_key.setdefault((assignment.line_no, assignment.item), []).append(assignment)
-        return tuple(self._loads(by_key))
+        found = self._loads_of.get(shipment_no)
+        if found is None:
+            by_key: dict[tuple[int, str], list[Assignment]] = {}
+            for assignment in self.plan.assignments:
+                if assignment.shipment_no == shipment_no:
+                    by_key.setdefault((assignment.line_no, assignment.item), []).append(assignment)
+            found = self._loads_of[shipment_no] = tuple(self._loads(by_key))
+        return found
 
     def _loads(self, by_key: Mapping[tuple[int, str], list[Assignment]]) -> Iterator[Load]:
         for (line_no, code), assignments in sorted(by_key.items()):
