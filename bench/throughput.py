@@ -6,7 +6,8 @@ Every scenario has a database of its own: the network and stock of `bench.ten_po
 the shipped default policy, daily capacity of which the next days are full already. Workers are spawned, come to the
 queue, which is held, and are let go together. The first fifth of the orders warms up (batches grow from 8 to 500
 orders, caches fill); the rate is that of the rest, until the queue is empty. fsync is on. Afterwards the laws are
-checked in full, every order is looked for, and what was reserved is compared with what there was.
+checked in full, every order is looked for, and what was reserved is compared with what there was. Plans are recomputed
+and verified evenly over all orders, some 2,000 in each run (`plans_verified`); `poolwise check --full` does so for all.
 
 `lines_per_second` is that of two workers, one cell, spread items, ample stock: the median over the rounds.
 `ratio_to_pgbench_n` is that number of order lines over the transactions per second of `pgbench -N` (one transaction of
@@ -21,10 +22,10 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from os import cpu_count, getloadavg
 from statistics import median
 from typing import Final
@@ -46,11 +47,11 @@ from bench.ten_pools import LINES, Shape, accept_all, set_up
 from poolwise.core.values import replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter
-from poolwise.run.bootstrap import Rulebook, default_policy
+from poolwise.run.bootstrap import Rulebook, default_policy, seek_cycles_seldom
 from poolwise.run.proof import verifier
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
-from poolwise.store.check import Finding
+from poolwise.store.check import Finding, StoredPlan, Verify
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.evidence import check_database
@@ -60,6 +61,8 @@ WARM_UP: Final = 5
 """One in so many orders warms up."""
 LONGEST_S: Final = 1_800
 HEADLINE: Final = "2 workers"
+PLANS_VERIFIED: Final = 2_000
+"""Of one run; to recompute and verify all of them takes longer than to make them."""
 
 EXPLAIN_BYTES: Final = """
 SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY length(facts)), max(length(facts)) FROM decision
@@ -116,6 +119,7 @@ class Row:
     explain_bytes_most: int = 0
     oversold: int = 0
     lost: int = 0
+    plans_verified: int = 0
     findings: list[str] = field(default_factory=list)
 
 
@@ -150,11 +154,24 @@ def run(server: EmbeddedServer, scenario: Scenario, seed: int) -> Row:
         with psycopg.connect(server.superuser_url(name), autocommit=True) as watcher:
             _work(Crew(server, name, each), watcher, row)
             _judge(watcher, row, accepted)
-        verify = verifier(Rulebook(PostgresEditions(pool)), books)
+        verify = _evenly(verifier(Rulebook(PostgresEditions(pool)), books), row)
         checked = check_database(pool, cells, datetime.now(UTC), full=True, verify=verify)
         row.findings = [_told(finding) for finding in checked.findings]
     drop_database(server, name)
     return row
+
+
+def _evenly(verify: Verify, row: Row) -> Verify:
+    """Verify so many plans of a run, one in so many."""
+    every, met = -(-row.orders // PLANS_VERIFIED), count()
+
+    def broken(stored: StoredPlan) -> Iterable[str]:
+        if next(met) % every:
+            return ()
+        row.plans_verified += 1
+        return verify(stored)
+
+    return broken
 
 
 def _work(crew: Crew, watcher: psycopg.Connection[tuple[int, ...]], row: Row) -> None:
@@ -203,6 +220,7 @@ def _told(finding: Finding) -> str:
 
 def measure(orders: int, rounds: int, seconds: int, seed: int, say: Callable[[str], None]) -> dict[str, object]:
     """Every scenario `rounds` times, in turn with pgbench; the report."""
+    seek_cycles_seldom()  # as `poolwise check` does
     rows: list[Row] = []
     yardstick: dict[str, list[float]] = {"-N": [], "-S": []}
     with running_server() as server:

@@ -22,7 +22,7 @@ from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
 from poolwise.flows.tokens import Role, issue_token, revoke_token
 from poolwise.run import directories, picture
-from poolwise.run.bootstrap import App, clock, opened, prepare, server_of, urls
+from poolwise.run.bootstrap import App, clock, opened, prepare, seek_cycles_seldom, server_of, urls
 from poolwise.run.settings import NAMES, Settings, load
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.migrate import SchemaRefused
@@ -188,6 +188,7 @@ def check(
     from poolwise.run.proof import verifier
     from poolwise.store.evidence import check_database
 
+    seek_cycles_seldom()
     with opened(load()) as ready:
         verify = verifier(ready.rules, ready.books) if plans else None
         report = check_database(ready.pool, ready.settings.cell_numbers, clock(), full=full, verify=verify)
