@@ -76,8 +76,7 @@ class PostgresBooks:
         """
         created: list[int] = []
         try:
-            with translated(), postgres.transaction(self._pool) as connection:
-                connection.execute(GO_BY_KEY)
+            with translated(), postgres.transaction(self._pool, GO_BY_KEY) as connection:
                 current = PostgresTransaction(connection, self._places, self._failpoint, created)
                 yield current
                 current.assert_whole()
@@ -269,6 +268,7 @@ class PostgresTransaction:
         try:
             with translated():
                 record(writing, self._failpoint)
+                writing.finish()
         except BaseException:
             self._refused = True
             raise

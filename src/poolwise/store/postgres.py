@@ -13,7 +13,7 @@ import selectors
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import Connection, conninfo, pq
@@ -140,13 +140,22 @@ def _try(connection: Connection[TupleRow]) -> None:
 
 
 @contextmanager
-def transaction(pool: Pool) -> Iterator[Connection[TupleRow]]:
+def transaction(pool: Pool, first: str = "") -> Iterator[Connection[TupleRow]]:
     """One transaction on a connection of the pool: committed at the end of the block, rolled back when it raises.
 
-    Raises DatabaseUnavailable when no connection comes free in time.
+    It begins with the statement `first`, in the same round trip. Raises DatabaseUnavailable when no connection comes
+    free in time.
     """
-    with _lent(pool) as connection, connection.transaction():
-        yield connection
+    with _lent(pool) as connection:
+        connection.execute(f"BEGIN; {first}")
+        try:
+            yield connection
+        except BaseException:
+            # Where the connection is broken, the error that is under way says more.
+            with suppress(psycopg.Error):
+                connection.rollback()
+            raise
+        connection.commit()
 
 
 @contextmanager
