@@ -22,7 +22,7 @@ from poolwise.run.bootstrap import opened
 from poolwise.run.settings import Settings
 from poolwise.store import feed
 from poolwise.store.books import PostgresBooks
-from poolwise.web.app import Front
+from poolwise.web.app import create_app
 
 FEED_STEPS = ("leased", "numbered", "advanced", "committed")
 
@@ -71,4 +71,6 @@ def serve(settings: Settings, doom: Doom) -> None:
     """An API that will be killed."""
     with doomed(settings, doom) as app:
         services = processes.services_of(app)
-        uvicorn.run(Front(services), host=settings.host, port=settings.port, log_level="critical", access_log=False)
+        uvicorn.run(
+            create_app(services), host=settings.host, port=settings.port, log_level="critical", access_log=False
+        )

@@ -28,10 +28,10 @@ LAWFUL = {
     "flows/source": "from poolwise.core.sourcing import exact",
     "store/books": "import psycopg\nfrom poolwise.flows import ports",
     "flows/ports": "from poolwise.core import ledger",
-    "web/app": "import anyio\nfrom poolwise.flows import source",
+    "web/app": "import litestar\nfrom poolwise.flows import source",
     "connect/port": "from poolwise.core import messages",
     "sim/world": "from poolwise.store import books",
-    "run/cli": "import uvicorn\nfrom poolwise.sim import world\nfrom poolwise.web import app",
+    "run/cli": "import litestar\nfrom poolwise.sim import world\nfrom poolwise.web import app",
 }
 
 RINGS = "Rings: run > sim > web, connect, store > flows > core"
@@ -43,7 +43,7 @@ SOLVER = "Only core.sourcing.solver imports highspy"
 REACH = "The verifier shares no code with the engines (law 15)"
 NAMES = "The verifier names only values, catalog, network, orders, policy.terms, sourcing.problem and sourcing.plan"
 DATABASE = "Only store imports psycopg and the embedded server"
-WEB = "Only web and run import the HTTP server"
+WEB = "Only web and run import litestar"
 
 PLANTS = [
     ("core/ledger", "from poolwise.flows import ports", RINGS),
@@ -77,7 +77,7 @@ PLANTS = [
     ("core/verify", "from poolwise.core import ledger", NAMES),
     ("flows/source", "import psycopg", DATABASE),
     ("web/app", "from psycopg_pool import ConnectionPool", DATABASE),
-    ("store/books", "import uvicorn", WEB),
+    ("store/books", "import litestar", WEB),
 ]
 
 

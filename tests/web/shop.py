@@ -32,7 +32,7 @@ from poolwise.store.feed import PostgresFeed, sequence_once
 from poolwise.store.postgres import Pool
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.views import PostgresViews
-from poolwise.web.app import Front
+from poolwise.web.app import create_app
 from poolwise.web.wiring import Limits, Services
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "five-nodes"
@@ -188,7 +188,7 @@ def served(services: Services) -> Iterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        Front(services), log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=1
+        create_app(services), log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -22,7 +22,7 @@ from poolwise.store.feed import PostgresFeed, sequence_once
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.upkeep import forget_answers
 from poolwise.store.views import PostgresViews
-from poolwise.web.app import Front
+from poolwise.web.app import create_app
 from poolwise.web.wiring import Services
 
 MOST_NUMBERED: Final = 500
@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
     with opened(settings) as app:
         uvicorn.run(
-            Front(services_of(app)),
+            create_app(services_of(app)),
             host=settings.host,
             port=settings.port,
             log_level="warning",

@@ -7,7 +7,8 @@ protocol makes wait is asynchronous: the stream of events, and `Prefer: wait`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,14 +16,19 @@ from typing import Final
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
+from litestar import HttpMethod, Litestar, Response
+from litestar import Request as HttpRequest
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
 
-from poolwise.core.values import Conflict, Refused, Upstream
+from poolwise.core.values import Conflict, Fault, Refused, Upstream
 from poolwise.flows.tokens import Role
 from poolwise.web import routes
-from poolwise.web.asgi import Answer, Paths, Receive, Scope, Send, live, read_whole, send_answer
 from poolwise.web.auth import Door
 from poolwise.web.endpoint import Actor, Endpoint, Reply, Request, Waiting, answered
-from poolwise.web.errors import MEDIA_TYPE, problem_of, refused
+from poolwise.web.errors import MEDIA_TYPE, document, problem_of, refused
 from poolwise.web.gathering import Gathering
 from poolwise.web.idempotency import InHand, key_of
 from poolwise.web.live import Tail
@@ -32,7 +38,10 @@ from poolwise.web.wiring import Services
 
 LOG: Final = logging.getLogger("poolwise.web")
 NOBODY: Final = Actor("", Role.VIEWER)
-UNROUTED: Final = "unrouted"
+CODE_OF_STATUS: Final[Mapping[int, str]] = {404: "path_unknown", 405: "method_not_allowed", 413: "body_too_large"}
+
+Asking = HttpRequest[object, object, State]
+Answer = Response[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,21 @@ class Arrived:
     body: bytes
 
 
+def create_app(services: Services) -> Litestar:
+    """The application around `services`, to be served by uvicorn."""
+    front = Front(services)
+    return Litestar(
+        [front.mounted(endpoint) for endpoint in front.endpoints],
+        openapi_config=None,
+        exception_handlers={HTTPException: front.unrouted, Exception: front.unrouted},
+        lifespan=[front.open],
+        debug=False,
+        logging_config=None,
+    )
+
+
 class Front:
-    """The application around `services`, to be served by uvicorn: what one process keeps between requests."""
+    """What one process keeps between requests."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -57,7 +79,6 @@ class Front:
         self._tail = Tail(services.feed, services.limits, self._threads)
         self._measured = Measured(lambda: self._tail.followers, self._waiting_for_threads)
         self.endpoints = routes.endpoints(self._measured)
-        self._paths = Paths(self.endpoints)
         self._gathered = {
             endpoint.title: Gathering(partial(self._answer, endpoint), self._threads)
             for endpoint in self.endpoints
@@ -74,50 +95,63 @@ class Front:
         waiting = 0 if self._limiter is None else self._limiter.statistics().tasks_waiting
         return waiting + sum(len(gathered) for gathered in self._gathered.values())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the server, as ASGI."""
-        if scope["type"] == "lifespan":
-            await live(receive, send, self._tail.close)
-            return
-        assert scope["type"] == "http", "the server is told to take nothing else"
-        await send_answer(await self._handle(scope, receive), receive, send)
-
-    async def _handle(self, scope: Scope, receive: Receive) -> Answer:
-        began, title = self.services.stopwatch(), UNROUTED
+    @asynccontextmanager
+    async def open(self, _app: Litestar) -> AsyncIterator[None]:
+        """While the application runs."""
         try:
-            by_method, path = self._paths.find(scope["path"])
-            endpoint = by_method.get(scope["method"])
-            if endpoint is None:
-                allowed = ", ".join(by_method)
-                return self._refused(title, refused("method_not_allowed", f"the path takes {allowed}"), began, allowed)
-            title = endpoint.title
-            reply = await self._reply(endpoint, path, scope, receive)
-            self._measured.answered(title, reply.status, self.services.stopwatch() - began)
-            if reply.waiting is not None:
-                reply = await self._waited(reply.waiting)
-        except (Refused, Conflict, Upstream) as error:
-            return self._refused(title, error, began)
-        except Exception as error:
-            LOG.exception("%s failed", title)
-            return self._refused(title, error, began)
-        if reply.follow is not None:
-            return Answer(200, self._tail.follow(reply.follow), endpoint.media_type, reply.headers)
-        body = msgspec.json.encode(reply.body) if isinstance(reply.body, msgspec.Struct) else reply.body or b""
-        return Answer(reply.status, body, endpoint.media_type, reply.headers)
+            yield
+        finally:
+            self._tail.close()
 
-    async def _reply(self, endpoint: Endpoint, path: Mapping[str, str], scope: Scope, receive: Receive) -> Reply:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    def mounted(self, endpoint: Endpoint) -> HTTPRouteHandler:
+        """An endpoint as a route."""
+
+        async def handle(request: Asking) -> Answer | Stream:
+            return await self._handle(endpoint, request)
+
         limits = self.services.limits
+        return HTTPRouteHandler(
+            routes.litestar_path(endpoint.path),
+            http_method=HttpMethod(endpoint.method),
+            request_max_body_size=limits.most_bytes_in_bulk if endpoint.bulk else limits.most_bytes,
+            status_code=200,
+            name=endpoint.title,
+        )(handle)
+
+    async def _handle(self, endpoint: Endpoint, request: Asking) -> Answer | Stream:
+        began = self.services.stopwatch()
+        try:
+            reply = await self._reply(endpoint, request)
+        except HTTPException:
+            raise
+        except (Refused, Conflict, Upstream) as error:
+            return self._refused(endpoint, error, began)
+        except Exception as error:
+            LOG.exception("%s failed", endpoint.title)
+            return self._refused(endpoint, error, began)
+        self._measured.answered(endpoint.title, reply.status, self.services.stopwatch() - began)
+        if reply.waiting is not None:
+            try:
+                reply = await self._waited(reply.waiting)
+            except (Refused, Conflict, Upstream) as error:
+                return self._refused(endpoint, error, began)
+        if reply.follow is not None:
+            return Stream(self._tail.follow(reply.follow), media_type=endpoint.media_type, headers=dict(reply.headers))
+        body = msgspec.json.encode(reply.body) if isinstance(reply.body, msgspec.Struct) else reply.body
+        return Response(body, status_code=reply.status, media_type=endpoint.media_type, headers=dict(reply.headers))
+
+    async def _reply(self, endpoint: Endpoint, request: Asking) -> Reply:
+        headers = {name.lower(): value for name, value in request.headers.items()}
         takes_body = endpoint.body is not None or endpoint.writes
-        most_bytes = limits.most_bytes_in_bulk if endpoint.bulk else limits.most_bytes
-        body = await read_whole(receive, most_bytes) if takes_body else b""
+        body = await request.body() if takes_body else b""
         if endpoint.body is not None and headers.get("content-type", "").split(";")[0].strip() != "application/json":
             raise refused("not_json", "send the body as application/json", "Content-Type")
-        if self._waiting_for_threads() >= limits.most_waiting:
+        if self._waiting_for_threads() >= self.services.limits.most_waiting:
             raise refused("too_many_requests", "this process has its hands full; repeat in a moment")
         if endpoint.streams:
             self._tail.check_room()
-        query = scope["query_string"].decode("ascii", errors="replace")
+        path = {name: str(value) for name, value in request.path_params.items()}
+        query = request.scope["query_string"].decode("ascii", errors="replace")
         arrived = Arrived(path, query, headers, body)
         if endpoint.gathers:
             return await self._gathered[endpoint.title].done(arrived)
@@ -155,7 +189,18 @@ class Front:
         decided = await self._decisions.decided(waiting.order, waiting.seconds)
         return await to_thread.run_sync(waiting.then, decided, limiter=self._threads())
 
-    def _refused(self, title: str, error: Exception, began: float, allowed: str = "") -> Answer:
+    def _refused(self, endpoint: Endpoint, error: Exception, began: float) -> Answer:
         status, body, headers = problem_of(error)
-        self._measured.answered(title, status, self.services.stopwatch() - began)
-        return Answer(status, body, MEDIA_TYPE, headers | {"Allow": allowed} if allowed else headers)
+        self._measured.answered(endpoint.title, status, self.services.stopwatch() - began)
+        return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+    def unrouted(self, _request: Asking, error: Exception) -> Answer:
+        """What no endpoint answers: an unknown path, another method, too large a body, a bug in the framework."""
+        if isinstance(error, HTTPException):
+            code = CODE_OF_STATUS.get(error.status_code, "body_unreadable")
+            status, body, headers = document(code, [Fault("", error.detail or code)])
+            headers = {**(error.headers or {}), **headers}
+        else:
+            LOG.error("a request failed outside the endpoints", exc_info=error)
+            status, body, headers = problem_of(error)
+        return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)

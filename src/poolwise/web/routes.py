@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -12,6 +13,13 @@ from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
 from poolwise.web.openapi import description
 from poolwise.web.operations import HealthOut, Measured, ReadyOut, read_health, read_ready
+
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+
+def litestar_path(path: str) -> str:
+    """A path of the table as Litestar writes it."""
+    return _PARAMETER.sub(r"{\1:str}", path)
 
 
 def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
