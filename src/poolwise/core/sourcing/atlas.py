@@ -105,6 +105,10 @@ class Dock(NamedTuple):
     slots: tuple[tuple[SlotKey, CapacityUnit, int], ...]
     routes: list[int]
 
+    def room(self, taken: Taken) -> int:
+        """How many shipments find room in slots that count orders."""
+        return min([limit - taken.get(key, 0) for key, _, limit in self.slots], default=0)
+
     def has_room(self, need: Need, shipments: int, taken: Taken) -> bool:
         """Whether so many shipments that need this in all find room."""
         found = (taken.get(key, 0) + wanted(need, unit, shipments) <= limit for key, unit, limit in self.slots)
@@ -117,6 +121,18 @@ class Kind:
 
     standings: dict[int, Standing | None] = field(default_factory=dict)
     columns: dict[bytes, Columns | None] = field(default_factory=dict)
+
+
+class Waits(NamedTuple):
+    """What it takes to wait for room under some capacity, where slots count orders only.
+
+    `costs` is by route what that costs a shipment, None where none has to wait; `room` is by node how many shipments
+    find room on the day that each of its routes then leaves.
+    """
+
+    capacity: tuple[CapacityFact, ...]
+    costs: Ints | None
+    room: Mapping[str, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +157,7 @@ class Openings:
     counts_goods: bool
     counts_only_orders: bool
     later: dict[tuple[int, int], tuple[Part, ...]] = field(default_factory=dict)
-    settled: tuple[tuple[CapacityFact, ...], Ints | None] | None = None
+    settled: Waits | None = None
 
 
 @dataclass(slots=True)

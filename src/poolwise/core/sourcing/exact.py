@@ -40,7 +40,6 @@ from poolwise.core.sourcing.routes import Need, Taken, book
 from poolwise.core.sourcing.whole import (
     Sheet,
     as_foreseen,
-    days_of_one,
     groups_of,
     later,
     limits_of,
@@ -48,6 +47,7 @@ from poolwise.core.sourcing.whole import (
     sheets_of,
     value_of,
     waiting_cost,
+    waits_of_one,
 )
 from poolwise.core.values import Cost, Quantity
 
@@ -225,13 +225,13 @@ class _Blocks:
         options, openings = self.options, self.options.openings
         late = dict.fromkeys([place for line in self.lines for portion in line.portions for place in portion.ready])
         if openings.counts_only_orders:
-            days = days_of_one(options)
+            days = waits_of_one(options).costs
             if days is not None:
                 self.cost[1:] += days
                 np.minimum(self.cost, NEVER, out=self.cost)
             full = set[int]()
         else:
-            full = {index for dock in self.tight_docks(shipments=1) for index in dock.routes}
+            full = {index for dock in self._tight_docks(shipments=1) for index in dock.routes}
         if late or full:
             for way in options.routes:
                 place = int(options.access.node_of[way.index])
@@ -282,7 +282,16 @@ class _Blocks:
             found = self._needs[row] = need_of(self.counts[row], goods)
         return found
 
-    def tight_docks(self, shipments: int) -> list[Dock]:
+    def tight_nodes(self, shipments: int) -> set[str]:
+        """Nodes where so many shipments, in which every line may be, might not leave on the day the first of them does.
+
+        Slots that count orders have room for one as for the other, so that day is known.
+        """
+        if self.options.openings.counts_only_orders:
+            return {node for node, room in waits_of_one(self.options).room.items() if room < shipments}
+        return {dock.node.code for dock in self._tight_docks(shipments)}
+
+    def _tight_docks(self, shipments: int) -> list[Dock]:
         """Docks where so many shipments, in which every line may be, might not find room on the first day."""
         options, openings = self.options, self.options.openings
         if not openings.docks:
@@ -340,7 +349,7 @@ def _by_sets(blocks: _Blocks) -> list[Block] | None:
     if len(set(nodes)) < len(nodes):
         # By different routes they may leave from one node, if there is room for both.
         may_fill = any(block.way.route.node.slots for block in found) and (
-            bool(blocks.tight_docks(len(found))) or any(block.ready for block in found)
+            bool(blocks.tight_nodes(len(found))) or any(block.ready for block in found)
         )
         if len(set(indexes)) < len(indexes) or may_fill:
             return None
@@ -472,7 +481,7 @@ def _contested(blocks: _Blocks) -> frozenset[str]:
     by_several_ways = any(len(line.alternatives) > 1 for line in blocks.lines)
     # Where one more than one by each route finds room, none has to leave on another day than the first.
     most_ways = max(len(ways) for ways in options.by_node.values())
-    found = {dock.node.code for dock in blocks.tight_docks(most_ways + 1)}
+    found = set(blocks.tight_nodes(most_ways + 1))
     for node, ways in options.by_node.items():
         for code, quantity in most.items():
             shelf = options.shelves(code).get(node, ())

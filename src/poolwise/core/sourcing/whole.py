@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from poolwise.core.policy.terms import LineSplit, Terms
-from poolwise.core.sourcing.atlas import Access, Atlas, Columns, Kind, Openings, OpenRoute, wanted
+from poolwise.core.sourcing.atlas import Access, Atlas, Columns, Kind, Openings, OpenRoute, Waits, wanted
 from poolwise.core.sourcing.build import Block, Piece, drawing, leave, tried
 from poolwise.core.sourcing.costs import Sent, deadline, need_of, weight_of
 from poolwise.core.sourcing.options import Market, Options, draw
@@ -179,7 +179,7 @@ def _by_route(options: Options, drawn: Ints, sheet: Ints) -> Ints:
     cost: Ints = _sets(drawn.shape[-2]) @ drawn.take(options.access.node_of, axis=-1)
     cost += sheet
     cost += openings.costs
-    waits = days_of_one(options) if openings.counts_only_orders else None
+    waits = waits_of_one(options).costs if openings.counts_only_orders else None
     if waits is not None:
         cost += waits
     # What is impossible at a credit is impossible all the same.
@@ -406,21 +406,25 @@ def later(options: Options, way: OpenRoute, ready: int, need: Need) -> Cost:
     return sum([amount for _, amount in parts]) - int(options.openings.costs[way.index])
 
 
-def days_of_one(options: Options) -> Ints | None:
-    """By route what waiting for room costs a shipment, where slots count orders only; None where none has to wait.
+def waits_of_one(options: Options) -> Waits:
+    """What it takes one shipment to wait for room, where slots count orders only.
 
     Orders of a batch mostly see the same capacity, so what was found last is kept with the openings.
     """
     openings, capacity = options.openings, options.problem.facts.capacity
-    seen, waits = openings.settled or (None, None)
-    if seen is not capacity:
-        waits = None
+    found = openings.settled
+    if found is None or found.capacity is not capacity:
+        costs: Ints | None = None
+        room: dict[str, int] = {}
         for dock in openings.docks:
-            if not dock.has_room(ONE_SHIPMENT, 1, options.taken):
-                waits = np.zeros(len(openings.costs), dtype=np.int64) if waits is None else waits
-                for index in dock.routes:
-                    way = openings.by_index[index]
-                    assert way is not None
-                    waits[index] = later(options, way, 0, ONE_SHIPMENT)
-        openings.settled = (capacity, waits)
-    return waits
+            places = [dock.room(options.taken)]
+            if places[0] < 1:
+                ways = [way for index in dock.routes if (way := openings.by_index[index]) is not None]
+                costs = np.zeros(len(openings.costs), dtype=np.int64) if costs is None else costs
+                for way in ways:
+                    costs[way.index] = later(options, way, 0, ONE_SHIPMENT)
+                if options.terms.policy.capacity_is_hard:
+                    places = [way.departures.room(options.taken) for way in ways]
+            room[dock.node.code] = min(*places, room.get(dock.node.code, places[0]))
+        found = openings.settled = Waits(capacity, costs, room)
+    return found
