@@ -155,7 +155,8 @@ class Options:
     def spots(self, item: str, quantity: Quantity) -> tuple[list[Cost], list[str]] | None:
         """By node 0 where a quantity of an item is drawn at no cost, else NEVER; and the nodes where it has a price.
 
-        None where a node with an open route has it in more than one position, or in lots, or as a receipt.
+        None where a node with an open route has it in more than one position, or in lots, or as a receipt; and where no
+        node has that much but some of it is there.
         """
         if item in self._receipts:
             return None
@@ -165,6 +166,7 @@ class Options:
         drawn = [NEVER] * len(nodes)
         priced: list[str] = []
         found: dict[str, tuple[Place, Quantity]] = {}
+        left = 0
         stock = self._stock.get(item, NOTHING)
         for place, available in zip(stock.positions.places, stock.available, strict=True):
             node, position = place.node, place.position
@@ -176,13 +178,14 @@ class Options:
             if node in found or place.expires_on is not None:
                 return None
             found[node] = (place, available)
+            left = max(left, available - standing[1])
             if available - standing[1] >= quantity:
                 if free_from is not None and available >= free_from:
                     drawn[nodes[node]] = 0
                 else:
                     priced.append(node)
         self._spots[item] = found
-        return drawn, priced
+        return (drawn, priced) if left >= quantity or left <= 0 else None
 
     def _stock_up(self, item: str) -> dict[str, Shelf]:
         """Nearly every node has one position of an item, and no receipt; the rest is for `_arrange`."""

@@ -155,7 +155,7 @@ def _may_be_full(options: Options, sheet: Sheet) -> bool:
 def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
     """By line and node what drawing all of it costs, NEVER where the node has not got it.
 
-    None when that is not so simple, or no node has all of a line.
+    None when that is not so simple, or some but not all of a line is there.
     """
     found: list[list[Cost]] = []
     for piece in sheet.pieces:
@@ -167,8 +167,6 @@ def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
         for node in priced:
             taken = draw(options.shelf(goods.item.code, node), goods.quantity)
             at_nodes[options.access.nodes[node]] = sum(drawing(options, piece, goods, taken))
-        if min(at_nodes) >= NEVER:
-            return None
         found.append(at_nodes)
     return found
 
