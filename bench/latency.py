@@ -45,7 +45,7 @@ from bench.ten_pools import Shape, item_codes, order_message, set_up, zone_codes
 from poolwise.connect.directory.importing import import_directory
 from poolwise.core.messages import OrderMessage
 from poolwise.flows.identity import Ids
-from poolwise.run.bootstrap import default_policy, opened
+from poolwise.run.bootstrap import IMPORT_NICENESS, default_policy, opened, seek_cycles_seldom, step_back
 from poolwise.run.directories import target_of
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
@@ -105,8 +105,10 @@ def posted(body: bytes, path: str = "/v1/orders") -> Ask:
 
 
 def stream(settings: Settings, seed: int, stop: Event, begun: Event) -> None:
-    """Import a file of new orders every second, until told to stop."""
+    """Import a file of new orders every second, as the command does, until told to stop."""
     orders = Orders(seed)
+    seek_cycles_seldom()
+    step_back(IMPORT_NICENESS)
     with tempfile.TemporaryDirectory(prefix="poolwise-bench-") as folder, opened(settings) as app:
         target, path = target_of(app), Path(folder) / "orders.csv"
         due = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ from poolwise.store.postgres import DatabaseUnavailable, Pool
 POLICIES: Final = Path(poolwise.__file__).parent / "policies"
 DEFAULT_POLICY: Final = "default"
 MONTHS_AHEAD: Final = 3
+WORKER_NICENESS: Final = 5
+IMPORT_NICENESS: Final = 10
 FRESH_S: Final = 0.5
 """How long the answer to "what is in force" is trusted; a change is live in less than two seconds."""
 
@@ -42,6 +45,15 @@ FRESH_S: Final = 0.5
 def seek_cycles_seldom() -> None:
     """Batches and answers are made of thousands of values that hold no cycles: to look after every 700 is a waste."""
     gc.set_threshold(100_000, 20, 100)
+
+
+def step_back(niceness: int) -> None:
+    """Let others go first on a busy machine: who asks over HTTP waits for an answer, who sources or imports does not.
+
+    Only this process steps back; what it starts later steps back with it, so a server is started before.
+    """
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def clock() -> datetime:

@@ -22,7 +22,7 @@ from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.flows.intake import Accepted, Counter, Rejected, accept
 from poolwise.flows.masterdata import adopt_policy
 from poolwise.flows.ports import Editions
-from poolwise.run.bootstrap import App, default_policy, seek_cycles_seldom
+from poolwise.run.bootstrap import IMPORT_NICENESS, App, default_policy, seek_cycles_seldom, step_back
 from poolwise.store.contents import PostgresContents
 from poolwise.store.snapshot import PostgresSieve
 
@@ -62,6 +62,7 @@ def bring_in(
 ) -> None:
     """Import a directory and print what it did."""
     seek_cycles_seldom()
+    step_back(IMPORT_NICENESS)
     console = Console(stderr=True, quiet=as_json)
     reject_path = rejects or Path(f"{directory.name or 'import'}.rejects.csv")
     columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

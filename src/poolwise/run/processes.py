@@ -14,7 +14,7 @@ from typing import Final
 import uvicorn
 
 from poolwise.flows.wave import run_wave
-from poolwise.run.bootstrap import App, opened, seek_cycles_seldom
+from poolwise.run.bootstrap import WORKER_NICENESS, App, opened, seek_cycles_seldom, step_back
 from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
@@ -118,6 +118,7 @@ def work(settings: Settings, until_idle: bool = False) -> None:
     configure_logs(settings.log_level)
     seek_cycles_seldom()
     with opened(settings) as app:
+        step_back(WORKER_NICENESS)
         worker = worker_of(app)
         worker.stop_on_signals()
         worker.run(until_idle)

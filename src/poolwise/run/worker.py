@@ -21,7 +21,7 @@ from poolwise.flows.reserve import expire
 from poolwise.flows.source import Desk, Sourced, source_batch
 
 SMALLEST_BATCH: Final = 8
-PROMPT_BATCH_S: Final = 0.1
+PROMPT_BATCH_S: Final = 0.06
 LONGEST_BATCH_S: Final = 0.5
 """How long a batch should take, with an order in it that somebody waits for, and without."""
 
