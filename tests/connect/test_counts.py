@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolwise.connect.directory.counts import chunks
+from poolwise.connect.directory.fields import LONGEST_TEXT, UNKNOWN, cut
 from poolwise.connect.directory.messages import STOCK
 from poolwise.connect.directory.reading import Bad, Reject, typed
 from poolwise.flows.identity import Ids
@@ -49,6 +50,12 @@ def read_by_row(path: Path, clerk: Clerk) -> tuple[dict[int, tuple[object, ...]]
         else:
             good[entry.row] = (key.id(), quantity, count.as_of, count.sequence, count.basis, count.lot)
     return good, bad
+
+
+def test_a_long_field_is_not_taken_for_its_beginning() -> None:
+    known = {b"A" * LONGEST_TEXT: 1}
+    (fields,) = cut(b"A" * LONGEST_TEXT + b"\n" + b"A" * (LONGEST_TEXT + 1) + b"\n", 1)
+    assert fields.look_up(lambda text: known.get(text, UNKNOWN)).tolist() == [1, UNKNOWN]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])

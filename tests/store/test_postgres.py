@@ -43,8 +43,8 @@ def test_settings_in_the_url_are_kept_beside_ours(database: Database) -> None:
 def test_a_statement_that_takes_too_long_is_cancelled(database: Database) -> None:
     with (
         connect(database.url, statement_timeout_ms=50) as pool,
-        transaction(pool) as connection,
         pytest.raises(psycopg.errors.QueryCanceled),
+        transaction(pool) as connection,
     ):
         connection.execute("SELECT pg_sleep(30)")
 
@@ -59,6 +59,15 @@ def test_a_transaction_keeps_all_or_nothing(empty_database: Database) -> None:
             raise ZeroDivisionError
         with pool.connection() as connection:
             assert connection.execute("SELECT number FROM kept").fetchall() == [(1,)]
+
+
+def test_a_failed_statement_that_nobody_minds_is_not_taken_for_a_commit(database: Database) -> None:
+    with connect(database.url) as pool:
+        said = pytest.raises(AssertionError, match="a statement failed")
+        with said, transaction(pool) as connection, suppress(psycopg.Error):
+            connection.execute("SELECT 1 / 0")
+        with transaction(pool) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,), "the pool goes on"
 
 
 def test_a_pool_outlives_a_restart_of_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:

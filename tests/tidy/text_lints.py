@@ -9,8 +9,8 @@ from tests.tidy.source import Finding, Source
 
 DATA_SETS = re.compile(r"brunel|supplygraph|\bscms\b", re.IGNORECASE)
 
+REGISTRIES = r"\b(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com|io|dev)\b"
 # Written in two parts so that this file does not name them.
-REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs.org", "registry." + "yarnpkg.com")
 PLACES = (
     "/" + "work/",
     "/" + "opt/pypi",
@@ -20,9 +20,7 @@ PLACES = (
     "/" + "home/",
     "/" + "Users/",
 )
-ADDRESSES = re.compile(
-    "|".join([re.escape(name) for name in REGISTRIES] + [rf"(?<![\w.]){re.escape(place)}" for place in PLACES])
-)
+ADDRESSES = re.compile("|".join([REGISTRIES] + [rf"(?<![\w.]){re.escape(place)}" for place in PLACES]))
 IN_LOCK = re.compile(r"://|--(extra-)?index-url|--find-links|file:| @ ")
 
 

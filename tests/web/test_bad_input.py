@@ -128,6 +128,7 @@ QUERIES = [
     ("/v1/availability?items=PAN&channel=web&quantities=1,2", "quantities"),
     ("/v1/availability?items=PAN&channel=web&quantities=-1", "quantities[0]"),
     ("/v1/availability?items=PAN&channel=web&quantities=NaN", "quantities[0]"),
+    ("/v1/availability?items=UNICORN&channel=web&quantities=-1", "quantities[0]"),
     ("/v1/availability?items=PAN&channel=web&zone=mars", "zone"),
     ("/v1/availability?items=PAN&channel=web&nodes=MARS", "nodes[0]"),
     ("/v1/availability?items=PAN&channel=web&date=soon", "date"),

@@ -374,7 +374,7 @@ class Reader:
         path = f"lines[{number - 1}]"
         before = len(self.faults)
         item = self.item(f"{path}.item", line.item)
-        quantity = self._quantity(f"{path}.quantity", item, line)
+        quantity = self.quantity(f"{path}.quantity", item, line.pack, line.quantity)
         price = self._amount(f"{path}.unit_price", line.unit_price, _MINOR_PLACES)
         weight_ug = self._amount(f"{path}.weight_kg", line.weight_kg, _KILOGRAM_PLACES)
         if len(self.faults) > before or item is None or quantity is None:
@@ -388,17 +388,6 @@ class Reader:
             substitutes=line.substitutes,
             together=line.together,
         )
-
-    def _quantity(self, field: str, item: str | None, line: OrderLine) -> Quantity | None:
-        """Base units; of an unknown item nobody knows the units, but whether it is a number above zero."""
-        if item is not None:
-            return self.quantity(field, item, line.pack, line.quantity)
-        try:
-            if parse_rate(line.quantity).numerator <= 0:
-                self.fault(field, f"{line.quantity} is not above zero")
-        except ValueError as error:
-            self.fault(field, str(error))
-        return None
 
     def item(self, field: str, text: str) -> str | None:
         """Our code of an item: the code itself, the sender's own, or a global number such as a GTIN."""
@@ -414,9 +403,16 @@ class Reader:
             self.fault(field, f"there is no item '{text}'")
         return None
 
-    def quantity(self, field: str, item: str, pack: str, text: str) -> Quantity | None:
-        """Base units of a quantity written in a pack or unit of the item."""
+    def quantity(self, field: str, item: str | None, pack: str, text: str) -> Quantity | None:
+        """Base units of a quantity written in a pack or unit of the item.
+
+        Of an unknown item (None) nobody knows the units, but whether it is a number above zero.
+        """
         try:
+            if item is None:
+                if parse_rate(text).numerator <= 0:
+                    self.fault(field, f"{text} is not above zero")
+                return None
             units = self._catalog.base_units(item, text, pack)
         except ValueError as error:
             self.fault(field, str(error))

@@ -147,9 +147,12 @@ def transaction(pool: Pool, first: str = "") -> Iterator[Connection[TupleRow]]:
     free in time.
     """
     with _lent(pool) as connection:
-        connection.execute(f"BEGIN; {first}")
         try:
+            connection.execute(f"BEGIN; {first}")
             yield connection
+            # A COMMIT after a failed statement would roll back, and nobody would hear of it.
+            whole = connection.info.transaction_status is pq.TransactionStatus.INTRANS
+            assert whole, "a statement failed, and who ran it went on"
         except BaseException:
             # Where the connection is broken, the error that is under way says more.
             with suppress(psycopg.Error):

@@ -97,7 +97,7 @@ def _insert(copy: str, width: int, rows: int) -> bytes:
 
 def _typed(kind: str, value: object) -> object:
     """An integer as long as its column, where the driver would choose by its size: one statement fits all rows."""
-    return _INTEGERS[kind](value) if kind in _INTEGERS and value is not None else value  # type: ignore[arg-type]  # an integer
+    return _INTEGERS[kind](value) if kind in _INTEGERS and isinstance(value, int) else value
 
 
 def columns(types: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, object]:

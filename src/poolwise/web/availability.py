@@ -167,7 +167,7 @@ def _wanted(call: Call[AvailabilityAsked, Nothing], atlas: Atlas) -> dict[str, Q
     for place, text in enumerate(asked.items):
         item = reader.item(f"items[{place}]", text)
         amount = asked.quantities[place] if place < len(asked.quantities) else "1"
-        units = None if item is None else reader.quantity(f"quantities[{place}]", item, "", amount)
+        units = reader.quantity(f"quantities[{place}]", item, "", amount)
         if item is not None and units is not None:
             wanted[item] = wanted.get(item, 0) + units
     if asked.zone and asked.zone not in atlas.edition.network.zones:

@@ -18,6 +18,7 @@ from msgspec.structs import FieldInfo
 from poolwise.core.values import Fault, Refused
 
 _T = TypeVar("_T")
+_Query = TypeVar("_Query", bound=msgspec.Struct)
 
 MOST_FAULTS: Final = 100
 MOST_PARAMETERS: Final = 200
@@ -39,13 +40,13 @@ def read_body(raw: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     raise Refused("body_invalid", faults or [_fault(str(first), "")])
 
 
-def read_query(text: str, type_: type[_T]) -> _T:
+def read_query(text: str, type_: type[_Query]) -> _Query:
     """The query of a URL as a struct. Repeated names make lists; texts are read as numbers, dates and so on."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except (UnicodeDecodeError, ValueError) as error:
         raise Refused("query_invalid", [Fault("", "the query cannot be read: too many names, or no UTF-8")]) from error
-    fields = _fields_of(type_)  # type: ignore[arg-type]  # a struct
+    fields = _fields_of(type_)
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)

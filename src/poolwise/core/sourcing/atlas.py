@@ -22,21 +22,13 @@ from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.costs import Part, Prices
 from poolwise.core.sourcing.partition import NEVER, Ints
 from poolwise.core.sourcing.plan import Elimination
-from poolwise.core.sourcing.problem import (
-    CapacityFact,
-    Place,
-    Positions,
-)
+from poolwise.core.sourcing.problem import CapacityFact, Place, Positions
 from poolwise.core.sourcing.routes import Departure, Departures, Need, Route, SlotKey, Taken, routes_to
 from poolwise.core.sourcing.tariff import Handling, Tariff
 from poolwise.core.values import Cost, Quantity, ServiceLevel, replace
 
 MOST_STANDINGS: Final = 1_000_000
-
-
 MOST_REMEMBERED: Final = 100_000
-
-
 """Limits of the memories; at its limit one forgets everything and starts again."""
 
 

@@ -165,10 +165,15 @@ def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
             return None
         at_nodes, priced = spots
         for node in priced:
-            taken = draw(options.shelf(goods.item.code, node), goods.quantity)
-            at_nodes[options.access.nodes[node]] = sum(drawing(options, piece, goods, taken))
+            at_nodes[options.access.nodes[node]] = _drawing(options, piece, node)
         found.append(at_nodes)
     return found
+
+
+def _drawing(options: Options, piece: Piece, node: str) -> Cost:
+    """What drawing all of a line costs at a node that has it in one position."""
+    (goods,) = piece.sent
+    return sum(drawing(options, piece, goods, draw(options.shelf(goods.item.code, node), goods.quantity)))
 
 
 def _by_route(options: Options, drawn: Ints, sheet: Ints) -> Ints:
@@ -325,14 +330,10 @@ class _Alike:
         if priced.any():
             nodes = list(access.nodes)
             for order, line, node in np.argwhere(priced).tolist():
-                drawn[order, line, node] = _drawing(self.options, pieces[order][line], nodes[node])
+                piece = pieces[order][line]
+                self.options.in_one_spot(piece.line.item, nodes[node])
+                drawn[order, line, node] = _drawing(self.options, piece, nodes[node])
         return drawn
-
-
-def _drawing(options: Options, piece: Piece, node: str) -> Cost:
-    (goods,) = piece.sent
-    options.in_one_spot(goods.item.code, node)
-    return sum(drawing(options, piece, goods, draw(options.shelf(goods.item.code, node), goods.quantity)))
 
 
 def as_foreseen(options: Options, sheet: Sheet) -> Plan | None:
