@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -79,6 +80,12 @@ def test_a_quantity_that_is_none_is_refused(market: Market, quantity: str) -> No
     sent = type(bad)(channel="web", zone="Z", number="1", lines=(OrderLine(item="BOLT", quantity=quantity),))
     (outcome,) = accept(market.books, market.counter, [sent], market.now)
     assert faults(outcome) == ["lines[0].quantity"]
+
+
+@pytest.mark.parametrize("received", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-23T10:00:00"])
+def test_an_instant_no_calendar_knows_is_refused(market: Market, received: str) -> None:
+    outcome = market.send("1", ("BOLT", 1), received_at=datetime.fromisoformat(received))
+    assert (faults(outcome), market.waiting()) == (["received_at"], [])
 
 
 def test_an_order_needs_a_place_a_channel_and_a_line(market: Market) -> None:

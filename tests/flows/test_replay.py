@@ -31,7 +31,8 @@ from tests.flows.market import CELLS, ITEMS, NODES, Market, on_postgres, policy,
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 DECISIONS = 1_000 if FULL else 100
-PATIENCE_S = 300
+PATIENCE_S = 1_800 if FULL else 300
+"""A wave is worked out again for each of its orders that is asked about."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 

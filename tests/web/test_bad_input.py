@@ -84,6 +84,8 @@ REFUSED = [
     ("/v1/receipts", {"receipts": [{**RECEIPT, "sequence": 2**70}]}, "receipts[0].sequence"),
     ("/v1/plan", {"order": {**ORDER, "zone": "mars"}}, "zone"),
     ("/v1/plan", {"order": ORDER, "at": "2026-01-05T08:00:00"}, "at"),
+    ("/v1/plan", {"order": ORDER, "at": "0005-01-01T01:01:00Z"}, "at"),
+    ("/v1/plan", {"order": ORDER, "at": "9999-12-31T23:59:59Z"}, "at"),
     ("/v1/plan", {"order": ORDER, "policy": {"code": "default", "version": 0}}, "policy.version"),
     ("/v1/plan", {"order": ORDER, "facts": {"stock": [{"item": "PAN", "node": "MARS", "pool": "web",
      "available": "1"}]}}, "facts.stock[0].node"),

@@ -46,6 +46,8 @@ from poolwise.flows.ports import (
 
 MOST_ORDERS_AT_ONCE: Final = 1_000
 HIGHEST_PRIORITY: Final = 100
+EARLIEST_YEAR: Final = 1970
+LATEST_YEAR: Final = 2200
 LONGEST_TEXT: Final = 200
 _MICRODEGREE_PLACES: Final = 6
 _KILOGRAM_PLACES: Final = 9
@@ -357,8 +359,15 @@ class Reader:
             self.fault("max_shipments", "is at least 1")
         if abs(message.priority) > HIGHEST_PRIORITY:
             self.fault("priority", f"is between -{HIGHEST_PRIORITY} and {HIGHEST_PRIORITY}")
-        if message.received_at is not None and message.received_at.tzinfo is None:
-            self.fault("received_at", "needs a time zone, for example 2026-11-23T10:00:00Z")
+        if message.received_at is not None:
+            self.instant("received_at", message.received_at)
+
+    def instant(self, field: str, at: datetime) -> None:
+        """An instant that calendars can be asked about, and that ids can be made of."""
+        if at.tzinfo is None:
+            self.fault(field, "needs a time zone, for example 2026-11-23T10:00:00Z")
+        elif not EARLIEST_YEAR < at.year < LATEST_YEAR:
+            self.fault(field, f"is not between the years {EARLIEST_YEAR} and {LATEST_YEAR}")
 
     def lines(self, lines: Sequence[OrderLine], currency: str) -> tuple[Line, ...]:
         """All lines that can be read, numbered from 1."""

@@ -99,6 +99,9 @@ def propose(
 ) -> Proposal:
     """Plan an order without any effect. Refuses what intake would refuse, and facts that name what there is not."""
     reader = Reader(Counter(atlas.edition, atlas.policy.policy, ids, sender))
+    reader.instant("at", now)
+    if reader.faults:
+        raise Refused("order_invalid", reader.faults)
     order = _order(atlas, reader, message, ids.new(now), now)
     supposition = None if supposed is None else _Reading(reader, atlas).facts(supposed, now)
     if order is None or reader.faults:
