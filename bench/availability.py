@@ -29,7 +29,7 @@ from bench.front import Api, Ask, Told, asked_elsewhere, percentile, running_api
 from bench.hall import new_database, running_server, settings_for, settle
 from bench.imports import bring_in
 from bench.million import CENTRES, CHANNEL, Extra, World
-from poolwise.flows.promisable import Outlooks, look_up_sums
+from poolwise.flows.promisable import Outlooks, look_up
 from poolwise.run.bootstrap import Rulebook, seek_cycles_seldom
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
@@ -98,11 +98,10 @@ def in_process(settings: Settings, world: World, random: Random, questions: int)
             wanted = {world.item(item): 1 + item % 3 for item in basket}
             began = time.perf_counter()
             outlook = outlooks.of(rules.current(), CHANNEL)
-            found = look_up_sums(views, outlook, wanted, datetime.now(UTC).date())
+            found = look_up(views, outlook, list(wanted), datetime.now(UTC).date()).basket(wanted)
             if number >= 0:
                 took.append((time.perf_counter() - began) * 1_000)
-            now = {item: sum(offer.now for offer in offers) for item, offers in found.offers.items()}
-            wrong += compared(world, basket, now)
+            wrong += compared(world, basket, {line.item: line.there.now for line in found.lines})
     return took, wrong
 
 

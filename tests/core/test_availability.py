@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from poolwise.core.availability import (
     Assembly,
     Offer,
-    added_up,
-    basket,
-    by_echelon,
-    by_item,
-    by_node,
-    by_pool,
     kits,
     left_of_receipts,
     offers,
     shared_out,
-    sorted_out,
     usable,
 )
 from poolwise.core.catalog import Bill, Component
@@ -31,6 +24,7 @@ from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
 from poolwise.core.policy.evaluate import CompiledPolicy, Withheld, compile_policy
 from poolwise.core.policy.terms import Buffer, SourcingPolicy
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
+from poolwise.core.totals import Available, Basket, Totals, by_echelon, by_node, by_pool
 
 TODAY = date(2026, 9, 1)
 NETWORK = Network(
@@ -64,6 +58,10 @@ def receipt(quantity: int, days: int, node: str = "S", pool: str = "common", ite
     return ReceiptFact(
         UUID(int=number), Place(number, item, node, pool), TODAY + timedelta(days=days), quantity
     )  # fmt: skip
+
+
+def basket(found: list[Offer], wanted: dict[str, int]) -> Basket:
+    return Totals.of(TODAY, list(wanted), found).basket(wanted)
 
 
 def one(found: list[Offer]) -> Offer:
@@ -139,7 +137,7 @@ def test_only_listed_pools_are_open() -> None:
 
     found = offers(NETWORK, rules, "web", TODAY, [stock(9), stock(9, pool="kept")])
 
-    assert [(offer.pool, offer.now) for offer in found] == [("kept", 5)]
+    assert [(offer.gate.pool, offer.now) for offer in found] == [("kept", 5)]
 
 
 @pytest.mark.parametrize(
@@ -169,15 +167,16 @@ def test_positions_nodes_pools_and_echelons_add_up_to_the_same(
 ) -> None:
     on_shelf, coming, channel = world
     found = offers(NETWORK, RULES, channel, TODAY, on_shelf, coming)
-    total = added_up(found)
-
-    assert sum(place.now for offer in found for place in offer.positions) == total.now
-    for way in (by_node, by_pool, by_echelon, by_item):
-        parts = way(found)
-        assert sum(part.now for part in parts.values()) == total.now
-        for days in range(12):
-            day = TODAY + timedelta(days=days)
-            assert sum(part.on(day) for part in parts.values()) == total.on(day)
+    totals = Totals.of(TODAY, ["I", "J"], found)
+    for item in ("I", "J"):
+        total = totals.of_item(item)
+        assert sum(place.now for offer in found if offer.item == item for place in offer.positions) == total.now
+        for way in (by_node, by_pool, by_echelon):
+            parts = totals.parts(item, way)
+            assert sum(part.now for part in parts.values()) == total.now
+            for days in range(12):
+                day = TODAY + timedelta(days=days)
+                assert sum(part.on(day) for part in parts.values()) == total.on(day)
 
 
 @given(worlds)
@@ -186,7 +185,7 @@ def test_by_date_equals_the_sum_over_the_facts_of_that_day(
 ) -> None:
     on_shelf, coming, channel = world
     for offer in offers(NETWORK, RULES, channel, TODAY, on_shelf, coming):
-        group = (offer.item, offer.node, offer.pool)
+        group = (offer.item, offer.gate.node, offer.gate.pool)
         for days in range(12):
             day = TODAY + timedelta(days=days)
             counted = [(fact.place, fact.available) for fact in on_shelf]
@@ -197,7 +196,7 @@ def test_by_date_equals_the_sum_over_the_facts_of_that_day(
                 if (place.item, place.node, place.pool) == group
                 and (place.expires_on is None or place.expires_on > day)
             )
-            assert added_up([offer]).on(day) == usable(there, offer.protection, offer.withheld)
+            assert Available(offer.now, offer.by_date).on(day) == usable(there, offer.gate.protection, offer.withheld)
 
 
 @given(st.lists(quantities), st.lists(quantities), quantities, quantities)
@@ -217,7 +216,7 @@ def test_a_basket_is_ready_when_all_of_it_can_be_promised() -> None:
     facts = [stock(5, "DC", item="A"), stock(1, "DC", item="B"), stock(5, "S", item="A")]
     coming = [receipt(9, 4, "S", item="B"), receipt(9, 7, "DC", item="B")]
 
-    found = basket(sorted_out(offers(NETWORK, policy(), "web", TODAY, facts, coming)), {"A": 6, "B": 2})
+    found = basket(offers(NETWORK, policy(), "web", TODAY, facts, coming), {"A": 6, "B": 2})
 
     assert [(line.item, line.there.now, line.ready_on) for line in found.lines] == [
         ("A", 10, TODAY),
@@ -232,13 +231,13 @@ def test_a_basket_from_one_node() -> None:
 
     there = offers(NETWORK, policy(), "web", TODAY, facts, [receipt(2, 4, "S", item="B")])
 
-    found = basket(sorted_out(there), {"A": 5, "B": 2})
+    found = basket(there, {"A": 5, "B": 2})
 
     assert found.from_one_node == {"DC": TODAY, "S": TODAY + timedelta(days=4)}
 
 
 def test_a_basket_of_what_nobody_has_is_never_ready() -> None:
-    found = basket(sorted_out(offers(NETWORK, policy(), "web", TODAY, [stock(5, item="A")])), {"A": 1, "B": 1})
+    found = basket(offers(NETWORK, policy(), "web", TODAY, [stock(5, item="A")]), {"A": 1, "B": 1})
 
     assert (found.ready_on, found.from_one_node, found.lines[1].ready_on) == (None, {}, None)
 

@@ -1,4 +1,4 @@
-"""Answers from rows are those from facts: `Outlook.sums` adds up to what `Outlook.offers` says."""
+"""Answers from columns are those from facts: `Outlook.totals` is what `Outlook.offers` says, added up."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from datetime import date, timedelta
 from random import Random
 from uuid import UUID
 
+import numpy as np
 import pytest
 
-from poolwise.core.availability import Outlook, added_up, basket, by_echelon, by_node, by_pool, sorted_out
+from poolwise.core.availability import NEVER, Coming, Outlook, Shelves
 from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import Buffer, SourcingPolicy
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
+from poolwise.core.totals import Totals, by_echelon, by_node, by_pool
 
 DAY = date(2026, 1, 12)
 ITEMS = ("A", "B", "C")
@@ -58,18 +60,43 @@ def world(random: Random) -> tuple[Outlook, list[StockFact], list[ReceiptFact]]:
     return Outlook(Network(nodes=nodes, pools=pools), compile_policy(policy), "web"), stock, receipts
 
 
+def columns(stock: list[StockFact], receipts: list[ReceiptFact]) -> tuple[Shelves, Coming]:
+    """The facts as the database gives them."""
+    places = [fact.place for fact in stock]
+    shelves = Shelves(
+        [place.item for place in places],
+        [place.node for place in places],
+        [place.pool for place in places],
+        np.array([place.position for place in places], np.int64),
+        np.array([fact.available for fact in stock], np.int64),
+        np.array([NEVER if place.expires_on is None else place.expires_on.toordinal() for place in places], np.int64),
+    )
+    coming = Coming(
+        np.array([fact.place.position for fact in receipts], np.int64),
+        np.array([fact.due_on.toordinal() for fact in receipts], np.int64),
+        np.array([fact.open for fact in receipts], np.int64),
+    )
+    return shelves, coming
+
+
 @pytest.mark.parametrize("seed", range(200))
-def test_rows_and_facts_give_the_same_answer(seed: int) -> None:
+def test_columns_and_facts_give_the_same_answer(seed: int) -> None:
     outlook, stock, receipts = world(Random(seed))
-    offered = sorted_out(outlook.offers(DAY, stock, receipts))
+    items = [*ITEMS, "nothing of it"]
 
-    shelves = [(p.item, p.position, p.node, p.pool, units, p.expires_on) for p, units in stock]
-    summed = outlook.sums(DAY, shelves, [(fact.place.position, fact.due_on, fact.open) for fact in receipts])
+    def holds(node: str, pool: str) -> bool:
+        return node != "N2" or pool == "P1"
 
-    assert summed.keys() == offered.keys()
-    for item, sums in summed.items():
-        assert added_up(sums) == added_up(offered[item])
-        for heading in (by_node, by_pool, by_echelon):
-            assert heading(sums) == heading(offered[item])
-    wanted = dict.fromkeys(ITEMS, 3)
-    assert basket(summed, wanted) == basket(offered, wanted)
+    offered = outlook.offers(DAY, stock, receipts)
+    inside = [offer for offer in offered if holds(offer.gate.node, offer.gate.pool)]
+    added = outlook.totals(DAY, items, *columns(stock, receipts))
+    for found, due in (
+        (added, Totals.of(DAY, items, offered)),
+        (added.within(holds), Totals.of(DAY, items, inside)),
+    ):
+        for item in items:
+            assert found.of_item(item) == due.of_item(item)
+            for heading in (by_node, by_pool, by_echelon):
+                assert found.parts(item, heading) == due.parts(item, heading)
+        for wanted in (dict.fromkeys(ITEMS, 3), {"A": 1}, dict.fromkeys(items, 1)):
+            assert found.basket(wanted) == due.basket(wanted)

@@ -2,25 +2,23 @@
 
 A *group* is all positions of one item at one node in one pool (docs/sourcing.md, "Stock"). What protection and buffers
 keep back of it is taken from its stock on hand first, of the lots that expire last, then from its receipts, the one
-due first first. Everything else here adds groups up, so that positions, nodes, pools and echelons agree (law 1).
+due first first. `core.totals` adds groups up, so that positions, nodes, pools and echelons agree (law 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from poolwise.core.catalog import Bill
-from poolwise.core.network import Echelon, Network, NodeStatus, Pool
-from poolwise.core.policy.evaluate import NOTHING_WITHHELD, BuffersAt, CompiledPolicy, Withheld
+from poolwise.core.network import Network, NodeStatus, Pool
+from poolwise.core.policy.evaluate import NOTHING_WITHHELD, CompiledPolicy, Withheld
+from poolwise.core.totals import Gate, Profile, Totals, stepped
 from poolwise.core.values import Quantity
-
-Profile = tuple[tuple[date, Quantity], ...]
-"""Quantities by date: each holds from its day until the next one. The first day is the day that was asked on."""
-
 
 # --- one group ----------------------------------------------------------------------------------------------------
 
@@ -147,34 +145,42 @@ class Offer(NamedTuple):
     """What one group offers a channel: now, by date with receipts, by position, and what is kept back and by what."""
 
     item: str
-    node: str
-    pool: str
-    echelon: Echelon
+    gate: Gate
     on_hand: Quantity
     now: Quantity
     by_date: Profile
     positions: tuple[PositionOffer, ...]
-    protection: Quantity
     withheld: Withheld
 
 
-class _Gate(msgspec.Struct, frozen=True):
-    """An open pool at an active node, seen from one channel; `kept` is kept back of items that no buffer names."""
-
-    echelon: Echelon
-    protection: Quantity
-    buffers: BuffersAt
-    kept: Quantity
-
-
 _GroupKey = tuple[str, str, str]
-Shelf = tuple[str, int, str, str, Quantity, date | None]
-"""What is available at a position: its item, number, node and pool, the units, and the day its lot expires on."""
+NEVER: Final = 0
+"""In a column of days, which are counted as `date.toordinal` does: never."""
 
-Coming = tuple[int, date, Quantity]
-"""Units that come to a position, by its number, on a day."""
 
-ALL_OF_IT: Final = 2**63
+class Shelves(NamedTuple):
+    """What is available at positions, column by column; `expires_on` is a day by number, or NEVER."""
+
+    items: Sequence[str]
+    nodes: Sequence[str]
+    pools: Sequence[str]
+    positions: NDArray[np.int64]
+    available: NDArray[np.int64]
+    expires_on: NDArray[np.int64]
+
+
+class Coming(NamedTuple):
+    """Units that come to positions, and the days by number, column by column."""
+
+    positions: NDArray[np.int64]
+    due_on: NDArray[np.int64]
+    units: NDArray[np.int64]
+
+
+CLOSED: Final = -1
+"""The column of places that are not open: behind the last one."""
+
+ALL_OF_IT: Final = 2**62
 """Kept back where a buffer closes a pool: more than any group has."""
 
 
@@ -186,7 +192,7 @@ class Outlook:
         self._network = network
         self._policy = policy
         self._channel = channel
-        self._gates: dict[tuple[str, str], _Gate | None] = {}
+        self._gates: dict[tuple[str, str], Gate | None] = {}
 
     @property
     def open_pools(self) -> tuple[str, ...]:
@@ -202,8 +208,7 @@ class Outlook:
         """What every group among the facts offers, asked on `day` (UTC), sorted by item, node and pool.
 
         Left out are nodes that are not active, pools not open to the channel, and pools for named customers only.
-        Receipts count from their due date, an overdue one from today, unless the policy is `on_hand_only`. Facts that
-        come sorted are answered fastest.
+        Receipts count from their due date, an overdue one from today, unless the policy is `on_hand_only`.
         """
         on_shelf: dict[_GroupKey, list[StockFact]] = {}
         for fact in stock:
@@ -224,90 +229,86 @@ class Outlook:
     def _of_groups(
         self, day: date, on_shelf: Mapping[_GroupKey, list[StockFact]], coming: Mapping[_GroupKey, list[ReceiptFact]]
     ) -> list[Offer]:
-        gates, named = self._gates, self._policy.buffers_by_item
+        named = self._policy.buffers_by_item
         found = []
-        for key in sorted(on_shelf):
-            item, node, pool = key
-            where = (node, pool)
-            gate = gates[where] if where in gates else self._gate(where)
-            if gate is None:
-                continue
-            protection, buffers = gate.protection, gate.buffers
-            withheld = buffers.of(item) if item in named else buffers.otherwise
-            facts = on_shelf[key]
-            if len(facts) > 1 or key in coming or facts[0].place.expires_on is not None:
-                found.append(_offer(key, gate, withheld, day, facts, coming.get(key, ())))
-                continue
-            # The usual group: one position, no expiry, no receipt. Made without a call, because there are so many.
-            place, on_hand = facts[0].place, facts[0].available
-            now = on_hand - protection - withheld.quantity
-            if now < 0 or withheld.closed:
-                now = 0
-            lot = (_new_position(PositionOffer, (place.position, place.lot, now)),)
-            parts = (item, node, pool, gate.echelon, on_hand, now, ((day, now),), lot, protection, withheld)
-            found.append(_new_offer(Offer, parts))
+        for item, node, pool in sorted(on_shelf):
+            gate = self._gate((node, pool))
+            if gate is not None:
+                key = (item, node, pool)
+                withheld = gate.buffers.of(item) if item in named else gate.buffers.otherwise
+                found.append(_offer(item, gate, withheld, day, on_shelf[key], coming.get(key, ())))
         return found
 
-    def sums(self, day: date, shelves: Sequence[Shelf], coming: Sequence[Coming] = ()) -> dict[str, list[Sum]]:
-        """What the groups offer by item, without their positions: the same as `offers`, from rows; in no order.
+    def totals(self, day: date, items: Sequence[str], shelves: Shelves, coming: Coming) -> Totals:
+        """What the groups of some items offer, added up: the same as `Totals.of` what `offers` says, from columns.
 
-        `coming` names positions that are among the shelves.
+        Shelves are of these items; units come to positions that are among the shelves.
         """
-        gates, named = self._gates, self._policy.buffers_by_item
-        on_hand, changes = self._added_up(day, shelves, coming)
-        found: dict[str, list[Sum]] = {}
-        for key, units in on_hand.items():
-            item, node, pool = key
-            where = (node, pool)
-            gate = gates[where] if where in gates else self._gate(where)
-            if gate is None:
+        row_of = {item: row for row, item in enumerate(items)}
+        rows = np.fromiter(map(row_of.__getitem__, shelves.items), np.intp, len(shelves.items))
+        wheres = list(zip(shelves.nodes, shelves.pools, strict=True))
+        gates, column_of = self._columns(wheres)
+        columns = np.fromiter(map(column_of.__getitem__, wheres), np.intp, len(rows))
+        shape = (len(items), len(gates) + 1)
+        expired = (shelves.expires_on != NEVER) & (shelves.expires_on <= day.toordinal())
+        on_hand, known = np.zeros(shape, np.int64), np.zeros(shape, bool)
+        np.add.at(on_hand, (rows, columns), np.where(expired, 0, shelves.available))
+        known[rows, columns] = True
+        kept = self._kept_of(items, gates, known)
+        now = np.maximum(on_hand - kept, 0)
+        later: list[dict[int, Profile]] = [{} for _ in items]
+        for (row, column), changes in self._changes(day, rows, columns, shelves, coming).items():
+            there, back = int(on_hand[row, column]), int(kept[row, column])
+            later[row][column] = stepped(changes, day, there, back)
+        return Totals(day, items, gates, now[:, :CLOSED], known[:, :CLOSED], later)
+
+    def _kept_of(self, items: Sequence[str], gates: Sequence[Gate], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """What is kept back of each item at each gate, and all of it where it is closed."""
+        usual = np.array([*(gate.kept for gate in gates), ALL_OF_IT], np.int64)
+        kept = np.tile(usual, (len(items), 1))
+        for row, item in enumerate(items):
+            if item in self._policy.buffers_by_item:
+                for column in np.flatnonzero(known[row, :CLOSED]).tolist():
+                    gate = gates[column]
+                    kept[row, column] = _kept(gate.protection, gate.buffers.of(item))
+        return kept
+
+    def _changes(
+        self, day: date, rows: NDArray[np.intp], columns: NDArray[np.intp], shelves: Shelves, coming: Coming
+    ) -> dict[tuple[int, int], dict[date, Quantity]]:
+        """How lots that expire and receipts change groups after what is on hand on `day`, by row and column."""
+        changes: dict[tuple[int, int], dict[date, Quantity]] = {}
+        for place in np.flatnonzero((shelves.expires_on > day.toordinal()) & (columns != CLOSED)).tolist():
+            expires_on = date.fromordinal(int(shelves.expires_on[place]))
+            going = changes.setdefault((int(rows[place]), int(columns[place])), {})
+            going[expires_on] = going.get(expires_on, 0) - int(shelves.available[place])
+        if self._policy.policy.on_hand_only:
+            return changes
+        at = {position: place for place, position in enumerate(shelves.positions.tolist())}
+        for position, due_on, units in zip(*(column.tolist() for column in coming), strict=True):
+            place = at[position]
+            if columns[place] == CLOSED:
                 continue
-            kept = _kept(gate.protection, gate.buffers.of(item)) if item in named else gate.kept
-            now = units - kept if units > kept else 0
-            by_date = _stepped(changes[key], day, units, kept) if key in changes else ((day, now),)
-            if item not in found:
-                found[item] = []
-            found[item].append(Sum(item, node, pool, gate.echelon, now, by_date))
-        return found
+            here = changes.setdefault((int(rows[place]), int(columns[place])), {})
+            ends = int(shelves.expires_on[place])
+            _count(here, day, date.fromordinal(due_on), None if ends == NEVER else date.fromordinal(ends), units)
+        return changes
 
-    def _added_up(
-        self, day: date, shelves: Sequence[Shelf], coming: Sequence[Coming]
-    ) -> tuple[dict[_GroupKey, Quantity], dict[_GroupKey, dict[date, Quantity]]]:
-        """Units of each group on `day`, and how lots that expire and receipts change them."""
-        on_hand: dict[_GroupKey, Quantity] = {}
-        changes: dict[_GroupKey, dict[date, Quantity]] = {}
-        for item, _, node, pool, units, expires_on in shelves:
-            key = (item, node, pool)
-            counted = units if expires_on is None or not has_expired(expires_on, day) else 0
-            on_hand[key] = on_hand.get(key, 0) + counted
-            if expires_on is not None and counted:
-                going = changes.setdefault(key, {})
-                going[expires_on] = going.get(expires_on, 0) - counted
-        if coming and not self._policy.policy.on_hand_only:
-            at = {shelf[1]: shelf for shelf in shelves}
-            for position, due_on, units in coming:
-                item, _, node, pool, _, expires_on = at[position]
-                _count(changes.setdefault((item, node, pool), {}), day, due_on, expires_on, units)
-        return on_hand, changes
+    def _columns(self, wheres: Iterable[tuple[str, str]]) -> tuple[list[Gate], dict[tuple[str, str], int]]:
+        """The gates that are open among some places, and the column of every place."""
+        gates: list[Gate] = []
+        column_of = dict.fromkeys(wheres, CLOSED)
+        for where in column_of:
+            gate = self._gate(where)
+            if gate is not None:
+                column_of[where] = len(gates)
+                gates.append(gate)
+        return gates, column_of
 
-    def _gate(self, where: tuple[str, str]) -> _Gate | None:
-        gate = self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
-        return gate
-
-
-class Sum(msgspec.Struct, frozen=True, gc=False):
-    """What one group offers, without its positions: what `Offer` says, for answers that add up."""
-
-    item: str
-    node: str
-    pool: str
-    echelon: Echelon
-    now: Quantity
-    by_date: Profile
-
-
-_new_offer: Callable[[type[Offer], tuple[object, ...]], Offer] = tuple.__new__
-_new_position: Callable[[type[PositionOffer], tuple[int, str, Quantity]], PositionOffer] = tuple.__new__
+    def _gate(self, where: tuple[str, str]) -> Gate | None:
+        if where not in self._gates:
+            self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
+        return self._gates[where]
 
 
 def offers(
@@ -322,14 +323,15 @@ def offers(
     return Outlook(network, policy, channel).offers(day, stock, receipts)
 
 
-def _gate(network: Network, policy: CompiledPolicy, channel: str, node_code: str, pool_code: str) -> _Gate | None:
+def _gate(network: Network, policy: CompiledPolicy, channel: str, node_code: str, pool_code: str) -> Gate | None:
     node, pool = network.nodes.get(node_code), network.pools.get(pool_code)
     if node is None or pool is None or node.status is not NodeStatus.ACTIVE or node.customers or pool.customers:
         return None
     if not _is_open(pool, policy, channel):
         return None
     buffers = policy.buffers_at(node, pool_code, channel)
-    return _Gate(node.echelon, pool.protection, buffers, _kept(pool.protection, buffers.otherwise))
+    kept = _kept(pool.protection, buffers.otherwise)
+    return Gate(node_code, pool_code, node.echelon, pool.protection, buffers, kept)
 
 
 def _kept(protection: Quantity, withheld: Withheld) -> Quantity:
@@ -344,15 +346,14 @@ def _is_open(pool: Pool, policy: CompiledPolicy, channel: str) -> bool:
 
 
 def _offer(
-    key: _GroupKey,
-    gate: _Gate,
+    item: str,
+    gate: Gate,
     withheld: Withheld,
     day: date,
     stock: Sequence[StockFact],
     receipts: Sequence[ReceiptFact],
 ) -> Offer:
     """One group of several lots, with lots that expire, or with receipts."""
-    item, node, pool = key
     lots = sorted(stock, key=_taken_first) if len(stock) > 1 else stock
     counted = [0 if has_expired(fact.place.expires_on, day) else fact.available for fact in lots]
     on_hand = sum(counted)
@@ -360,7 +361,7 @@ def _offer(
     shares = zip(lots, shared_out(counted, now), strict=True)
     positions = tuple([PositionOffer(fact.place.position, fact.place.lot, share) for fact, share in shares])
     by_date = _by_date(gate, withheld, day, stock, receipts)
-    return Offer(item, node, pool, gate.echelon, on_hand, now, by_date, positions, gate.protection, withheld)
+    return Offer(item, gate, on_hand, now, by_date, positions, withheld)
 
 
 def _taken_first(fact: StockFact) -> tuple[date, str]:
@@ -368,7 +369,7 @@ def _taken_first(fact: StockFact) -> tuple[date, str]:
 
 
 def _by_date(
-    gate: _Gate, withheld: Withheld, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
+    gate: Gate, withheld: Withheld, day: date, stock: Sequence[StockFact], receipts: Sequence[ReceiptFact]
 ) -> Profile:
     """The group's usable units on each day on which they change: receipts come in, lots expire."""
     changes: dict[date, Quantity] = {}
@@ -376,23 +377,7 @@ def _by_date(
         _count(changes, day, day, fact.place.expires_on, fact.available)
     for receipt in receipts:
         _count(changes, day, receipt.due_on, receipt.place.expires_on, receipt.open)
-    return _stepped(changes, day, 0, _kept(gate.protection, withheld))
-
-
-def _stepped(changes: Mapping[date, Quantity], day: date, there: Quantity, kept: Quantity) -> Profile:
-    """Usable units from `day` on, where `there` units count all the time and others come and go."""
-    there += changes.get(day, 0)
-    before = max(0, there - kept)
-    steps = [(day, before)]
-    for when in sorted(changes):
-        if when == day:
-            continue
-        there += changes[when]
-        quantity = max(0, there - kept)
-        if quantity != before:
-            steps.append((when, quantity))
-            before = quantity
-    return tuple(steps)
+    return stepped(changes, day, 0, _kept(gate.protection, withheld))
 
 
 def _count(changes: dict[date, Quantity], day: date, since: date, expires_on: date | None, quantity: Quantity) -> None:
@@ -405,195 +390,7 @@ def _count(changes: dict[date, Quantity], day: date, since: date, expires_on: da
         changes[expires_on] = changes.get(expires_on, 0) - quantity
 
 
-# --- adding up ----------------------------------------------------------------------------------------------------
-
-
-class Offered(Protocol):
-    """What is added up: `Offer` and `Sum` are such."""
-
-    @property
-    def item(self) -> str:
-        """Code of the item."""
-        ...
-
-    @property
-    def node(self) -> str:
-        """Code of the node."""
-        ...
-
-    @property
-    def pool(self) -> str:
-        """Code of the pool."""
-        ...
-
-    @property
-    def echelon(self) -> Echelon:
-        """Level of the node."""
-        ...
-
-    @property
-    def now(self) -> Quantity:
-        """Usable units on hand."""
-        ...
-
-    @property
-    def by_date(self) -> Profile:
-        """Usable units by date."""
-        ...
-
-
-class Available(NamedTuple):
-    """Usable units under one heading: now, and by date."""
-
-    now: Quantity
-    by_date: Profile
-
-    def on(self, day: date) -> Quantity:
-        """Units that may be promised for a day."""
-        quantity = 0
-        for since, held in self.by_date:
-            if since > day:
-                break
-            quantity = held
-        return quantity
-
-
-NONE_AVAILABLE = Available(0, ())
-
-
-def added_up(offered: Sequence[Offered]) -> Available:
-    """All these groups together; all were asked on the same day."""
-    if not offered:
-        return NONE_AVAILABLE
-    now = first = 0
-    changing: list[Profile] = []
-    for offer in offered:
-        now += offer.now
-        by_date = offer.by_date
-        first += by_date[0][1]
-        if len(by_date) > 1:
-            changing.append(by_date)
-    changes: dict[date, Quantity] = {}
-    for by_date in changing:
-        before = by_date[0][1]
-        for since, quantity in by_date[1:]:
-            changes[since] = changes.get(since, 0) + quantity - before
-            before = quantity
-    # Receipts that are due already make the first step more than what is on hand.
-    return Available(now, _stepped(changes, offered[0].by_date[0][0], first, 0))
-
-
-_Group = TypeVar("_Group", bound=Offered)
-
-
-def sorted_out(offered: Iterable[_Group]) -> dict[str, list[_Group]]:
-    """What is offered of each item."""
-    groups: dict[str, list[_Group]] = {}
-    for offer in offered:
-        groups.setdefault(offer.item, []).append(offer)
-    return groups
-
-
-def by_item(offered: Iterable[Offered]) -> dict[str, Available]:
-    """Available units of each item, over everything."""
-    return _by(offered, lambda offer: offer.item)
-
-
-def by_node(offered: Iterable[Offered]) -> dict[str, Available]:
-    """Available units at each node; the offers are of one item."""
-    return _by(offered, lambda offer: offer.node)
-
-
-def by_pool(offered: Iterable[Offered]) -> dict[str, Available]:
-    """Available units in each pool; the offers are of one item."""
-    return _by(offered, lambda offer: offer.pool)
-
-
-def by_echelon(offered: Iterable[Offered]) -> dict[str, Available]:
-    """Available units on each level of the network; the offers are of one item."""
-    return _by(offered, lambda offer: offer.echelon.value)
-
-
-def _by(offered: Iterable[Offered], heading: Callable[[Offered], str]) -> dict[str, Available]:
-    groups: dict[str, list[Offered]] = {}
-    for offer in offered:
-        groups.setdefault(heading(offer), []).append(offer)
-    return {name: added_up(groups[name]) for name in sorted(groups)}
-
-
-# --- baskets and kits ---------------------------------------------------------------------------------------------
-
-
-class BasketLine(NamedTuple):
-    """One item of a basket: how much is wanted and there, and the first day on which all of it can be promised."""
-
-    item: str
-    wanted: Quantity
-    there: Available
-    ready_on: date | None
-
-
-class Basket(NamedTuple):
-    """When a basket can be promised: line by line, over all nodes, and from one node alone.
-
-    `ready_on` is None where the facts never suffice; `from_one_node` names only nodes that can do it alone.
-    """
-
-    lines: tuple[BasketLine, ...]
-    ready_on: date | None
-    from_one_node: Mapping[str, date]
-
-
-def basket(of_item: Mapping[str, Sequence[Offered]], wanted: Mapping[str, Quantity]) -> Basket:
-    """When all of `wanted` (item to base units, each more than zero) can be promised out of what is offered of each."""
-    needs = [(added_up(of_item.get(item, ())), quantity) for item, quantity in wanted.items()]
-    lines = [
-        BasketLine(item, quantity, there, _ready([(there, quantity)]))
-        for item, (there, quantity) in zip(wanted, needs, strict=True)
-    ]
-    return Basket(tuple(lines), _ready(needs), _alone(of_item, wanted))
-
-
-def _alone(of_item: Mapping[str, Sequence[Offered]], wanted: Mapping[str, Quantity]) -> dict[str, date]:
-    """The nodes that have all of it by themselves, and from when on.
-
-    Most nodes have it at once, or never will: that is seen without adding dates up.
-    """
-    have = [_nodes_with(of_item.get(item, ()), quantity) for item, quantity in wanted.items()]
-    at_once = set.intersection(*[nodes for nodes, _ in have])
-    needs: dict[str, list[tuple[Available, Quantity]]] = {
-        node: [] for node in set.intersection(*[nodes | changing for nodes, changing in have]) - at_once
-    }
-    for item, quantity in wanted.items() if needs else ():
-        here: dict[str, list[Offered]] = {node: [] for node in needs}
-        for offer in of_item[item]:
-            if offer.node in here:
-                here[offer.node].append(offer)
-        for node, offers_here in here.items():
-            needs[node].append((added_up(offers_here), quantity))
-    days = {node: _ready(needs[node]) for node in needs}
-    days |= {node: of_item[next(iter(wanted))][0].by_date[0][0] for node in at_once}
-    return {node: day for node in sorted(days) if (day := days[node]) is not None}
-
-
-def _nodes_with(offered: Iterable[Offered], quantity: Quantity) -> tuple[set[str], set[str]]:
-    """The nodes that have so much on the first day, and those where it changes later."""
-    first: dict[str, Quantity] = {}
-    changing = set()
-    for offer in offered:
-        node, by_date = offer.node, offer.by_date
-        first[node] = first.get(node, 0) + by_date[0][1]
-        if len(by_date) > 1:
-            changing.add(node)
-    return {node for node, there in first.items() if there >= quantity}, changing
-
-
-def _ready(needs: Sequence[tuple[Available, Quantity]]) -> date | None:
-    """First day on which every need is covered at once; stock may run out again when lots expire."""
-    if all(there.by_date and there.by_date[0][1] >= quantity for there, quantity in needs):
-        return needs[0][0].by_date[0][0]
-    days = sorted({since for there, _ in needs for since, _ in there.by_date})
-    return next((day for day in days if all(there.on(day) >= quantity for there, quantity in needs)), None)
+# --- kits -------------------------------------------------------------------------------------------------------------
 
 
 class Assembly(NamedTuple):

@@ -5,28 +5,17 @@ Reads see their own writes at once: nothing of the stock is remembered here, onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Generic, TypeVar
+from typing import Final
 
-from poolwise.core.availability import Basket, Offer, Offered, Outlook, Sum, basket, sorted_out
+from poolwise.core.availability import Offer, Outlook
 from poolwise.core.sourcing.atlas import Atlas
-from poolwise.core.values import Quantity
+from poolwise.core.totals import Totals
 from poolwise.flows.views import Views
 
 MOST_OUTLOOKS: Final = 200
-
-
-_Found = TypeVar("_Found", bound=Offered)
-
-
-@dataclass(frozen=True, slots=True)
-class Promisable(Generic[_Found]):
-    """What is offered of the items asked for, where anything is, and when the basket as a whole can be had."""
-
-    offers: Mapping[str, Sequence[_Found]]
-    basket: Basket
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +51,17 @@ class Outlooks:
         return found
 
 
-def look_up(
-    views: Views, outlook: Outlook, wanted: Mapping[str, Quantity], day: date, within: Within = ANYWHERE
-) -> Promisable[Offer]:
-    """What may be promised of the items of `wanted` (base units), asked on `day`, position by position."""
-    items = sorted(wanted)
+def look_up(views: Views, outlook: Outlook, items: Sequence[str], day: date, within: Within = ANYWHERE) -> Totals:
+    """What may be promised of some items, asked on `day`, added up."""
+    totals = outlook.totals(day, items, *views.shelves(items))
+    return totals if within is ANYWHERE else totals.within(within.holds)
+
+
+def look_closer(
+    views: Views, outlook: Outlook, items: Sequence[str], day: date, within: Within = ANYWHERE
+) -> list[Offer]:
+    """The same group by group, with the positions of each."""
     supply = views.supply(items, outlook.open_pools)
     stock = [fact for item in items for fact in supply.stock.get(item, ())]
     receipts = [fact for item in items for fact in supply.receipts.get(item, ())]
-    offers = [offer for offer in outlook.offers(day, stock, receipts) if within.holds(offer.node, offer.pool)]
-    by_item = sorted_out(offers)
-    return Promisable(by_item, basket(by_item, wanted))
-
-
-def look_up_sums(
-    views: Views, outlook: Outlook, wanted: Mapping[str, Quantity], day: date, within: Within = ANYWHERE
-) -> Promisable[Sum]:
-    """The same without positions, several times as fast."""
-    shelves, coming = views.shelves(list(wanted))
-    by_item = outlook.sums(day, shelves, coming)
-    if within is not ANYWHERE:
-        for item, sums in by_item.items():
-            by_item[item] = [each for each in sums if within.holds(each.node, each.pool)]
-    return Promisable(by_item, basket(by_item, wanted))
+    return [offer for offer in outlook.offers(day, stock, receipts) if within.holds(offer.gate.node, offer.gate.pool)]

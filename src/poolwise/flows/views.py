@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from poolwise.core.availability import Coming, Shelf
+from poolwise.core.availability import Coming, Shelves
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState
 from poolwise.core.sourcing.plan import PlannedShipment
@@ -131,8 +131,8 @@ class Views(Protocol):
     def supply(self, items: Sequence[str], pools: Sequence[str] | None = None) -> Supply:
         """Positions of items, in these pools only where given, by node, pool and lot; and their open receipts."""
 
-    def shelves(self, items: Sequence[str]) -> tuple[Sequence[Shelf], Sequence[Coming]]:
-        """Positions of items, and what is open of their receipts, in no order: the same as `supply`, for adding up."""
+    def shelves(self, items: Sequence[str]) -> tuple[Shelves, Coming]:
+        """Positions of items, and what is open of their receipts, in no order: what `supply` says, for adding up."""
 
     def policies(self) -> Sequence[PolicyHead]:
         """All versions of all policies, by family, code and version, newest version first."""

@@ -113,6 +113,15 @@ def packed(kind: str, values: Sequence[int] | NDArray[np.int64]) -> Packed:
     return made(_header(kind, len(values)) + elements.tobytes())
 
 
+def unpacked(data: bytes | None) -> NDArray[np.int64]:
+    """The integers of an array as it came, none of which is null; of nothing where there is no array."""
+    if data is None:
+        return np.zeros(0, np.int64)
+    header = np.frombuffer(data, _HEADER, 1)[0]
+    return np.frombuffer(data, _LAYOUTS[header["oid"]], header["length"], _HEADER.itemsize)["value"].astype(np.int64)
+
+
+_LAYOUTS: Final = {postgres.types[kind].oid: layout for kind, (_, layout) in _KINDS.items()}
 _UUID_LENGTH: Final = (16).to_bytes(4, "big")
 
 

@@ -16,13 +16,14 @@ import psycopg
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from poolwise.core.availability import Coming, Shelf
+from poolwise.core.availability import Coming, Shelves
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
+from poolwise.store.arrays import unpacked
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -96,12 +97,16 @@ class PostgresViews:
             {row[0]: _receipts(places, row[3:]) for row in rows if row[3]},
         )
 
-    def shelves(self, items: Sequence[str]) -> tuple[Sequence[Shelf], Sequence[Coming]]:
+    def shelves(self, items: Sequence[str]) -> tuple[Shelves, Coming]:
         """See flows.views."""
         with self._reading() as cursor:
-            rows = cursor.execute(SHELVES, {"cells": self._cells, "items": items}).fetchall()
-        # The two kinds of rows come as one statement, so that they are of one instant.
-        return [row[:6] for row in rows if row[6] is None], [(row[1], row[6], row[4]) for row in rows if row[6]]
+            cursor.execute(SHELVES, {"cells": self._cells, "items": items})
+            result = cursor.pgresult
+            assert result is not None
+            columns = [result.get_value(0, place) for place in range(result.nfields)]
+        items, nodes, pools = (column.decode().split(SEPARATOR) if column else [] for column in columns[:3])
+        positions, available, expires_on, *coming = map(unpacked, columns[3:])
+        return Shelves(items, nodes, pools, positions, available, expires_on), Coming(*coming)
 
     def policies(self) -> Sequence[PolicyHead]:
         """See flows.views."""
@@ -291,16 +296,29 @@ CROSS JOIN LATERAL (
 """
 
 
-# A list that is worked out when the statement runs is the same to every plan, so that one plan is made and kept.
+SEPARATOR: Final = "\x1f"
+"""Between texts of a column that comes as one; no code has it."""
+
+# Columns come as a whole, for a value of a row costs more than all that is done with it. Both kinds come as one
+# statement, so that they are of one instant. Days are counted as Python does. A list that is worked out when the
+# statement runs is the same to every plan, so that one plan is made and kept.
 SHELVES: Final = """
-SELECT item, id, node, pool, available, expires_on, NULL::date
-FROM position
-WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[]))) AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
-UNION ALL
-SELECT NULL, position, NULL, NULL, quantity - pledged - arrived - cancelled, NULL, due_on
-FROM receipt
-WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[]))) AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
-    AND arrived + cancelled < quantity AND pledged + arrived + cancelled < quantity
+SELECT s.*, r.*
+FROM (
+    SELECT string_agg(item, chr(31)), string_agg(node, chr(31)), string_agg(pool, chr(31)), array_agg(id),
+        array_agg(available), array_agg(coalesce(expires_on - DATE '0001-01-01' + 1, 0))
+    FROM position
+    WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[])))
+        AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
+) AS s
+CROSS JOIN (
+    SELECT array_agg(position), array_agg(due_on - DATE '0001-01-01' + 1),
+        array_agg(quantity - pledged - arrived - cancelled)
+    FROM receipt
+    WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[])))
+        AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
+        AND arrived + cancelled < quantity AND pledged + arrived + cancelled < quantity
+) AS r
 """
 
 

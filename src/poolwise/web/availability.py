@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from poolwise.core.availability import (
-    Available,
-    BasketLine,
-    Offer,
-    Offered,
-    by_echelon,
-    by_node,
-    by_pool,
-)
+from poolwise.core.availability import Offer, Outlook
 from poolwise.core.catalog import Catalog
 from poolwise.core.sourcing.atlas import Atlas
+from poolwise.core.totals import Available, BasketLine, Totals, by_echelon, by_node, by_pool
 from poolwise.core.values import Fault, Quantity, Refused
 from poolwise.flows.intake import Counter, Reader
-from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_up, look_up_sums
+from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_closer, look_up
+from poolwise.flows.views import Views
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.forms import Code, Decimal, base_to_text
 from poolwise.web.kits import KitsOut, kits_of
@@ -131,30 +125,45 @@ class Availability:
         asked = call.query
         atlas = call.services.rules.current()
         wanted = _wanted(call, atlas)
-        outlook = self._outlooks.of(atlas, asked.channel)
-        look = look_up if asked.by is By.POSITION else look_up_sums
-        found = look(call.services.views, outlook, wanted, call.now.date(), _within(atlas, asked))
+        look = _Look(
+            call.services.views, self._outlooks.of(atlas, asked.channel), call.now.date(), _within(atlas, asked)
+        )
+        totals, offers = look.closer(list(wanted)) if asked.by is By.POSITION else (look.up(list(wanted)), ())
+        basket = totals.basket(wanted)
         catalog, policy = atlas.edition.catalog, atlas.policy.policy
-
-        def offered(parts: Mapping[str, Quantity]) -> Iterable[Offered]:
-            offers = look_up_sums(call.services.views, outlook, parts, call.now.date(), _within(atlas, asked)).offers
-            return [offer for of_item in offers.values() for offer in of_item]
-
         bundles = [item for item in wanted if item in catalog.bills] if policy.kits_from_parts else []
-        made = {item: kits_of(catalog, item, offered) for item in bundles}
+        made = {item: kits_of(catalog, item, look.up) for item in bundles}
         body = AvailabilityOut(
             asked_on=call.now.date(),
             edition=atlas.edition.hash,
             policy=policy.code,
             policy_version=policy.version,
             items=[
-                _item(catalog, asked, line, found.offers.get(line.item, ()), made.get(line.item))
-                for line in found.basket.lines
+                _item(catalog, asked, line, _groups(asked, line, totals, offers, catalog), made.get(line.item))
+                for line in basket.lines
             ],
-            ready_on=found.basket.ready_on,
-            from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in found.basket.from_one_node.items()],
+            ready_on=basket.ready_on,
+            from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in basket.from_one_node.items()],
         )
         return Reply(200, body)
+
+
+class _Look(NamedTuple):
+    """Where an answer looks: the stock one channel may be promised, asked on a day, within some nodes and pools."""
+
+    views: Views
+    outlook: Outlook
+    day: Day
+    within: Within
+
+    def up(self, items: Sequence[str]) -> Totals:
+        """What may be promised of some items, added up."""
+        return look_up(self.views, self.outlook, items, self.day, self.within)
+
+    def closer(self, items: Sequence[str]) -> tuple[Totals, Sequence[Offer]]:
+        """The same, and the positions it is made of."""
+        offers = look_closer(self.views, self.outlook, items, self.day, self.within)
+        return Totals.of(self.day, items, offers), offers
 
 
 def _wanted(call: Call[AvailabilityAsked, Nothing], atlas: Atlas) -> dict[str, Quantity]:
@@ -196,7 +205,7 @@ def _within(atlas: Atlas, asked: AvailabilityAsked) -> Within:
 
 
 def _item(
-    catalog: Catalog, asked: AvailabilityAsked, line: BasketLine, offers: Sequence[Offered], made: KitsOut | None
+    catalog: Catalog, asked: AvailabilityAsked, line: BasketLine, groups: Iterable[GroupOut], made: KitsOut | None
 ) -> ItemOut:
     scale = catalog.items[line.item].scale
     there = line.there
@@ -208,33 +217,41 @@ def _item(
         on_date=None if asked.date is None else base_to_text(there.on(asked.date), scale),
         ready_on=line.ready_on,
         later=_later(there, scale),
-        groups=list(_groups(asked, there, offers, scale)),
+        groups=list(groups),
         kits=made,
     )
 
 
-def _groups(asked: AvailabilityAsked, there: Available, offers: Sequence[Offered], scale: int) -> Iterable[GroupOut]:
+def _groups(
+    asked: AvailabilityAsked, line: BasketLine, totals: Totals, offers: Sequence[Offer], catalog: Catalog
+) -> Iterable[GroupOut]:
+    """What there is of the item of a line, under the heading that is asked for."""
+    item, scale = line.item, catalog.items[line.item].scale
     match asked.by:
         case By.POSITION:
-            for offer in offers:
-                for place in offer.positions if isinstance(offer, Offer) else ():
-                    yield GroupOut(
-                        now=base_to_text(place.now, scale),
-                        node=offer.node,
-                        pool=offer.pool,
-                        lot=place.lot,
-                        position=str(place.position),
-                        echelon=offer.echelon.value,
-                    )
+            yield from (each for offer in offers if offer.item == item for each in _positions(offer, scale))
         case By.NODE:
-            yield from (_group(part, asked, scale, node=node) for node, part in by_node(offers).items())
+            yield from (_group(part, asked, scale, node=name) for name, part in totals.parts(item, by_node).items())
         case By.POOL:
-            yield from (_group(part, asked, scale, pool=pool) for pool, part in by_pool(offers).items())
+            yield from (_group(part, asked, scale, pool=name) for name, part in totals.parts(item, by_pool).items())
         case By.ECHELON:
-            yield from (_group(part, asked, scale, echelon=name) for name, part in by_echelon(offers).items())
+            parts = totals.parts(item, by_echelon)
+            yield from (_group(part, asked, scale, echelon=name) for name, part in parts.items())
         case By.CHANNEL:
-            if offers:
-                yield _group(there, asked, scale, channel=asked.channel)
+            if line.there.by_date:
+                yield _group(line.there, asked, scale, channel=asked.channel)
+
+
+def _positions(offer: Offer, scale: int) -> Iterable[GroupOut]:
+    for place in offer.positions:
+        yield GroupOut(
+            now=base_to_text(place.now, scale),
+            node=offer.gate.node,
+            pool=offer.gate.pool,
+            lot=place.lot,
+            position=str(place.position),
+            echelon=offer.gate.echelon.value,
+        )
 
 
 def _group(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from poolwise.core.availability import Offered, by_node, kits
+from poolwise.core.availability import kits
 from poolwise.core.catalog import Catalog
-from poolwise.core.values import Quantity
+from poolwise.core.totals import Totals, by_node
 from poolwise.web.forms import Decimal, base_to_text
 
 
@@ -31,13 +31,15 @@ class KitsOut(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[KitsAtOut]
 
 
-def kits_of(catalog: Catalog, kit: str, look: Callable[[Mapping[str, Quantity]], Iterable[Offered]]) -> KitsOut:
-    """Kits of an item that has a bill; `look` gives what is offered of items, each wanted once."""
+def kits_of(catalog: Catalog, kit: str, look: Callable[[Sequence[str]], Totals]) -> KitsOut:
+    """Kits of an item that has a bill; `look` gives what is offered of items."""
     bill = catalog.bills[kit]
-    parts: dict[str, dict[str, Quantity]] = {}
-    for component in bill.components:
-        for node, there in by_node(look({component.item: 1})).items():
-            parts.setdefault(node, {})[component.item] = there.now
+    needed = sorted({component.item for component in bill.components})
+    offered = look(needed)
+    parts: dict[str, dict[str, int]] = {}
+    for item in needed:
+        for node, there in offered.parts(item, by_node).items():
+            parts.setdefault(node, {})[item] = there.now
     count = kits(bill, parts)
     scale = catalog.items[kit].scale
     return KitsOut(
