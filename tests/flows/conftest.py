@@ -20,3 +20,16 @@ def market(request: pytest.FixtureRequest) -> Iterator[Market]:
     with on_postgres(request.getfixturevalue("database")) as found:
         yield found
         assert found.findings() == []
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def full_market(request: pytest.FixtureRequest) -> Iterator[Market]:
+    """A market whose nodes send one order a day, today or tomorrow."""
+    if request.param == "memory":
+        found = in_memory(daily_orders=1, horizon_days=1)
+        yield found
+        assert found.findings() == []
+        return
+    with on_postgres(request.getfixturevalue("database"), daily_orders=1, horizon_days=1) as found:
+        yield found
+        assert found.findings() == []

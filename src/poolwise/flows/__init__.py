@@ -24,7 +24,10 @@ QUEUES: Final[Mapping[Queue, Callable[..., object]]] = {
 }
 """Which flow takes demand out of which queue; demand that waits for stock is woken by whatever makes stock rise."""
 
-TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {TimerKind.EXPIRE: reserve.expire}
+TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {
+    TimerKind.EXPIRE: reserve.expire,
+    TimerKind.DAY: reserve.expire,
+}
 """Which flow runs when a timer is due."""
 
 ASKED: Final[Mapping[str, Callable[..., object]]] = {

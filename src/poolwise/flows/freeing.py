@@ -47,6 +47,7 @@ class GivenBack:
         self.orders: list[OrderRecord] = []
         self.events: list[Event] = []
         self.handed_over: list[ShipmentRecord] = []
+        self.new_day = False
 
     def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
         """All reservations of an owner."""
@@ -94,10 +95,10 @@ class GivenBack:
         return bookings_of(self._edition.network, self.dropped, sign=-1)
 
     def wake(self) -> None:
-        """Wake demand that waits for what came back. Called once that is recorded."""
+        """Wake demand that waits for what came back, or for the room of a new day. Called once that is recorded."""
         positions = self._transaction.positions({movement.position for movement in self.movements})
         items = {position.key.item for position in positions.values()}
-        if self.capacity():
+        if self.new_day or self.capacity():
             items.add(ROOM)
         wake(self._transaction, self._edition.catalog, items, self._now)
 

@@ -98,11 +98,12 @@ class TimerKind(StrEnum):
     """What happens when a timer is due."""
 
     EXPIRE = "expire_reservation"
+    DAY = "new_day"
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Something that happens to `subject` at an instant."""
+    """Something that happens at an instant: to a basket, or for those whom a batch left short."""
 
     cell: int
     kind: TimerKind

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -25,7 +26,7 @@ from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Market
-from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact
 from poolwise.core.sourcing.record import Held, Packer, digest
 from poolwise.core.sourcing.whole import Sheet, foresee
@@ -45,6 +46,8 @@ from poolwise.flows.ports import (
     ReceiptChange,
     ShipmentRecord,
     Stock,
+    Timer,
+    TimerKind,
     Todo,
     Transaction,
 )
@@ -57,6 +60,8 @@ COUNTING_LINES: Final = (CapacityUnit.ORDERS, CapacityUnit.LINES)
 ON_HAND: Final = (Account.AVAILABLE.value, Account.RESERVED.value)
 EXPECTED: Final = (Account.EXPECTED.value, Account.PLEDGED.value)
 """From which account to which units move when they are set aside."""
+DAYS_LACK: Final = frozenset({Elimination.CAPACITY, Elimination.CALENDAR})
+"""Why demand waits though there is something for it: another day may have room."""
 SHARES_OF_ROOM: Final = 8
 """A slot is locked before a batch is written when the batch takes more than this part of its room: there may be as many
 batches at a time."""
@@ -260,9 +265,16 @@ class Batch:
             orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
+            timers=self._new_day(batch, {node for w in written for node in w.may_have_room}),
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
         )
+
+    def _new_day(self, batch: UUID, nodes: Collection[str]) -> list[Timer]:
+        """When the next day begins at one of some nodes, and comes into the horizon: those that wait for room wake."""
+        known = self._desk.atlas.edition.network.nodes
+        turns = [tomorrow(self._now, zone) for zone in {known[node].time_zone for node in nodes if node in known}]
+        return [Timer(self.made[0].todo.cell, TimerKind.DAY, batch, min(turns))] if turns else []
 
 
 class Shelf:
@@ -459,6 +471,12 @@ def could_serve(atlas: Atlas, item: str) -> list[str]:
     return [item, *(part.item for part in parts), *(swap.substitute for swap in swaps)]
 
 
+def tomorrow(now: datetime, time_zone: str) -> datetime:
+    """The instant at which the next day begins in a time zone."""
+    zone = ZoneInfo(time_zone)
+    return datetime.combine(now.astimezone(zone).date() + timedelta(days=1), time.min, zone).astimezone(UTC)
+
+
 def terms_of(atlas: Atlas, order: Order) -> Terms:
     """What the policy grants an order."""
     return atlas.policy.terms(OrderFacts(order, atlas.edition.network, atlas.edition.catalog))
@@ -499,6 +517,7 @@ class Written:
         self.desk, self.choice, self.now = desk, choice, now
         self.owner, self.cell, self.attempt = todo.order.id, todo.cell, todo.attempt
         self.known = known
+        self.may_have_room = self._where_room_may_come()
         first = (self.attempt - 1) * PARTS_PER_ATTEMPT
         nodes = desk.atlas.edition.network.nodes
         self.shipments = [
@@ -573,19 +592,24 @@ class Written:
         """Demand that waits for supply: the next attempt, once stock of its items rises."""
         todo = self.choice.todo
         rest = tuple((entry.line_no, entry.quantity) for entry in self.choice.plan.unserved)
-        room = self._may_want_room(rest)
+        room = bool(self.may_have_room)
         return replace(todo, queue=Queue.STOCK, open=rest, attempt=self.attempt + 1, returns=0, for_room=room)
 
-    def _may_want_room(self, rest: Sequence[tuple[int, Quantity]]) -> bool:
-        """Whether there was anything for what is left at a node whose capacity the decision depended on."""
+    def _where_room_may_come(self) -> set[str]:
+        """Nodes that have something for what is left short and may have room for it another time.
+
+        They are those whose capacity the decision depended on, and all where it was days that were lacking.
+        """
+        unserved = self.choice.plan.unserved
         atlas, facts = self.desk.atlas, self.choice.facts
-        if not (atlas.policy.policy.capacity_is_hard and facts.capacity):
-            return False
-        limited = {fact.node for fact in facts.capacity}
-        there = {fact.place.item for fact in facts.stock if fact.available > 0 and fact.place.node in limited}
-        there.update(fact.place.item for fact in facts.receipts if fact.place.node in limited)
+        days_lack = any(entry.reason in DAYS_LACK for entry in unserved)
+        if not (days_lack or (unserved and facts.capacity and atlas.policy.policy.capacity_is_hard)):
+            return set()
         lines = {line.no: line.item for line in self.choice.todo.order.lines}
-        return any(not there.isdisjoint(could_serve(atlas, lines[no])) for no, _ in rest)
+        wanted = {item for entry in unserved for item in could_serve(atlas, lines[entry.line_no])}
+        there = {fact.place.node for fact in facts.stock if fact.available > 0 and fact.place.item in wanted}
+        there.update(fact.place.node for fact in facts.receipts if fact.place.item in wanted)
+        return there if days_lack else there.intersection({fact.node for fact in facts.capacity})
 
     def decision(self, batch: UUID, place: int, packer: Packer) -> Decision:
         """What is stored of the decision."""
