@@ -6,7 +6,7 @@ move: it stays reserved, its basket's reservation ends as consumed, and the orde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -151,31 +151,30 @@ class TakenOver:
 def take_over(given: GivenBack, basket: OrderRecord, order: Order) -> TakenOver | Fault:
     """Hand the basket's reservations to an order, line by line of the same item; the rest of the basket is freed.
 
-    A basket line is taken over whole, by an order line of its item that wants at least as much; what an order wants
-    beyond that is sourced like any demand. The basket is over afterwards. A basket that has ended is a fault.
+    An order takes no more of a basket than it wants, of the very units that were set aside, so that nobody is first at
+    them; what it wants beyond the basket is sourced like any demand. The basket is over afterwards. A basket that has
+    ended is a fault.
     """
     if basket.state != OrderState.BASKET:
         return Fault("reservation", "has been used, freed, or has expired")
-    held = [part for part in given.reservations(basket.order.id) if part.open]
-    matches = _matches(basket, order)
-    kept = [part for part in held if part.line_no in matches]
-    given.end([part for part in held if part.line_no not in matches], Ending.FREED, order.id)
-    numbers = {part.shipment_no for part in kept}
+    held = {part.no: part for part in given.reservations(basket.order.id) if part.open}
     lines = {line.no: Progress(line.quantity, open=line.quantity) for line in order.lines}
     taken: list[Reservation] = []
-    for no, part in enumerate(kept, start=1):
-        target = matches[part.line_no]
-        given.ends.append(ReservationEnd(part.cell, part.owner, part.no, Ending.CONSUMED, part.open))
-        own = replace(part, cell=order.cell, owner=order.id, no=no, line_no=target, kind=ReservationKind.HARD)
-        taken.append(replace(own, expires_at=None, quantity=part.open))
-        progress = lines[target]
-        served = part.line_quantity
+    for target, part in _carved(basket, held, order):
+        given.ends.append(ReservationEnd(part.cell, part.owner, part.no, Ending.CONSUMED, part.quantity))
+        consumed = held[part.no].consumed + part.quantity
+        held[part.no] = replace(held[part.no], consumed=consumed)
+        own = replace(part, cell=order.cell, owner=order.id, no=len(taken) + 1, line_no=target)
+        taken.append(replace(own, kind=ReservationKind.HARD, expires_at=None))
+        progress, served = lines[target], part.line_quantity
         lines[target] = replace(
             progress,
             open=progress.open - served,
             reserved=progress.reserved + (0 if part.receipt else served),
             pledged=progress.pledged + (served if part.receipt else 0),
         )
+    given.end([part for part in held.values() if part.open], Ending.FREED, order.id)
+    numbers = {part.shipment_no for part in taken}
     shipments = []
     for record in given.shipments(basket.order.id):
         if record.shipment.no in numbers:
@@ -187,14 +186,54 @@ def take_over(given: GivenBack, basket: OrderRecord, order: Order) -> TakenOver 
     return TakenOver(tuple(taken), tuple(shipments), tuple(lines[line.no] for line in order.lines))
 
 
-def _matches(basket: OrderRecord, order: Order) -> dict[int, int]:
-    """Order line by basket line: of the same item, wanting at least what the basket line holds; each used once."""
-    free = {line.no: line for line in order.lines}
-    found: dict[int, int] = {}
-    for line, progress in zip(basket.order.lines, basket.lines, strict=True):
-        held = progress.reserved + progress.pledged
-        fitting = [no for no, own in free.items() if own.item == line.item and own.quantity >= held]
-        if held and fitting:
-            found[line.no] = fitting[0]
-            del free[fitting[0]]
+def _carved(basket: OrderRecord, held: Mapping[int, Reservation], order: Order) -> Iterator[tuple[int, Reservation]]:
+    """What the lines of an order take of a basket: the line, and a reservation of as much as it takes of one."""
+    wanted = {line.no: line.quantity for line in order.lines}
+    for line in basket.order.lines:
+        parts = [_whole(part) for part in held.values() if part.line_no == line.no]
+        for own in order.lines:
+            if own.item == line.item and wanted[own.no] and parts:
+                carved = _share(parts, wanted[own.no])
+                wanted[own.no] -= sum(part.line_quantity for part in carved)
+                less = {part.no: part for part in carved}
+                parts = [left for part in parts if (left := _less(part, less.get(part.no))).quantity]
+                yield from ((own.no, part) for part in carved)
+
+
+def _whole(part: Reservation) -> Reservation:
+    """What is open of a reservation, as if it had never been more."""
+    open_line = part.line_quantity * part.open // part.quantity
+    return replace(part, quantity=part.open, line_quantity=open_line, consumed=0, freed=0, expired=0, broken=0)
+
+
+def _less(part: Reservation, taken: Reservation | None) -> Reservation:
+    if taken is None:
+        return part
+    units, line_units = part.quantity - taken.quantity, part.line_quantity - taken.line_quantity
+    return replace(part, quantity=units, line_quantity=line_units)
+
+
+def _share(parts: Sequence[Reservation], wanted: Quantity) -> list[Reservation]:
+    """Of what serves one line of a basket as much as serves `wanted`, in its order, or less where no share is exact.
+
+    Units that each serve one are shared one by one. Parts of a kit, and substitutes in another ratio, belong together
+    in their shipment, or in all of them where a shipment has only what carries none of the line.
+    """
+    groups: list[list[Reservation]] = [[part] for part in parts]
+    if any(part.quantity != part.line_quantity for part in parts):
+        by_shipment: dict[int, list[Reservation]] = {}
+        for part in parts:
+            by_shipment.setdefault(part.shipment_no, []).append(part)
+        groups = list(by_shipment.values())
+        if not all(any(part.line_quantity for part in group) for group in groups):
+            groups = [list(parts)]
+    found: list[Reservation] = []
+    for group in groups:
+        serves = sum(part.line_quantity for part in group)
+        share = min(serves, wanted)
+        if share and all(n * share % serves == 0 for part in group for n in (part.quantity, part.line_quantity)):
+            wanted -= share
+            for part in group:
+                units, line_units = part.quantity * share // serves, part.line_quantity * share // serves
+                found.append(replace(part, quantity=units, line_quantity=line_units))
     return found
