@@ -1,10 +1,11 @@
 """What may be promised of a basket, at a million positions: in this process, and over HTTP at a rate.
 
-    python -m bench.availability --json [--items 20000] [--nodes 50] [--rounds 5] [--quick]
+    python -m bench.availability --json [--items 50000] [--nodes 20] [--rounds 5] [--quick]
 
 Every question is a new basket of ten items, drawn at random, for one channel, over all its nodes and with a date. The
 shipped policy holds a unit back at every store, and two receipts of every item are expected. In process that is the
-flow and the database; over HTTP the real API, asked by another process at random moments (an open loop).
+flow and the database; over HTTP the real API, asked by another process at random moments (an open loop). The database
+was tidied after its first import (`poolwise db tidy`), as docs/how-to/database.md advises.
 p99 is taken by round, and of the rounds the median. `pgbench_s_ms` is the mean latency of `pgbench -S` at one client
 and, for HTTP, at the same rate, in the same rounds. `wrong` names answers that are not what the files said.
 """
@@ -34,6 +35,7 @@ from poolwise.run.bootstrap import Rulebook, seek_cycles_seldom
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
 from poolwise.store.editions import PostgresEditions
+from poolwise.store.upkeep import tidy
 from poolwise.store.views import PostgresViews
 from poolwise.web.availability import AvailabilityOut
 
@@ -56,6 +58,7 @@ def measure(items: int, nodes: int, rounds: int, questions: int, rate: int, seed
         world.write_snapshot(directory, datetime.now(UTC), Extra(0, 0, 0, 0))
         receipts = world.write_receipts(directory, RECEIPTS_OF_AN_ITEM, datetime.now(UTC).date())
         bring_in(settings, directory)
+        tidy(server.owner_url(name))
         settle(server, name)
         pgbench.prepare(server)
         inside: list[list[float]] = []

@@ -12,6 +12,7 @@ from psycopg import conninfo, sql
 
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.migrate import (
+    Phase,
     SchemaRefused,
     ensure_partitions,
     ensure_roles,
@@ -60,11 +61,11 @@ def test_files_are_applied_in_order_once_and_recorded_with_the_given_time(
 
 
 def test_phase_pre_stops_before_the_first_pending_post_file(empty_database: Database, schema: Path) -> None:
-    assert migrate(empty_database.owner_url, AT, phase="pre", folder=schema) == ["0001_pre_begin.sql"]
-    assert migrate(empty_database.owner_url, AT, phase="pre", folder=schema) == []
+    assert migrate(empty_database.owner_url, AT, phase=Phase.PRE, folder=schema) == ["0001_pre_begin.sql"]
+    assert migrate(empty_database.owner_url, AT, phase=Phase.PRE, folder=schema) == []
     assert len(migrate(empty_database.owner_url, AT, folder=schema)) == 2
     write(schema, "0004_pre_new.sql", "CREATE TABLE third (id integer)")
-    assert migrate(empty_database.owner_url, AT, phase="pre", folder=schema) == ["0004_pre_new.sql"]
+    assert migrate(empty_database.owner_url, AT, phase=Phase.PRE, folder=schema) == ["0004_pre_new.sql"]
 
 
 def test_a_file_that_fails_changes_nothing_and_says_where(empty_database: Database, schema: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_application_sees_what_is_pending(empty_database: Database, schema: 
     files = read_schema(schema)
     with psycopg.connect(empty_database.url) as application:
         assert pending(application, files) == files
-    migrate(empty_database.owner_url, AT, phase="pre", folder=schema)
+    migrate(empty_database.owner_url, AT, phase=Phase.PRE, folder=schema)
     with psycopg.connect(empty_database.url) as application:
         assert pending(application, files) == files[1:]
 

@@ -30,7 +30,7 @@ from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.embedded import EmbeddedServer
-from poolwise.store.migrate import ensure_partitions, migrate, pending, read_schema
+from poolwise.store.migrate import Phase, ensure_partitions, migrate, pending, read_schema
 from poolwise.store.postgres import DatabaseUnavailable, Pool
 
 POLICIES: Final = Path(poolwise.__file__).parent / "policies"
@@ -146,9 +146,9 @@ def urls(settings: Settings) -> tuple[str, str]:
     return server.application_url(), server.owner_url()
 
 
-def prepare(owner_url: str, at: datetime) -> list[str]:
+def prepare(owner_url: str, at: datetime, phase: Phase = Phase.ALL) -> list[str]:
     """Bring the schema up to date and make partitions ahead; names of the migrations that ran."""
-    applied = migrate(owner_url, at)
+    applied = migrate(owner_url, at, phase=phase)
     with postgres.connect(owner_url, connections=1) as pool, pool.connection() as connection:
         ensure_partitions(connection, date(at.year, at.month, 1), MONTHS_AHEAD)
     return applied

@@ -25,9 +25,10 @@ from poolwise.run import directories, picture
 from poolwise.run.bootstrap import App, clock, opened, prepare, seek_cycles_seldom, server_of, urls
 from poolwise.run.settings import NAMES, Settings, load
 from poolwise.store.embedded import EmbeddedServer
-from poolwise.store.migrate import SchemaRefused
+from poolwise.store.migrate import Phase, SchemaRefused
 from poolwise.store.postgres import DatabaseUnavailable
 from poolwise.store.tokens import PostgresTokens
+from poolwise.store.upkeep import tidy
 
 out: Final = Console()
 err: Final = Console(stderr=True)
@@ -36,7 +37,7 @@ app: Final = typer.Typer(
     name="poolwise", no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
     help="Distributed order management: every order line to a pool, node, lane and day - durable, and explained.",
 )  # fmt: skip
-db: Final = typer.Typer(no_args_is_help=True, help="The database: start, stop, status, migrate, psql.")
+db: Final = typer.Typer(no_args_is_help=True, help="The database: start, stop, status, migrate, tidy, psql.")
 token: Final = typer.Typer(no_args_is_help=True, help="Tokens of the API: issue and revoke.")
 config: Final = typer.Typer(no_args_is_help=True, help="Settings and where they come from.")
 app.add_typer(db, name="db")
@@ -263,13 +264,24 @@ def db_status(as_json: AsJson = False) -> None:
 
 @db.command("migrate")
 @command
-def db_migrate() -> None:
+def db_migrate(
+    phase: Annotated[Phase, typer.Option(help="pre: only what the release that is running works on, too")] = Phase.ALL,
+) -> None:
     """Bring the schema up to date, and make the monthly partitions ahead."""
-    _, owner_url = urls(load())
-    if not owner_url:
-        raise Refused.one("settings_invalid", "owner_url", "is needed to migrate an external server")
-    applied = prepare(owner_url, clock())
+    applied = prepare(_owner_url(), clock(), phase)
     out.print("\n".join(applied) if applied else "nothing to do: the schema is up to date")
+
+
+@db.command("tidy")
+@command
+def db_tidy() -> None:
+    """Put the stock of each item side by side on disk: after the first import, then once in some months.
+
+    Reading what may be promised becomes up to twice as fast. Stock stands still meanwhile: some eight seconds for a
+    million positions.
+    """
+    tidy(_owner_url())
+    out.print("tidied")
 
 
 @db.command("psql")
@@ -280,6 +292,13 @@ def db_psql() -> None:
     server = server_of(load())
     program = "psql" if server is None else str(server.program("psql"))
     raise typer.Exit(subprocess.run([program, application_url], check=False, env=dict(os.environ)).returncode)
+
+
+def _owner_url() -> str:
+    _, owner_url = urls(load())
+    if not owner_url:
+        raise Refused.one("settings_invalid", "owner_url", "is needed for this on an external server")
+    return owner_url
 
 
 def _embedded(settings: Settings) -> EmbeddedServer:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,13 @@ class SchemaRefused(Exception):
     """The files of the schema contradict each other or what was applied: a fault of the release, not of the server."""
 
 
+class Phase(StrEnum):
+    """What is applied: what the old release works on, too, or everything."""
+
+    PRE = "pre"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One file of the schema."""
@@ -91,13 +99,13 @@ def migrate(
     url: str,
     at: datetime,
     *,
-    phase: Literal["pre", "all"] = "all",
+    phase: Phase = Phase.ALL,
     folder: Path = SCHEMA,
     progress: Callable[[str], None] = lambda _name: None,
 ) -> list[str]:
     """Apply what is pending and return the names of the files applied, in order.
 
-    `url` is the owner's, `at` the time that is recorded. Phase "pre" stops before the first pending post file. Any
+    `url` is the owner's, `at` the time that is recorded. Phase PRE stops before the first pending post file. Any
     number of processes may migrate at once: each file is applied by one of them. Raises DatabaseUnavailable, or
     SchemaRefused when an applied file was changed or a new file is older than an applied one.
     """
@@ -112,7 +120,7 @@ def migrate(
             ensure_roles(owner)
             _ensure_record(owner)
             for file in files:
-                if phase == "pre" and file.phase == "post" and file in pending(owner, files):
+                if phase is Phase.PRE and file.phase == "post" and file in pending(owner, files):
                     break
                 if _apply(owner, file, files, at):
                     applied.append(file.name)
