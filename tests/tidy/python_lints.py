@@ -19,7 +19,11 @@ BANNED_ENDINGS = ("_common", "_helpers", "_manager", "_misc", "_service", "_util
 
 CORE = "src/poolwise/core"
 STORE = "src/poolwise/store"
-NO_FLOAT = (f"{CORE}/ledger.py", f"{CORE}/values.py", f"{CORE}/sourcing/exact.py", f"{CORE}/sourcing/portions.py")
+NO_FLOAT = (
+    f"{CORE}/ledger.py",
+    f"{CORE}/values.py",
+    *[f"{CORE}/sourcing/{name}.py" for name in ("blocks", "exact", "nodes", "portions")],
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -119,6 +119,19 @@ def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[S
     return for_pools, for_stockout
 
 
+def drawing_at_least(options: Options, goods: Sent, shelf: Sequence[Source]) -> Cost:
+    """No more than `drawing` is, in all, whichever units of a shelf are taken for goods.
+
+    Rates are per unit and per kg, so that no mixture of pools is cheaper than the cheapest at each, save by rounding.
+    """
+    item, quantity, weight_ug = goods
+    prices, pools, many = options.prices, options.network.pools, len(shelf)
+    weights = Sent(item, 0, max(0, weight_ug - many)), Sent(item, 0, weight_ug + many)
+    at_least = min([prices.drawing(pools[s.place.pool], s.rank, Sent(item, quantity, 0)) for s in shelf])
+    at_least += min([prices.drawing(pools[s.place.pool], 0, sent) for s in shelf for sent in weights])
+    return at_least - 3 * (many + 2) * (1 + prices.weighted(CostKind.POOL, 1))
+
+
 def substitution(options: Options, piece: Piece) -> Cost:
     """The penalty for sending something else."""
     swap = piece.alternative.substitution

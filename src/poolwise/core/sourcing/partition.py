@@ -184,6 +184,10 @@ class Offer(NamedTuple):
     shipments: Ints
 
 
+Taken = tuple[int, int]
+"""A node, in the order added, and the place in its offer."""
+
+
 class Lattice:
     """Amounts along several axes, each from 0 to its size less 1; the number of a state is in mixed radix."""
 
@@ -199,20 +203,29 @@ class Lattice:
         """By state: the amount along an axis."""
         return np.arange(self.states, dtype=np.int64) // self.strides[axis] % self.sizes[axis]
 
+    def rests(self, state: int, taken: Ints) -> Ints:
+        """The states left of one state; `states` where it is impossible."""
+        if self.states <= _SMALL:
+            known: Ints = _all_differences(self.sizes)[state].take(taken)
+            return known
+        found: Ints = _differences(self, taken, np.array([state], dtype=np.int64))[0]
+        return found
+
     def without(self, taken: Ints) -> Ints:
         """The states left of every state when some are taken (states x taken); `states` where that is impossible."""
         if self.states <= _SMALL:
             return _all_differences(self.sizes).take(taken, axis=1)
-        return _differences(self, taken)
+        return _differences(self, taken, np.arange(self.states, dtype=np.int64))
 
 
 @lru_cache(maxsize=16)
 def _all_differences(sizes: tuple[int, ...]) -> Ints:
     lattice = Lattice(sizes)
-    return _differences(lattice, np.arange(lattice.states, dtype=np.int64))
+    every = np.arange(lattice.states, dtype=np.int64)
+    return _differences(lattice, every, every)
 
 
-def _differences(lattice: Lattice, taken: Ints) -> Ints:
+def _differences(lattice: Lattice, taken: Ints, of: Ints) -> Ints:
     """Subtract all axes at once: amounts are packed into the bits of one number, a guard bit above each."""
     packed = np.zeros(lattice.states, dtype=np.int64)
     guards = shift = 0
@@ -222,69 +235,80 @@ def _differences(lattice: Lattice, taken: Ints) -> Ints:
         guards |= 1 << (shift - 1)
     assert shift < 63
     # A guard bit is borrowed where more is taken than there is.
-    possible = ((packed | guards)[:, None] - packed[taken]) & guards == guards
-    every = np.arange(lattice.states, dtype=np.int64)[:, None]
-    return np.where(possible, every - taken, lattice.states)
+    possible = ((packed[of] | guards)[:, None] - packed[taken]) & guards == guards
+    return np.where(possible, of[:, None] - taken, lattice.states)
 
 
 class Spread:
-    """What may be shipped in all, node after node: by state (and by number of shipments, where that is limited)."""
+    """Shipping what is left, node after node: by state left (and by number of shipments, where that is limited)."""
 
-    def __init__(self, lattice: Lattice, most: int | None = None) -> None:
-        """With `most`, row n of `sums` is the least cost in at most n shipments; else there is one row."""
+    def __init__(self, lattice: Lattice, finals: Ints, most: int | None = None) -> None:
+        """`finals` is by state what it costs that it stays left.
+
+        With `most`, row n of `sums` is the least cost in at most n shipments; else there is one row.
+        """
         self._lattice = lattice
         self._most = most
         self.sums: Ints = np.full((1 if most is None else most + 1, lattice.states + 1), _NEVER, dtype=np.int64)
-        self.sums[:, 0] = 0
-        self._added: list[tuple[Ints, Ints, Ints]] = []
+        self.sums[:, :-1] = finals
+        self._added: list[tuple[Ints, Offer]] = []
 
     def add(self, offer: Offer) -> None:
         """Let a node take part: at most one of the amounts it offers is taken."""
         rests = self._lattice.without(offer.states)
-        everywhere = np.arange(self._lattice.states)
-        choices = np.full((len(self.sums), self._lattice.states), -1, dtype=np.int64)
         after = self.sums.copy()
-        for count in range(len(self.sums)):
+        choices: Ints = np.empty((len(self.sums), self._lattice.states), dtype=np.int64)
+        for count, sums in enumerate(after[:, :-1]):
             if self._most is None:
-                totals = self.sums[0].take(rests) + offer.costs
+                totals = self.sums[0].take(rests)
+                totals += offer.costs
             else:
                 left = count - offer.shipments
                 totals = self.sums[np.maximum(left, 0), rests] + np.where(left >= 0, offer.costs, _NEVER)
-            choice = totals.argmin(axis=1)
-            least = totals[everywhere, choice]
-            better = least < self.sums[count, :-1]
-            choices[count, better] = choice[better]
-            np.minimum(after[count, :-1], least, out=after[count, :-1])
+            least = totals.min(axis=1)
+            choices[count] = np.where(least < sums, totals.argmin(axis=1), -1)
+            np.minimum(sums, least, out=sums)
         self.sums = after
-        self._added.append((choices, rests, offer.shipments))
+        self._added.append((choices, offer))
 
-    def walk(self, count: int, state: int) -> list[tuple[int, int]]:
-        """What is taken to ship a state in at most `count` shipments: (node in the order added, place in its offer)."""
-        taken: list[tuple[int, int]] = []
+    def walk(self, count: int, state: int) -> list[Taken]:
+        """What is taken of a state in at most `count` shipments."""
+        taken: list[Taken] = []
         for node in range(len(self._added) - 1, -1, -1):
-            choices, rests, shipments = self._added[node]
+            choices, offer = self._added[node]
             place = int(choices[count, state])
             if place >= 0:
                 taken.append((node, place))
-                state = int(rests[state, place])
-                count -= 0 if self._most is None else int(shipments[place])
-        assert state == 0
+                state -= int(offer.states[place])
+                count -= 0 if self._most is None else int(offer.shipments[place])
         return taken[::-1]
 
+    def lowered(self, offer: Offer) -> Ints:
+        """The sums, if single shipments of an offer could be added as often as one likes."""
+        rests = self._lattice.without(offer.states)
+        found = self.sums.copy()
+        for count in range(self._lattice.states if self._most is None else self._most):
+            # In rows of their own shipments are counted; else one more is added until none helps.
+            before, after = (0, 0) if self._most is None else (count, count + 1)
+            totals = (found[before].take(rests) + offer.costs).min(axis=1)
+            if self._most is None and not (totals < found[0, :-1]).any():
+                break
+            np.minimum(found[after, :-1], totals, out=found[after, :-1])
+        return found
 
-def spread(lattice: Lattice, offers: Sequence[Offer], finals: Ints, most: int | None) -> list[tuple[int, int]]:
-    """The offers taken in the cheapest plan, in at most `most` shipments: (node, place in its offer).
 
-    `finals` is by state what it costs that only that is shipped. All costs include TIES.
+def spread(lattice: Lattice, offers: Sequence[Offer], finals: Ints, most: int | None) -> tuple[Spread, list[Taken]]:
+    """How the cheapest plan in at most `most` shipments was found, and the offers taken in it.
+
+    `finals` is by state what it costs that it waits. All costs include TIES.
     """
-    taken = _spread(lattice, offers, finals, None)
-    if most is None or sum(int(offers[node].shipments[place]) for node, place in taken) <= most:
-        return taken
-    return _spread(lattice, offers, finals, most)
-
-
-def _spread(lattice: Lattice, offers: Sequence[Offer], finals: Ints, most: int | None) -> list[tuple[int, int]]:
-    found = Spread(lattice, most)
+    found = Spread(lattice, finals)
     for offer in offers:
         found.add(offer)
-    return found.walk(len(found.sums) - 1, int((found.sums[-1, :-1] + finals).argmin()))
+    taken = found.walk(0, lattice.states - 1)
+    if most is None or sum(int(offers[node].shipments[place]) for node, place in taken) <= most:
+        return found, taken
+    found = Spread(lattice, finals, most)
+    for offer in offers:
+        found.add(offer)
+    return found, found.walk(most, lattice.states - 1)
