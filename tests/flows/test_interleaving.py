@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import pytest
+from psycopg.errors import LockNotAvailable
 
+from poolwise.core.values import Conflict
 from poolwise.flows import freeing, source
 from poolwise.flows.ports import Queue
+from poolwise.flows.reserve import reserve
 from poolwise.flows.source import source_batch
 from poolwise.store import locking
 from poolwise.store.books import PostgresTransaction
 from poolwise.store.locking import RowLocks
 from tests.conftest import Database
 from tests.flows.interleaved import COMMIT, MEETINGS, Machine, Operation
-from tests.flows.market import Market, on_postgres
+from tests.flows.market import Market, basket_of, on_postgres
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 ROUNDS = 1_000 if FULL else 24
@@ -97,6 +101,78 @@ def test_demand_that_one_has_woken_is_woken_by_the_other_if_he_dies(market: Mark
     assert market.waiting(Queue.STOCK) == []
     market.work()
     assert market.state(order) == "sourced"
+
+
+@pytest.fixture
+def tight(database: Database) -> Iterator[Market]:
+    """A market whose nodes send ten orders a day, and have something each that the others have not."""
+    with on_postgres(database, daily_orders=10, connections=12) as found:
+        for item, node in (("BOLT", "A"), ("NUT", "B"), ("NAIL", "A"), ("SCREW", "B")):
+            found.count(item, node, 99)
+        yield found
+        assert found.findings() == []
+
+
+def claims_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of orders claimed from now on: one for each time that somebody begins."""
+    claims: list[int] = []
+    real = PostgresTransaction.claim
+
+    def claim(self, *asked):
+        found = real(self, *asked)
+        claims.append(len(found))
+        return found
+
+    monkeypatch.setattr(PostgresTransaction, "claim", claim)
+    return claims
+
+
+def test_batches_that_take_much_of_each_others_slots_do_not_wait_in_a_circle(
+    tight: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One takes most of B's day and one of A's, the other the reverse: B must not be locked before A."""
+    for batch, items in enumerate((["BOLT"] + ["NUT"] * 6, ["NAIL"] * 6 + ["SCREW"])):
+        for place, item in enumerate(items):
+            tight.order(f"{batch}-{place}", (item, 1))
+    claims = claims_of(monkeypatch)
+    works = [
+        Operation(tight, lambda books: source_batch(books, tight.desk, 0, tight.later(seconds=1), 7)).begin()
+        for _ in range(2)
+    ]
+    assert [work.go_to("record") for work in works] == [True, False]
+    for work in works:
+        work.end()
+    assert (claims, [work.error for work in works]) == ([7, 7], [None, None])
+    assert [tight.taken(node, tight.now.date()) for node in "AB"] == [7, 7]
+
+
+def test_a_slot_that_comes_before_one_that_is_locked_is_not_waited_for(tight: Market) -> None:
+    """Who holds B and finds A taken gives way at once, before anybody waits in a circle."""
+    today = tight.now.date()
+    with tight.books.transaction() as one, suppress(Conflict), tight.books.transaction() as other:
+        one.capacity([(0, "A", today, 0)])
+        other.capacity([(0, "B", today, 0)])
+        other.capacity([(0, "C", today, 0)])
+        with pytest.raises(LockNotAvailable):
+            other.capacity([(0, "A", today, 0), (0, "D", today, 0)])
+        raise Conflict("it is over")
+    with tight.books.transaction() as one:
+        assert one.capacity([(0, node, today, 0) for node in "ABCD"]) == {(0, "A", today, 0): 0}
+
+
+def test_who_pledges_a_receipt_has_locked_its_position_before(market: Market) -> None:
+    """Who is left short holds all positions of the item, and nobody holds a receipt of it and waits for one."""
+    market.expect("BOLT", "A", 3)
+    market.order("large", ("BOLT", 9))
+    seeker = worker(market)
+    assert seeker.go_to("record")
+    asked = basket_of(("BOLT", 1), expires_in_seconds=60)
+    at = market.later(seconds=1)
+    basket = Operation(market, lambda books: reserve(books, market.desk, market.counter, asked, at)).begin()
+    assert not basket.go_to("receipts"), "it waits for the position first"
+    seeker.end()
+    basket.end()
+    assert (seeker.error, basket.error, market.findings()) == (None, None, [])
 
 
 # --- the machine --------------------------------------------------------------------------------------------------

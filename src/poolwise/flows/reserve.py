@@ -102,7 +102,7 @@ def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, und
         return choose(desk, asked, shelf, now), True
     choice = choose(desk, asked, shelf, now)
     checked = Shelf(transaction.stock(desk.cells, items, since), desk.atlas)
-    checked.lock(transaction, {part.position for part in choice.plan.assignments if part.receipt is None})
+    checked.lock(transaction, {part.position for part in choice.plan.assignments})
     checked.lock_receipts(transaction, {p.receipt for p in choice.plan.assignments if p.receipt is not None})
     if not checked.fits(choice.plan):
         raise Conflict("somebody took the stock between reading and locking")

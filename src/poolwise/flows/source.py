@@ -195,8 +195,9 @@ class Batch:
         parts = [part for choice in made for part in choice.plan.assignments]
         short = [ask(desk.atlas, choice.todo) for choice in made if choice.plan.unserved]
         items = sorted({item for each in (*short, *patient) for item in each.items})
-        on_hand = {part.position for part in parts if part.receipt is None}
-        shelf.lock(transaction, on_hand.union(transaction.positions_of(items, close=True) if items else ()))
+        # Those of pledges too: nobody holds a receipt and waits for its position.
+        taken = {part.position for part in parts}
+        shelf.lock(transaction, taken.union(transaction.positions_of(items, close=True) if items else ()))
         shelf.lock_receipts(transaction, {part.receipt for part in parts if part.receipt is not None})
         shelf.renew(items, transaction.stock(desk.cells, items, self._since))
         shelf.lock_capacity(transaction, [choice.plan for choice in made])
@@ -329,7 +330,7 @@ class Shelf:
         """Lock the slots that plans leave nearly full, and take over what is taken of them now.
 
         With the others it is left to the conditional UPDATE at the end: locked here, they would make batches wait for
-        each other.
+        each other. But those that come before one of these are locked too: later they would be out of order.
         """
         if not self._hard:
             return
@@ -338,12 +339,10 @@ class Shelf:
             key = (booking.node, booking.day, booking.slot)
             needs[key] = needs.get(key, 0) + booking.quantity
         nodes = self._network.nodes
-        scarce = [
-            (nodes[node].cell, node, day, slot)
-            for (node, day, slot), need in needs.items()
-            if need * SHARES_OF_ROOM > self._room(node, day, slot)
-        ]
-        for (_, node, day, slot), taken in (transaction.capacity(scarce) if scarce else {}).items():
+        keys = sorted((nodes[node].cell, node, day, slot) for node, day, slot in needs)
+        scarce = [key for key in keys if needs[key[1:]] * SHARES_OF_ROOM > self._room(*key[1:])]
+        first = [key for key in keys if key <= scarce[-1]] if scarce else []
+        for (_, node, day, slot), taken in (transaction.capacity(first) if first else {}).items():
             self._taken.setdefault(node, {})[day, slot] = taken
         self._listed.clear()
 

@@ -225,16 +225,12 @@ class _Weaving:
         old = [part for id_ in moved for part in self._standing[id_].reservations]
         parts = [part for choice in choices for part in choice.plan.assignments]
         shelf = Shelf(stock, self._desk.atlas)
-        on_hand = {part.position for part in parts if part.receipt is None}
-        if moved:
-            # What is pledged again is looked at once more as it is written, after receipts are locked.
-            on_hand = {part.position for part in parts} | {part.position for part in old}
-        shelf.lock(self._transaction, on_hand)
+        shelf.lock(self._transaction, {part.position for part in parts} | {part.position for part in old})
         receipts = [*(part.receipt for part in parts), *(part.receipt for part in old)]
         shelf.lock_receipts(self._transaction, {receipt for receipt in receipts if receipt is not None})
         if not moved:
-            # Where units are given back and taken again, positions are asked once more as that is written, which must
-            # come before any slot is locked: then full slots are found out at the end, and the wave is planned anew.
+            # Where orders move, slots are given back as well as taken: all are locked at the end, in their order. That
+            # one is full is found out there, and the wave is planned anew, as it is where other things do not fit.
             shelf.lock_capacity(self._transaction, [choice.plan for choice in choices])
         for place, wish in enumerate(wishes):
             if wish.held is not None and place not in planned.kept:

@@ -58,6 +58,13 @@ WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id
 FOR NO KEY UPDATE
 """
+# As with gates: a slot that comes to be is locked in its turn.
+MAKE_SLOTS: Final = """
+INSERT INTO capacity (cell, node, day, slot, taken, limit_quantity)
+SELECT u.*, 0, NULL FROM unnest(%b::smallint[], %b::text[], %b::date[], %b::integer[]) AS u
+ON CONFLICT (cell, day, node, slot) DO UPDATE SET taken = excluded.taken WHERE false
+RETURNING cell, node, day, slot
+"""
 LOCK_CAPACITY: Final = """
 SELECT c.cell, c.node, c.day, c.slot, c.taken
 FROM capacity AS c
@@ -66,6 +73,8 @@ JOIN unnest(%b::smallint[], %b::text[], %b::date[], %b::integer[]) AS u (cell, n
 ORDER BY c.cell, c.node, c.day, c.slot
 FOR NO KEY UPDATE OF c
 """
+GIVE_WAY: Final = "SET LOCAL lock_timeout = 1"
+WAIT_AGAIN: Final = "SET LOCAL lock_timeout = 0"
 
 LOCK_WAITING: Final = """
 SELECT order_id, demand
@@ -86,6 +95,7 @@ class RowLocks:
         self._cursor = cursor
         self._held = Locked.NOTHING
         self._positions: set[tuple[int, int]] = set()
+        self._slots: set[Slot] = set()
 
     def orders(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
         """Lock orders by id: the rows of LOCK_ORDERS."""
@@ -111,10 +121,24 @@ class RowLocks:
         """Lock receipts by id: the rows of LOCK_RECEIPTS."""
         return self._lock(Locked.RECEIPTS, LOCK_RECEIPTS, (cells, ids))
 
-    def capacity(self, keys: Sequence[Slot]) -> list[TupleRow]:
-        """Lock slots by key: the keys of those that exist, and what is taken of them."""
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        return self._lock(Locked.CAPACITY, LOCK_CAPACITY, columns)
+    def capacity(self, keys: Collection[Slot]) -> list[TupleRow]:
+        """Lock slots by key: the keys of those that were there, and what is taken of them."""
+        made = self.slots(keys)
+        return [row for row in self._lock(Locked.CAPACITY, LOCK_CAPACITY, _columns(keys)) if row[:4] not in made]
+
+    def slots(self, keys: Collection[Slot]) -> frozenset[Slot]:
+        """Lock slots by key, and make those that are not there: the keys of these.
+
+        One that comes before a slot that is locked already is not waited for: if another has it, LockNotAvailable.
+        """
+        late = [key for key in keys if self._slots and key not in self._slots and key < max(self._slots)]
+        made: list[TupleRow] = []
+        if late:
+            self._cursor.execute(GIVE_WAY)
+            made += self._lock(Locked.CAPACITY, MAKE_SLOTS, _columns(late))
+            self._cursor.execute(WAIT_AGAIN)
+        self._slots.update(keys)
+        return frozenset(made + self._lock(Locked.CAPACITY, MAKE_SLOTS, _columns(keys)))
 
     def waiting(self, cells: Sequence[int], orders: Sequence[UUID]) -> list[TupleRow]:
         """Lock demand that waits for stock, by order: the rows of LOCK_WAITING."""
@@ -124,3 +148,7 @@ class RowLocks:
         assert what >= self._held, f"{what.name} are locked before {self._held.name}, not after them"
         self._held = what
         return self._cursor.execute(statement, parameters).fetchall()
+
+
+def _columns(keys: Collection[Slot]) -> list[list[object]]:
+    return [list(column) for column in zip(*sorted(keys), strict=True)]

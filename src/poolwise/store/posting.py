@@ -338,12 +338,6 @@ def merged_ends(ends: Iterable[ReservationEnd]) -> dict[tuple[int, UUID, int], d
     return {key: merged[key] for key in sorted(merged)}
 
 
-INSERT_SLOTS: Final = """
-INSERT INTO capacity (cell, node, day, slot, taken, limit_quantity)
-SELECT u.*, 0, NULL
-FROM unnest(%(c1)b::smallint[], %(c2)b::text[], %(c3)b::date[], %(c4)b::integer[]) AS u
-ON CONFLICT (cell, day, node, slot) DO NOTHING
-"""
 UPDATE_CAPACITY: Final = """
 UPDATE capacity AS c
 SET taken = c.taken + u.quantity,
@@ -364,8 +358,7 @@ def change_capacity(w: Writing) -> None:
     if not changes:
         return
     keys = list(changes)
-    if len(w.locks.capacity(keys)) < len(keys):
-        w.cursor.execute(INSERT_SLOTS, columns(SLOT_TYPES, keys))
+    w.locks.slots(keys)
     rows = [(*key, *change) for key, change in changes.items()]
     w.change(UPDATE_CAPACITY, (*SLOT_TYPES, "int8", "int8"), rows)
 
