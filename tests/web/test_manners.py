@@ -44,6 +44,19 @@ def call(shop: Shop, endpoint: Endpoint, token: str = "", key: str = "", body: o
         return answer
 
 
+def test_every_path_says_which_methods_it_takes_and_takes_no_other(shop: Shop) -> None:
+    methods: dict[str, set[str]] = {}
+    for endpoint in TABLE:
+        methods.setdefault(endpoint.path, {"OPTIONS"}).add(endpoint.method)
+    assert {"GET", "POST", "OPTIONS"} in methods.values()
+    with httpx.Client(base_url=shop.url, timeout=10) as client:
+        for path, own in methods.items():
+            asked, other = client.options(path), client.request("TRACE", path)
+            assert (asked.status_code, asked.headers["Allow"]) == (204, ", ".join(sorted(own))), path
+            assert other.status_code == 405
+            assert set(other.headers["Allow"].split(", ")) == own, path
+
+
 # --- tokens and roles
 
 

@@ -58,13 +58,20 @@ def create_app(services: Services) -> Litestar:
     """The application around `services`, to be served by uvicorn."""
     front = Front(services)
     return Litestar(
-        [front.mounted(endpoint) for endpoint in front.endpoints],
+        [*front.told_of_methods(), *(front.mounted(endpoint) for endpoint in front.endpoints)],
         openapi_config=None,
         exception_handlers={HTTPException: front.unrouted, Exception: front.unrouted},
         lifespan=[front.open],
         debug=False,
         logging_config=None,
     )
+
+
+def _options(path: str, allow: str) -> HTTPRouteHandler:
+    async def handle() -> Answer:
+        return Response(None, status_code=204, headers={"Allow": allow})
+
+    return HTTPRouteHandler(routes.litestar_path(path), http_method=HttpMethod.OPTIONS, status_code=200)(handle)
 
 
 class Front:
@@ -102,6 +109,13 @@ class Front:
             yield
         finally:
             self._tail.close()
+
+    def told_of_methods(self) -> list[HTTPRouteHandler]:
+        """OPTIONS of every path: Litestar's own answers for the first method of a path that has two."""
+        methods: dict[str, list[str]] = {}
+        for endpoint in self.endpoints:
+            methods.setdefault(endpoint.path, [HttpMethod.OPTIONS.value]).append(endpoint.method)
+        return [_options(path, ", ".join(sorted(own))) for path, own in methods.items()]
 
     def mounted(self, endpoint: Endpoint) -> HTTPRouteHandler:
         """An endpoint as a route."""
