@@ -6,14 +6,15 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from poolwise.connect.directory.importing import Imported, Target, import_directory
-from poolwise.core.messages import StockMovement
+from poolwise.core.messages import StockCount, StockMovement
 from poolwise.flows.identity import Ids
 from poolwise.flows.masterdata import in_force
-from poolwise.flows.stock import book_movements
+from poolwise.flows.stock import Outcome, book_counts, book_movements
 from poolwise.flows.tallying import Clerk
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
@@ -48,6 +49,12 @@ class Warehouse:
         target = Target(self.books, self.editions, self.ids, lambda: self.now, lambda *_: (), self.sieve)
         return import_directory(directory, target)
 
+    def count(self, counts: Sequence[StockCount]) -> list[Outcome]:
+        self.now += timedelta(hours=1)
+        edition = in_force(self.editions)
+        assert edition is not None
+        return [each.outcome for each in book_counts(self.books, Clerk(edition, self.ids, "wms"), counts, self.now)]
+
     def move(self, movements: Sequence[StockMovement]) -> None:
         self.now += timedelta(hours=1)
         edition = in_force(self.editions)
@@ -63,14 +70,17 @@ class Warehouse:
             ]
 
 
-def statements(seed: int) -> list[tuple[str, object]]:
-    """A history of snapshots and movements: late, early, repeated, with and without sequences."""
+def statements(seed: int) -> list[tuple[str, Any]]:
+    """A history of snapshots, counts and movements: late, early, repeated, with and without sequences."""
     chance = random.Random(seed)
-    history: list[tuple[str, object]] = []
-    for step in range(6):
-        if chance.random() < 0.5:
+    history: list[tuple[str, Any]] = []
+    for step in range(8):
+        kind = chance.random()
+        if kind < 0.5:
             rows = [row(chance, step) for _ in range(12)]
             history.append(("snapshot", "\n".join([HEADER, *rows, *rows[:2]]) + "\n"))
+        elif kind < 0.75:
+            history.append(("counts", [count(chance, step) for _ in range(4)]))
         else:
             history.append(("movements", [movement(chance, step, number) for number in range(4)]))
     return history
@@ -82,6 +92,18 @@ def row(chance: random.Random, step: int) -> str:
     basis = chance.choice(["", "on_hand", "available", "with_reserved"])
     place = f"{chance.choice('ABG')},{chance.choice('NM')},P,{chance.randrange(4)}"
     return f"{place},{as_of.isoformat()},{sequence},{basis}"
+
+
+def count(chance: random.Random, step: int) -> StockCount:
+    item, node, pool, quantity, as_of, sequence, _ = row(chance, step).split(",")
+    return StockCount(
+        item=item,
+        node=node,
+        pool=pool,
+        quantity=quantity,
+        as_of=datetime.fromisoformat(as_of),
+        sequence=int(sequence) if sequence else None,
+    )
 
 
 def movement(chance: random.Random, step: int, number: int) -> StockMovement:
@@ -98,22 +120,24 @@ def movement(chance: random.Random, step: int, number: int) -> StockMovement:
     )
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_the_sieve_leaves_the_same_books_as_booking_every_count(seed: int, tmp_path: Path, request):
-    states = []
+    states: list[list[object]] = []
     for sieve in (True, False):
         database = next(request.getfixturevalue("databases"))
         with postgres.connect(database.url, connections=3) as pool:
             warehouse = Warehouse(pool, sieve)
             warehouse.take(write(tmp_path / "network", SMALL))
+            told: list[object] = []
             for place, (kind, what) in enumerate(statements(seed)):
                 if kind == "snapshot":
                     directory = write(tmp_path / f"{place}", {"stock.csv": str(what)})
-                    warehouse.take(directory)
+                    told.append(warehouse.take(directory).files["stock"])
+                elif kind == "counts":
+                    told.append(warehouse.count(what))
                 else:
-                    assert isinstance(what, list)
                     warehouse.move(what)
-            states.append(warehouse.state())
+            states.append([*told, *warehouse.state()])
     assert states[0] == states[1]
 
 

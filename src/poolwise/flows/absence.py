@@ -15,7 +15,7 @@ from poolwise.flows.ports import Books, CountMark, Transaction
 from poolwise.flows.stock import Outcome, book_counts
 from poolwise.flows.tallying import MOST_STATEMENTS, Clerk
 
-ITEMS_AT_ONCE: Final = 200
+ITEMS_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -356,7 +356,7 @@ class Transaction(Protocol):
         """Reservations with open units at a position, newest first."""
 
     def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
-        """Newest count mark by position."""
+        """Newest count mark by position. Until the end of the transaction no snapshot marks these positions."""
 
     def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """Which of the messages (sender, id) have had their effect already."""

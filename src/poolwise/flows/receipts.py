@@ -63,8 +63,8 @@ def book_receipts(
     def work(transaction: Transaction, wanted: Wanted, at: datetime) -> list[Result]:
         keys: dict[PositionKey, date | None] = {found.key: None for found in read if isinstance(found, Announced)}
         room = Room(transaction, clerk, wanted, keys, at)
-        known = transaction.receipts_named({found.name for found in read if isinstance(found, Announced)})
         marks = transaction.count_marks(key.id() for key in keys)
+        known = transaction.receipts_named({found.name for found in read if isinstance(found, Announced)})
         results = [_before(found, known.get(found.name)) if isinstance(found, Announced) else found for found in read]
         newest: dict[tuple[int, str], int] = {}
         for place, found in enumerate(read):

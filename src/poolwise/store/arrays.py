@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Cursor, postgres, pq
+from psycopg import Connection, Cursor, postgres, pq
 from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
+from psycopg.adapt import Dumper, Loader
 from psycopg.rows import TupleRow
 
 
@@ -30,6 +30,10 @@ class _Int4s(Packed):
 
 
 class _Int8s(Packed):
+    pass
+
+
+class _Instants(Packed):
     pass
 
 
@@ -60,6 +64,10 @@ class _Int8sDumper(_PackedDumper):
     oid = postgres.types["int8"].array_oid
 
 
+class _InstantsDumper(_PackedDumper):
+    oid = postgres.types["timestamptz"].array_oid
+
+
 class _UuidsDumper(_PackedDumper):
     oid = postgres.types["uuid"].array_oid
 
@@ -73,6 +81,8 @@ _KINDS: Final[dict[str, tuple[type[Packed], np.dtype[np.void]]]] = {
     "int2": (_Int2s, np.dtype([("length", ">i4"), ("value", ">i2")])),
     "int4": (_Int4s, np.dtype([("length", ">i4"), ("value", ">i4")])),
     "int8": (_Int8s, np.dtype([("length", ">i4"), ("value", ">i8")])),
+    # In microseconds since the year 2000.
+    "timestamptz": (_Instants, np.dtype([("length", ">i4"), ("value", ">i8")])),
 }
 _HEADER: Final = np.dtype(
     [("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4"), ("length", ">i4"), ("first", ">i4")]
@@ -86,8 +96,25 @@ def register(cursor: Cursor[TupleRow]) -> None:
     cursor.adapters.register_dumper(_Int2s, _Int2sDumper)
     cursor.adapters.register_dumper(_Int4s, _Int4sDumper)
     cursor.adapters.register_dumper(_Int8s, _Int8sDumper)
+    cursor.adapters.register_dumper(_Instants, _InstantsDumper)
     cursor.adapters.register_dumper(_Uuids, _UuidsDumper)
     cursor.adapters.register_dumper(_Texts, _TextsDumper)
+
+
+class _Raw(Loader):
+    format = pq.Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+def raw_cursor(connection: Connection[TupleRow]) -> Cursor[TupleRow]:
+    """A cursor that sends packed arrays, and answers with arrays as they come, for `unpacked`."""
+    cursor = connection.cursor(binary=True)
+    register(cursor)
+    for kind in _KINDS:
+        cursor.adapters.register_loader(postgres.types[kind].array_oid, _Raw)
+    return cursor
 
 
 def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
@@ -99,7 +126,7 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
         return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
     if kind == "text":
         return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
-    if kind not in _KINDS:
+    if kind not in _KINDS or kind == "timestamptz":
         return list(values)
     return packed(kind, values)  # type: ignore[arg-type]  # kind says integers
 
@@ -115,7 +142,7 @@ def packed(kind: str, values: Sequence[int] | NDArray[np.int64]) -> Packed:
 
 def unpacked(data: bytes | None) -> NDArray[np.int64]:
     """The integers of an array as it came, none of which is null; of nothing where there is no array."""
-    if data is None:
+    if data is None or len(data) < _HEADER.itemsize:
         return np.zeros(0, np.int64)
     header = np.frombuffer(data, _HEADER, 1)[0]
     return np.frombuffer(data, _LAYOUTS[header["oid"]], header["length"], _HEADER.itemsize)["value"].astype(np.int64)

@@ -41,6 +41,7 @@ from poolwise.store.locking import RowLocks
 from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 from poolwise.store.recording import record
+from poolwise.store.sheets import greatest, read_sheets
 from poolwise.store.steps import Failpoint, Step, never
 from poolwise.store.writing import Writing
 
@@ -241,8 +242,16 @@ class PostgresTransaction:
 
     def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
         """See ports."""
-        rows = self._cursor.execute(READ_MARKS, (self._cells, sorted(set(positions))))
-        return {row[1]: CountMark(*row) for row in rows}
+        wanted = sorted(set(positions))
+        places, cell_of = self._places.learn(self._cursor, wanted)
+        known = [position for position in wanted if position in cell_of]
+        cells = [cell_of[position] for position in known]
+        marks = read_sheets(self._cursor, self._locks, cells, [places[position].node for position in known], known)
+        for cell, position, as_of, sequence in self._cursor.execute(
+            READ_MARKS, (self._cells, arrays.array("int8", wanted))
+        ):
+            marks[position] = greatest(marks.get(position), CountMark(cell, position, as_of, sequence))
+        return marks
 
     def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """See ports."""

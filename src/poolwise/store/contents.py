@@ -27,9 +27,16 @@ NOT_EXPORTED: Final = (OrderState.BASKET, OrderState.CANCELLED)
 
 READ_STOCK: Final = """
 SELECT p.id, p.cell, p.item, p.node, p.pool, p.lot, p.expires_on, p.version, p.moved_at,
-    ARRAY[p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked], m.as_of, m.sequence
+    ARRAY[p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked],
+    greatest(m.as_of, s.as_of), greatest(m.sequence, nullif(s.sequence, -1))
 FROM position AS p
 LEFT JOIN count_mark AS m ON m.cell = p.cell AND m.position = p.id
+LEFT JOIN (
+    SELECT k.cell, u.position, k.as_ofs[u.which] AS as_of, k.sequences[u.which] AS sequence
+    FROM count_sheet AS k
+    CROSS JOIN LATERAL unnest(k.positions, k.which) AS u (position, which)
+    WHERE k.cell = ANY (%b::smallint[])
+) AS s ON s.cell = p.cell AND s.position = p.id
 WHERE p.cell = ANY (%b::smallint[])
 ORDER BY p.item, p.node, p.pool, p.lot
 """
@@ -88,7 +95,7 @@ class PostgresSnapshot:
 
     def stock(self) -> Iterator[Shelved]:
         """See flows.contents."""
-        for row in self._stream("stock", READ_STOCK, (self._cells,)):
+        for row in self._stream("stock", READ_STOCK, (self._cells, self._cells)):
             id_, cell, item, node, pool, lot, expires_on, version, moved_at, balances, as_of, sequence = row
             key = PositionKey(item, node, pool, lot)
             position = Position(id_, cell, key, tuple(balances), version, expires_on)

@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 
 from poolwise.core.ledger import Position
 from poolwise.core.values import replace
+from poolwise.store.arrays import array
 
 FIRST_STEP: Final = 16
 STEPS: Final = 40
@@ -50,10 +51,10 @@ def balances_as_of(
         cursor.execute(
             READ_JOURNAL,
             {
-                "cells": [positions[id_].cell for id_ in left],
-                "positions": left,
-                "firsts": [firsts[id_] for id_ in left],
-                "lasts": [versions[id_] for id_ in left],
+                "cells": array("int2", [positions[id_].cell for id_ in left]),
+                "positions": array("int8", left),
+                "firsts": array("int8", [firsts[id_] for id_ in left]),
+                "lasts": array("int8", [versions[id_] for id_ in left]),
                 "instants": [asked[id_] for id_ in left],
                 "month": first_of_month(min(asked[id_] for id_ in left)),
             },

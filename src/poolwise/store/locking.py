@@ -1,7 +1,7 @@
 """Every row lock of the books is taken here: class by class in one global order, and by key inside a class.
 
-The order is order, gate, position, receipt, capacity; demand that waits for stock comes last (ADR 0012). Two
-transactions that keep it cannot wait for each other in a circle.
+The order is order, gate, position, sheet of count marks, receipt, capacity; demand that waits for stock comes last
+(ADR 0012, 0013). Two transactions that keep it cannot wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Locked(IntEnum):
     ORDERS = 1
     GATES = 2
     POSITIONS = 3
-    RECEIPTS = 4
-    CAPACITY = 5
-    WAITING = 6
+    SHEETS = 4
+    RECEIPTS = 5
+    CAPACITY = 6
+    WAITING = 7
 
 
 LOCK_ORDERS: Final = """
@@ -50,6 +51,27 @@ FROM position AS p
 JOIN unnest(%b::smallint[], %b::bigint[]) AS u (cell, id) ON p.cell = u.cell AND p.id = u.id
 ORDER BY p.id
 FOR NO KEY UPDATE OF p
+"""
+FIND_SHEETS: Final = """
+SELECT count(*)
+FROM count_sheet AS s
+JOIN unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u (cell, node, part)
+    ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+"""
+SHARE_SHEETS: Final = """
+SELECT s.part
+FROM count_sheet AS s
+JOIN unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u (cell, node, part)
+    ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+ORDER BY s.cell, s.node, s.part
+FOR SHARE OF s
+"""
+# As with gates.
+LOCK_SHEETS: Final = """
+INSERT INTO count_sheet (cell, node, part)
+SELECT u.* FROM unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u
+ON CONFLICT (cell, node, part) DO UPDATE SET part = excluded.part WHERE false
+RETURNING part
 """
 LOCK_RECEIPTS: Final = """
 SELECT id, cell, position, reference, due_on, quantity, pledged, arrived, cancelled, announced, sequence
@@ -84,6 +106,9 @@ ORDER BY order_id
 FOR UPDATE
 """
 
+SheetKey = tuple[int, str, int]
+"""Cell, node and part: the key of a sheet of count marks, and the order in which sheets are locked."""
+
 Slot = tuple[int, str, date, int]
 """Cell, node, day and slot: the key of a capacity, and the order in which capacities are locked."""
 
@@ -116,6 +141,17 @@ class RowLocks:
         if keys:
             cells, items = zip(*sorted(keys), strict=True)
             self._lock(Locked.GATES, LOCK_GATES, (array("int2", cells), array("text", items)))
+
+    def sheets(self, keys: Sequence[SheetKey], share: bool = False) -> None:
+        """Lock sheets, which are in order, and make those that are not there; or `share` them with others who do."""
+        if not keys:
+            return
+        cells, nodes, parts = zip(*keys, strict=True)
+        asked = (array("int2", cells), array("text", nodes), array("int2", parts))
+        if share and self._cursor.execute(FIND_SHEETS, asked).fetchone() == (len(keys),):
+            self._lock(Locked.SHEETS, SHARE_SHEETS, asked)
+        else:
+            self._lock(Locked.SHEETS, LOCK_SHEETS, asked)
 
     def receipts(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
         """Lock receipts by id: the rows of LOCK_RECEIPTS."""

@@ -1,7 +1,8 @@
-"""Positions that a snapshot names for the first time come to be as a set: each with its one movement and its mark.
+"""Positions that a snapshot names for the first time come to be as a set: each with its one movement.
 
-Laws 1, 3 and 4: a position is what its journal says, from its first version on; journal, marks, events and the audit
-row commit with it. A position that somebody else has made meanwhile is left to the flow of counts.
+Laws 1, 3 and 4: a position is what its journal says, from its first version on; journal, events and the audit row
+commit with it, and the mark that the caller makes. A position that somebody else has made meanwhile is left to the flow
+of counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from psycopg.rows import TupleRow
 from poolwise.core.ledger import Account, Cause
 from poolwise.core.values import Json
 from poolwise.flows.ports import Event
-from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifting
+from poolwise.flows.snapshot import CountColumns, Sifting
 from poolwise.store.codec import pack_events
 from poolwise.store.journal import first_of_month
 from poolwise.store.posting import ACCOUNT_NUMBER
@@ -41,12 +42,6 @@ SELECT u.cell, u.id, 1, %(month)b, %(at)b, %(outside)b::smallint, %(available)b:
 FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::bigint[], %(c4)b::timestamptz[])
     AS u (cell, id, quantity, as_of)
 WHERE u.quantity > 0
-"""
-MARK_FIRST: Final = """
-INSERT INTO count_mark (cell, position, as_of, sequence)
-SELECT u.cell, u.id, u.as_of, nullif(u.sequence, -1)
-FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[], %(c4)b::bigint[])
-    AS u (cell, id, as_of, sequence)
 """
 WRITE_AUDIT: Final = """
 INSERT INTO audit (cell, month, at, actor, action, subject, detail) VALUES (%b, %b, %b, %b, %b, %b, %b)
@@ -94,8 +89,6 @@ def _journal(cursor: Cursor[TupleRow], counts: CountColumns, places: Sequence[in
             **columns(("int2", "int8", "int8", "timestamptz"), rows),
         },
     )
-    marks = [(cell, id_, as_of, counts.sequences[p]) for (cell, id_, _, as_of), p in zip(rows, places, strict=True)]
-    cursor.execute(MARK_FIRST, columns(("int2", "int8", "timestamptz", "int8"), marks))
 
 
 def _tell(cursor: Cursor[TupleRow], counts: CountColumns, places: Sequence[int], said: Sifting) -> None:
@@ -126,6 +119,3 @@ def _told(counts: CountColumns, places: Sequence[int]) -> dict[str, Json]:
         [str(counts.positions[p]), outside, available, counts.quantities[p]] for p in places if counts.quantities[p]
     ]
     return {"positions": keys, "moved": moved}
-
-
-assert NO_SEQUENCE == -1, "as the statement above says"

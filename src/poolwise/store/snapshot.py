@@ -1,19 +1,19 @@
 """The sieve of snapshots: finds which counts of a chunk change something, and marks the rest. Laws 5 and 9.
 
 It asks what `core.counting` would: is the statement newer than the mark, and is the figure what the position had at
-that time? Nearly every count is answered by one UPDATE, which marks it as known where both hold. What is left is
-looked at more closely; positions that owe units are left to core.
+that time? Where both hold, as nearly always, the count is marked as known in the sheet of its position; nothing else is
+written. Positions that owe units, and whatever else is unusual, are left to core.
+
+While a chunk is compared and marked nobody else who marks counts, or asks for marks, is at its positions: what was
+booked before is seen here, and what comes later sees these marks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from itertools import chain
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
@@ -21,110 +21,59 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import packed, register
+from poolwise.store.arrays import packed, raw_cursor, register, unpacked
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
-from poolwise.store.opening import open_positions
+from poolwise.store.locking import RowLocks
+from poolwise.store.opening import Opened, open_positions
 from poolwise.store.postgres import Pool
+from poolwise.store.sheets import Ints, Sheets, instant, micros
 
-# Accounts are numbered as in core.ledger.ACCOUNTS: available is 4, reserved 5, blocked 6.
-MARK_UNCHANGED: Final = """
-UPDATE count_mark AS m
-SET as_of = (%(instants)b::timestamptz[])[u.as_of], sequence = coalesce(nullif(u.sequence, -1), m.sequence)
-FROM unnest(%(cells)b::smallint[], %(ids)b::bigint[], %(quantities)b::bigint[], %(as_ofs)b::integer[],
-    %(sequences)b::bigint[], %(accounts)b::smallint[])
-    WITH ORDINALITY AS u (cell, id, quantity, as_of, sequence, accounts, place)
-JOIN position AS p ON p.cell = u.cell AND p.id = u.id
-WHERE m.cell = u.cell AND m.position = u.id
-    AND m.cell = ANY (%(all_cells)b::smallint[]) AND m.position = ANY (%(ids)b::bigint[])
-    AND p.cell = ANY (%(all_cells)b::smallint[]) AND p.id = ANY (%(ids)b::bigint[])
-    AND (%(instants)b::timestamptz[])[u.as_of] > m.as_of
-    AND (u.sequence = -1 OR m.sequence IS NULL OR u.sequence > m.sequence)
-    AND u.quantity = p.available
-        + CASE WHEN u.accounts > 1 THEN p.reserved ELSE 0 END
-        + CASE WHEN u.accounts > 2 THEN p.blocked ELSE 0 END
-        - CASE WHEN p.moved_at <= (%(instants)b::timestamptz[])[u.as_of] THEN 0 ELSE (
-            SELECT coalesce(sum(v.quantity * (
-                (v.target BETWEEN 4 AND 3 + u.accounts)::integer - (v.source BETWEEN 4 AND 3 + u.accounts)::integer
-            )), 0)::bigint
-            FROM movement AS v
-            WHERE v.cell = p.cell AND v.position = p.id AND v.month BETWEEN %(month)b AND %(last_month)b
-                AND v.at > (%(instants)b::timestamptz[])[u.as_of]
-                AND coalesce(v.occurred_at, v.at) > (%(instants)b::timestamptz[])[u.as_of]
-        ) END
-RETURNING u.place
+# `accounts` says how many of available, reserved and blocked a figure includes.
+READ_FIGURES: Final = """
+SELECT array_agg(id), array_agg(available
+        + CASE WHEN %(accounts)b::smallint > 1 THEN reserved ELSE 0 END
+        + CASE WHEN %(accounts)b::smallint > 2 THEN blocked ELSE 0 END),
+    array_agg(id) FILTER (WHERE moved_at > %(earliest)b)
+FROM position
+WHERE cell = %(cell)b::smallint AND id = ANY (%(ids)b::bigint[])
 """
-SIFT: Final = """
-WITH told AS MATERIALIZED (
-    SELECT u.place, u.cell, u.id, u.quantity, (%(instants)b::timestamptz[])[u.as_of] AS as_of,
-        nullif(u.sequence, -1) AS sequence, u.accounts,
-        p.moved_at, p.available
-        + CASE WHEN u.accounts > 1 THEN p.reserved ELSE 0 END
-        + CASE WHEN u.accounts > 2 THEN p.blocked ELSE 0 END AS figure,
-        m.as_of AS known_as_of, m.sequence AS known_sequence
-    FROM unnest(%(cells)b::smallint[], %(ids)b::bigint[], %(quantities)b::bigint[], %(as_ofs)b::integer[],
-        %(sequences)b::bigint[], %(accounts)b::smallint[])
-        WITH ORDINALITY AS u (cell, id, quantity, as_of, sequence, accounts, place)
-    LEFT JOIN position AS p ON p.cell = u.cell AND p.id = u.id
-    LEFT JOIN count_mark AS m ON m.cell = u.cell AND m.position = u.id
-), judged AS MATERIALIZED (
-    SELECT told.*, CASE
-        WHEN known_as_of IS NULL THEN 1
-        WHEN sequence IS NOT NULL AND known_sequence IS NOT NULL THEN sign(sequence - known_sequence)
-        WHEN as_of > known_as_of THEN 1
-        WHEN as_of = known_as_of THEN 0
-        ELSE -1
-    END AS newer
-    FROM told
-), later AS (
-    SELECT j.place, sum(v.quantity * (
-        (v.target BETWEEN 4 AND 3 + j.accounts)::integer - (v.source BETWEEN 4 AND 3 + j.accounts)::integer
-    )) AS quantity
-    FROM judged AS j
-    JOIN movement AS v ON v.cell = j.cell AND v.position = j.id
-    WHERE j.newer > 0 AND j.moved_at > j.as_of AND v.at > j.as_of
-        AND v.month BETWEEN %(month)b AND %(last_month)b
-        AND coalesce(v.occurred_at, v.at) > j.as_of
-    GROUP BY j.place
-)
-SELECT
-    array_agg(j.place) FILTER (WHERE j.figure IS NULL AND j.known_as_of IS NULL),
-    array_agg(j.place) FILTER (WHERE j.newer > 0 AND NOT (j.figure IS NULL AND j.known_as_of IS NULL) AND (
-        j.figure IS NULL OR j.as_of < j.known_as_of OR j.figure - coalesce(l.quantity, 0) <> j.quantity
-    )),
-    array_agg(j.place) FILTER (WHERE j.newer < 0),
-    array_agg(j.place) FILTER (WHERE j.newer = 0)
-FROM judged AS j
-LEFT JOIN later AS l ON l.place = j.place
+# Accounts are numbered as in core.ledger.ACCOUNTS: available is 4, reserved 5, blocked 6.
+SUM_LATER: Final = """
+SELECT u.place, (
+        SELECT coalesce(sum(v.quantity * (
+            (v.target BETWEEN 4 AND 3 + %(accounts)b::smallint)::integer
+            - (v.source BETWEEN 4 AND 3 + %(accounts)b::smallint)::integer
+        )), 0)::bigint
+        FROM movement AS v
+        WHERE v.cell = %(cell)b::smallint AND v.position = u.id AND v.month BETWEEN %(month)b AND %(last_month)b
+            AND v.at > (%(instants)b::timestamptz[])[u.as_of]
+            AND coalesce(v.occurred_at, v.at) > (%(instants)b::timestamptz[])[u.as_of]
+    )
+FROM unnest(%(ids)b::bigint[], %(as_ofs)b::integer[]) WITH ORDINALITY AS u (id, as_of, place)
+"""
+READ_MARKS: Final = """
+SELECT position, as_of, sequence FROM count_mark WHERE cell = %b::smallint AND position = ANY (%b::bigint[])
+"""
+# What a sheet says need not be said again.
+DROP_MARKS: Final = """
+DELETE FROM count_mark WHERE cell = %b::smallint AND position = ANY (%b::bigint[])
 """
 OWING: Final = """
 SELECT cell, item, node, pool, lot FROM position
 WHERE cell = ANY (%b::smallint[]) AND lot >= '~' AND in_transit > 0
 """
-# Many rows are wanted, in the order of the index: one walk over it per table, leaf by leaf, then a hash join of what it
-# found. A descent for each row would cost twice as much.
+# Many rows of a table are wanted: one walk over its index, leaf by leaf. It is planned for any keys: to look at tens of
+# thousands of them would cost half as much as the walk.
 IN_ONE_WALK: Final = """
-SELECT set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
-    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-    set_config('work_mem', '32MB', true)
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('plan_cache_mode', 'force_generic_plan', true)
 """
-# The rows come in the order of the index, and few of a large table are wanted: the planner knows neither.
-BY_INDEX: Final = """
-SELECT set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)
-"""
-MARK: Final = """
-INSERT INTO count_mark AS m (cell, position, as_of, sequence)
-SELECT u.cell, u.id, (%(instants)b::timestamptz[])[u.as_of], nullif(u.sequence, -1)
-FROM unnest(%(cells)b::smallint[], %(ids)b::bigint[], %(as_ofs)b::integer[], %(sequences)b::bigint[])
-    AS u (cell, id, as_of, sequence)
-ON CONFLICT (cell, position) DO UPDATE
-SET as_of = excluded.as_of, sequence = coalesce(excluded.sequence, m.sequence)
-WHERE CASE
-    WHEN m.sequence IS NOT NULL AND excluded.sequence IS NOT NULL THEN excluded.sequence > m.sequence
-    ELSE excluded.as_of > m.as_of
-END
-"""
+
+
+NOTHING: Final = -(1 << 62)
+"""The figure of a position that is not there."""
 
 
 class PostgresSieve:
@@ -137,89 +86,141 @@ class PostgresSieve:
         """See flows.snapshot."""
         if not len(counts):
             return Sifted((), 0, 0)
-        told = _Told(counts, said.at)
-        with translated(), postgres.transaction(self._pool) as connection:
+        chunk = _Chunk(counts, said)
+        with translated(), postgres.transaction(self._pool, IN_ONE_WALK) as connection:
             cursor = connection.cursor(binary=True)
             register(cursor)
-            cursor.execute(IN_ONE_WALK)
-            owing = told.places_of(_owing(cursor, told))
-            told.drop(owing)
-            told.drop_marked(cursor.execute(MARK_UNCHANGED, told.parameters()).fetchall())
-            cursor.execute(BY_INDEX)
-            unknown, differing, stale, duplicate = _look_closer(cursor, told)
-            opened = open_positions(cursor, counts, [place for place in unknown if not counts.lots[place]], said)
-            differing = [*owing, *differing, *(place for place in unknown if place not in opened.places)]
-            told.drop([*differing, *stale, *duplicate, *opened.places])
-            if len(told.places):
-                cursor.execute(MARK, told.parameters())
-        risen = {counts.items[place] for place in (*opened.places, *duplicate)}
-        return Sifted(sorted(differing), len(stale), len(duplicate), opened.with_stock, risen)
+            chunk.compare(cursor)
+        opened = Opened()
+        if chunk.unknown:
+            # Locks of positions come before those of sheets: by a transaction of its own.
+            with translated(), postgres.transaction(self._pool) as connection:
+                cursor = connection.cursor(binary=True)
+                register(cursor)
+                opened = open_positions(cursor, counts, chunk.unknown, said)
+                chunk.mark_opened(cursor, opened)
+        differing = [*chunk.differing, *(place for place in chunk.unknown if place not in opened.places)]
+        risen = {counts.items[place] for place in (*opened.places, *chunk.duplicate)}
+        return Sifted(sorted(differing), len(chunk.stale), len(chunk.duplicate), opened.with_stock, risen)
 
 
-class _Told:
-    """The counts of a chunk that are still to be looked at, by key; `places` is where they stand in the chunk."""
+class _Chunk:
+    """The counts of a chunk, and what became of those that are not just marked; all by their places in it.
 
-    def __init__(self, counts: CountColumns, at: datetime) -> None:
-        self._instants = counts.instants
-        self._last_month = first_of_month(at)
-        self._columns = {
-            "cells": ("int2", np.asarray(counts.cells)),
-            "ids": ("int8", np.asarray(counts.positions)),
-            "quantities": ("int8", np.asarray(counts.quantities)),
-            "as_ofs": ("int4", np.asarray(counts.as_of) + 1),
-            "sequences": ("int8", np.asarray(counts.sequences)),
-            "accounts": ("int2", np.asarray(counts.accounts)),
-        }
-        self.places = np.lexsort((self._columns["ids"][1], self._columns["cells"][1]))
+    `unknown` are those of positions that nobody has named before.
+    """
 
-    @property
-    def cells(self) -> list[int]:
-        """The cells of the chunk."""
-        return [int(cell) for cell in np.unique(self._columns["cells"][1])]
+    def __init__(self, counts: CountColumns, said: Sifting) -> None:
+        self._counts, self._last_month = counts, first_of_month(said.at)
+        self._cells, self._ids = np.asarray(counts.cells), np.asarray(counts.positions)
+        self._accounts, self._quantities = np.asarray(counts.accounts), np.asarray(counts.quantities)
+        self._instants, self._sequences = np.asarray(counts.as_of), np.asarray(counts.sequences)
+        self._lots = np.asarray(counts.lots)
+        self._as_ofs = np.array([micros(instant) for instant in counts.instants])[self._instants]
+        self._sheets = Sheets(counts.cells, counts.nodes, self._ids)
+        self._by_id = np.argsort(self._ids)
+        self._in_order = self._ids[self._by_id]
+        self._is_left = np.ones(len(counts), bool)
+        self.differing: list[int] = []
+        self.stale: list[int] = []
+        self.duplicate: list[int] = []
+        self.unknown: list[int] = []
 
-    def parameters(self) -> dict[str, object]:
-        """The parameters of the statements above."""
-        columns = {name: packed(kind, values[self.places]) for name, (kind, values) in self._columns.items()}
-        return {
-            **columns,
-            "all_cells": self.cells,
-            "instants": self._instants,
-            "month": first_of_month(min(self._instants)),
-            "last_month": self._last_month,
-        }
+    def compare(self, cursor: Cursor[TupleRow]) -> None:
+        """Find out what is newer and the same, and mark it; the rest goes to the lists."""
+        RowLocks(cursor).sheets(self._sheets.keys)
+        as_ofs, sequences = self._sheets.read(cursor)
+        marked = self._read_marks(cursor, as_ofs, sequences)
+        self._take(self.differing, self._owing(cursor))
+        self._judge(as_ofs, sequences)
+        for cell, places in _by_value(self._cells, np.flatnonzero(self._is_left)):
+            for accounts, alike in _by_value(self._accounts, places):
+                self._compare(cursor, cell, accounts, alike)
+        self._sheets.write(
+            cursor, self._is_left, np.maximum(as_ofs, self._as_ofs), np.maximum(sequences, self._sequences)
+        )
+        for cell, places in _by_value(self._cells, marked[self._is_left[marked]]):
+            cursor.execute(DROP_MARKS, (cell, packed("int8", self._ids[places])))
 
-    def places_of(self, positions: Iterable[int]) -> list[int]:
-        """Where some positions stand."""
-        wanted = np.fromiter(positions, np.int64)
-        found = np.isin(self._columns["ids"][1], wanted) if len(wanted) else np.zeros(0, bool)
-        return [int(place) for place in np.flatnonzero(found)]
+    def mark_opened(self, cursor: Cursor[TupleRow], opened: Opened) -> None:
+        """Mark the counts that positions came to be with."""
+        if not opened.places:
+            return
+        RowLocks(cursor).sheets(self._sheets.keys)
+        self._sheets.read(cursor)
+        accepted = np.zeros(len(self._is_left), bool)
+        accepted[list(opened.places)] = True
+        self._sheets.write(cursor, accepted, self._as_ofs, self._sequences)
 
-    def drop_marked(self, rows: Sequence[TupleRow]) -> None:
-        """Look no more at what was marked: its places, counted from 1 in what was asked."""
-        left = np.ones(len(self.places), bool)
-        left[np.fromiter(chain.from_iterable(rows), np.int64, len(rows)) - 1] = False
-        self.places = self.places[left]
+    def _read_marks(self, cursor: Cursor[TupleRow], as_ofs: Ints, sequences: Ints) -> Ints:
+        """Times and sequences learn what rows of count_mark say, too; the places that have one."""
+        marked = [np.empty(0, np.int64)]
+        for cell, places in _by_value(self._cells, np.arange(len(self._cells))):
+            rows = cursor.execute(READ_MARKS, (cell, packed("int8", self._ids[places])), prepare=True).fetchall()
+            own = self._places_of(np.array([row[0] for row in rows], np.int64))
+            for place, (_, as_of, sequence) in zip(own.tolist(), rows, strict=True):
+                as_ofs[place] = max(as_ofs[place], micros(as_of))
+                sequences[place] = max(sequences[place], NO_SEQUENCE if sequence is None else sequence)
+            marked.append(own)
+        return np.concatenate(marked)
 
-    def drop(self, places: Sequence[int] | NDArray[np.int64]) -> None:
-        """Look no more at these."""
-        if len(places):
-            self.places = self.places[~np.isin(self.places, np.asarray(places))]
+    def _compare(self, cursor: Cursor[TupleRow], cell: int, accounts: int, places: Ints) -> None:
+        """Take out what is not the figure the position had, of counts in a cell that include the same accounts."""
+        asked: dict[str, object] = {"cell": cell, "accounts": accounts}
+        earliest = instant(int(self._as_ofs[places].min()))
+        ids = packed("int8", self._ids[places])
+        with raw_cursor(cursor.connection) as raw:
+            row = raw.execute(READ_FIGURES, {**asked, "ids": ids, "earliest": earliest}, prepare=True).fetchone()
+        assert row is not None
+        found, figures, moved = map(unpacked, row)
+        known = self._places_of(found)
+        then = np.full(len(self._ids), NOTHING)
+        then[known] = figures
+        moved_since = self._places_of(moved)
+        if len(moved_since):
+            asked |= {
+                "ids": packed("int8", self._ids[moved_since]),
+                "as_ofs": packed("int4", self._instants[moved_since] + 1),
+                "instants": self._counts.instants,
+                "month": first_of_month(earliest),
+                "last_month": self._last_month,
+            }
+            for number, later in cursor.execute(SUM_LATER, asked).fetchall():
+                then[moved_since[number - 1]] -= later
+        is_new = (then[places] == NOTHING) & (self._lots[places] == 0)
+        self._take(self.unknown, places[is_new])
+        self._take(self.differing, places[~is_new & (then[places] != self._quantities[places])])
+
+    def _judge(self, as_ofs: Ints, sequences: Ints) -> None:
+        """Take out what is stale, repeated, or newer by its sequence only, by the times and sequences known."""
+        newer = (self._as_ofs > as_ofs).astype(np.int64) - (self._as_ofs < as_ofs)
+        by_sequence = (self._sequences != NO_SEQUENCE) & (sequences != NO_SEQUENCE)
+        newer = np.where(by_sequence, np.sign(self._sequences - sequences), newer)
+        left = self._is_left.copy()
+        self._take(self.stale, np.flatnonzero(left & (newer < 0)))
+        self._take(self.duplicate, np.flatnonzero(left & (newer == 0)))
+        self._take(self.differing, np.flatnonzero(left & (newer > 0) & (self._as_ofs < as_ofs)))
+
+    def _take(self, kind: list[int], places: Ints) -> None:
+        kind += places.tolist()
+        self._is_left[places] = False
+
+    def _places_of(self, positions: Ints) -> Ints:
+        """The place of each position, which are all in the chunk."""
+        return self._by_id[np.searchsorted(self._in_order, positions)]
+
+    def _owing(self, cursor: Cursor[TupleRow]) -> Ints:
+        """The places of positions that owe units."""
+        rows = cursor.execute(OWING, (np.unique(self._cells).tolist(),)).fetchall()
+        owners = [owner.id() for _, *key in rows if (owner := owner_of(PositionKey(*key))) is not None]
+        return np.flatnonzero(np.isin(self._ids, owners)) if owners else np.empty(0, np.int64)
 
 
-def _owing(cursor: Cursor[TupleRow], told: _Told) -> list[int]:
-    """Positions that owe units."""
-    rows = cursor.execute(OWING, (told.cells,)).fetchall()
-    owners = (owner_of(PositionKey(*key)) for _, *key in rows)
-    return [owner.id() for owner in owners if owner is not None]
-
-
-def _look_closer(cursor: Cursor[TupleRow], told: _Told) -> list[list[int]]:
-    """Of the counts that are left: those of positions nobody knows, those that differ, are stale, are repeated."""
-    if not len(told.places):
-        return [[], [], [], []]
-    row = cursor.execute(SIFT, told.parameters()).fetchone()
-    assert row is not None
-    return [[int(told.places[place - 1]) for place in places or ()] for places in row]
+def _by_value(values: Ints, places: Ints) -> Iterator[tuple[int, Ints]]:
+    """Places apart by the value that is there."""
+    own = values[places]
+    for value in sorted(set(own.tolist())):
+        yield value, places[own == value]
 
 
 assert NO_SEQUENCE == -1 and OWN_LOT == "~", "as the statements above say"
