@@ -1,7 +1,8 @@
 """Import a directory in a process of its own that is killed at a given point: `python -m tests.connect.doomed ...`.
 
-Arguments: the database, the directory, and either `row N` (killed when the stock file is read that far) or
-`STEP N` (killed at that step of the n-th transaction).
+Arguments: the database, the directory, and either `row N` (killed when the stock file is read that far), or `STEP N`:
+killed at that step of the n-th recording, or when the n-th chunk is `opened` (its new positions are made, and not
+committed) or `sifted` (committed, and what differs not booked), or the n-th edition is `published`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from poolwise.connect.directory.importing import Progress, Target, import_directory
 from poolwise.core.values import replace
 from poolwise.flows.identity import Ids
-from poolwise.store import postgres
+from poolwise.store import postgres, snapshot
 from poolwise.store.books import PostgresBooks
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.postgres import Pool
@@ -52,8 +57,25 @@ def main(url: str, directory: str, step: str, number: str) -> None:
             if left == 0:
                 die()
 
-    with postgres.connect(url, connections=3) as pool:
+    with postgres.connect(url, connections=3) as pool, ExitStack() as patched:
+        for owner, name, says in (
+            (snapshot, "open_positions", "opened"),
+            (PostgresSieve, "sift", "sifted"),
+            (PostgresEditions, "publish", "published"),
+        ):
+            patched.enter_context(patch.object(owner, name, then(getattr(owner, name), partial(at_step, says))))
         import_directory(Path(directory), target_of(pool, PostgresBooks(pool, failpoint=at_step)), progress=at_row)
+
+
+def then(work: Callable[..., object], tell: Callable[[], None]) -> Callable[..., object]:
+    """Does some work, and tells when it is done."""
+
+    def done(*asked: object) -> object:
+        found = work(*asked)
+        tell()
+        return found
+
+    return done
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,13 +20,27 @@ from poolwise.store.contents import PostgresContents
 from poolwise.store.editions import PostgresEditions
 from tests.conftest import Database, copied_database
 from tests.connect.depot import SMALL, contents, write
-from tests.connect.doomed import target_of
+from tests.connect.doomed import ROWS, target_of
 
 ROOT = Path(__file__).parents[2]
 COUNT = 300
 BAD = (7, 155)
+CHUNKS = -(-COUNT // ROWS)
 
-pytestmark = pytest.mark.slow
+FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
+SEED = 1
+
+
+def drawn(count: int) -> list[tuple[str, str]]:
+    """Kills between chunks and inside of them, as the seed says."""
+    chance = random.Random(SEED)
+    steps = {"row": COUNT - 1, "opened": CHUNKS, "sifted": CHUNKS, "before_commit": CHUNKS, "after_commit": CHUNKS}
+    return [(step, str(chance.randint(1, steps[step]))) for step in chance.choices(sorted(steps), k=count)]
+
+
+DRAWN = drawn(100 if FULL else 4)
+
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +98,10 @@ def movements(database: Database) -> list[tuple[object, ...]]:
         ("movements", "4"),
         ("before_commit", "10"),
         ("after_commit", "14"),
+        ("published", "1"),
+        ("opened", str(CHUNKS)),
+        ("sifted", str(CHUNKS)),
+        *DRAWN,
     ],
 )
 def test_a_killed_import_goes_on_where_it_was(

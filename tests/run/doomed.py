@@ -20,7 +20,7 @@ from poolwise.core.values import replace
 from poolwise.run import processes
 from poolwise.run.bootstrap import opened
 from poolwise.run.settings import Settings
-from poolwise.store import feed
+from poolwise.store import feed, upkeep
 from poolwise.store.books import PostgresBooks
 from poolwise.web.app import create_app
 
@@ -55,7 +55,11 @@ def doomed(settings: Settings, doom: Doom):
     with opened(settings) as app:
         books = PostgresBooks(app.pool, settings.cell_numbers, failpoint)
         sequencing = partial(feed.sequence_once, failpoint=failpoint)
-        with patch.object(processes, "sequence_once", sequencing):
+        forgetting = partial(upkeep.forget_answers, failpoint=failpoint)
+        with (
+            patch.object(processes, "sequence_once", sequencing),
+            patch.object(processes, "forget_answers", forgetting),
+        ):
             yield replace(app, books=books)
 
 

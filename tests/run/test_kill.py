@@ -17,7 +17,7 @@ from itertools import cycle, islice
 import pytest
 
 from poolwise.store.embedded import EmbeddedServer
-from poolwise.store.steps import Step
+from poolwise.store.steps import Access, Forgetting, Step
 from tests.conftest import data_folder
 from tests.run.doomed import FEED_STEPS, Doom
 from tests.run.works import PATIENCE_S, Works
@@ -38,12 +38,27 @@ class Kill:
     nth: int = 1
 
 
-WORKER_STEPS = (*(step.value for step in Step if step not in (Step.ORDERS, Step.COUNTS)), *FEED_STEPS)
-API_STEPS = tuple(step.value for step in Step)
+FORGETTING = tuple(step.value for step in Forgetting)
+TAKING = tuple(access.value for access in Access)
+WORKER_STEPS = (
+    *(step.value for step in Step if step not in (Step.ORDERS, Step.COUNTS)),
+    *TAKING,
+    *FEED_STEPS,
+    *FORGETTING,
+)
+API_STEPS = (*(step.value for step in Step), Access.WOKEN.value)
 ALL = (
     *(Kill("worker", step) for step in WORKER_STEPS),
     *(Kill("api", step) for step in API_STEPS),
     *(Kill("server", step) for step in WORKER_STEPS),
+)
+FEW = (
+    ("worker", WORKER_STEPS),
+    ("worker", TAKING),
+    ("worker", FORGETTING),
+    ("api", API_STEPS),
+    ("server", WORKER_STEPS),
+    ("server", TAKING + FORGETTING),
 )
 RANDOM = (Kill("worker"), Kill("api"), Kill("server"), Kill("backend"))
 
@@ -51,11 +66,11 @@ RANDOM = (Kill("worker"), Kill("api"), Kill("server"), Kill("backend"))
 def drawn(seed: int, count: int) -> list[Kill]:
     """The kills of a campaign: of few one of each kind, of many every failpoint; the rest at random moments."""
     chance = random.Random(seed)
-    named = [Kill(kill.who, kill.step, chance.randint(1, 4)) for kill in ALL]
+    # What is to be forgotten is forgotten at once.
+    named = [Kill(kill.who, kill.step, 1 if kill.step in FORGETTING else chance.randint(1, 4)) for kill in ALL]
     if count < len(named):
         named = [
-            chance.choice([kill for kill in named if kill.who == who])
-            for who in ("worker", "worker", "api", "api", "server", "server")
+            chance.choice([kill for kill in named if kill.who == who and kill.step in steps]) for who, steps in FEW
         ]
     kills = [*named, *islice(cycle(RANDOM), count - len(named))]
     chance.shuffle(kills)
@@ -77,6 +92,10 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
 
 def die(works: Works, kill: Kill, chance: random.Random) -> None:
     """Let it happen, and see that it did while something was being written."""
+    if kill.step in FORGETTING and works.worker is not None:
+        # Nobody else is to forget them.
+        works.kill(works.worker)
+        works.answers_grow_old()
     match kill:
         case Kill("worker", "") if works.worker is not None:
             works.kill(works.worker)
@@ -112,6 +131,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(works: Works, nu
     works.repair()
     works.orders_arrive(before + 20)
     works.settle()
+    works.old_answers_go()
     works.prove()
     if number == KILLS - 1:
         works.prove_everything()

@@ -52,6 +52,11 @@ WHERE usename = 'poolwise_app' AND xact_start IS NOT NULL AND state <> 'idle'
 LEFT = """
 SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FROM outbox WHERE first_seq IS NULL)
 """
+OLD_ANSWERS = """
+INSERT INTO answer (cell, sender, key, body_hash, status, reference, at)
+SELECT n, 'long ago', gen_random_uuid()::text, '', 201, '', timestamptz '2020-01-01' FROM generate_series(1, %s) AS n
+"""
+ANSWERS_LEFT = "SELECT count(*) FROM answer WHERE sender = 'long ago'"
 # A fork of a process that has imported everything, and has never had a thread or a connection: a start takes no time.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.run.doomed"])
@@ -258,6 +263,16 @@ class Works:
             row = watcher.execute(LEFT).fetchone()
         assert row is not None
         return row
+
+    def answers_grow_old(self, count: int = 50) -> None:
+        """Answers of long ago are on record, besides those of the clients."""
+        with psycopg.connect(self.server.owner_url()) as owner:
+            owner.execute(OLD_ANSWERS, (count,))
+
+    def old_answers_go(self) -> None:
+        """Until a worker has forgotten them."""
+        with psycopg.connect(self.server.superuser_url("poolwise"), autocommit=True) as watcher:
+            until(lambda: watcher.execute(ANSWERS_LEFT).fetchone() == (0,), "old answers are not forgotten")
 
     def go_on(self) -> None:
         """Let clients order again."""

@@ -42,7 +42,7 @@ from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 from poolwise.store.recording import record
 from poolwise.store.sheets import greatest, read_sheets
-from poolwise.store.steps import Failpoint, Step, never
+from poolwise.store.steps import Access, Failpoint, Step, never
 from poolwise.store.writing import Writing
 
 LOST_RACES: Final = (
@@ -125,7 +125,10 @@ class PostgresTransaction:
 
     def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
         """See ports."""
-        return claiming.claim_waiting(self._cursor, self._locks, self._cells, after, limit)
+        taken = claiming.claim_waiting(self._cursor, self._locks, self._cells, after, limit)
+        if taken:
+            self._failpoint(Access.WOKEN)
+        return taken
 
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
         """See ports."""
@@ -166,6 +169,7 @@ class PostgresTransaction:
         wanted = sorted(set(items))
         if close:
             self._locks.gates([(cell, item) for cell in self._cells for item in wanted])
+            self._failpoint(Access.CLOSED)
         self._cursor.execute(READ_POSITION_IDS, (self._cells, wanted))
         return self.positions([position for (position,) in self._cursor.fetchall()])
 

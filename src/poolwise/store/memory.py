@@ -32,7 +32,7 @@ from poolwise.flows.ports import (
 )
 from poolwise.store.memory_recording import MemoryRecording
 from poolwise.store.shelves import JournalRow, Shelves, TodoKey, Undo
-from poolwise.store.steps import Failpoint, Step, never
+from poolwise.store.steps import Access, Failpoint, Step, never
 
 
 class MemoryBooks:
@@ -128,6 +128,8 @@ class MemoryTransaction:
         for todo in taken:
             # Its entry in the heap stays, without its demand; if the demand comes back, it is found again.
             self._take(todo)
+        if taken:
+            self._failpoint(Access.WOKEN)
         return tuple(taken)
 
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
@@ -197,8 +199,10 @@ class MemoryTransaction:
         shelf = self._shelves.positions
         return {id_: shelf[id_] for id_ in sorted(set(ids)) if id_ in shelf}
 
-    def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:  # noqa: ARG002
+    def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:
         """See ports."""
+        if close:
+            self._failpoint(Access.CLOSED)
         return self.positions([id_ for item in items for id_ in self._shelves.positions_of.get(item, ())])
 
     def positions_as_of(self, asked: Mapping[int, datetime]) -> dict[int, Position]:

@@ -33,5 +33,20 @@ class Step(StrEnum):
     AFTER_COMMIT = "after_commit"
 
 
+class Access(StrEnum):
+    """What a transaction takes before it records anything, and changes at once: it must come back if it dies."""
+
+    CLOSED = "gates_closed"
+    WOKEN = "waiting_taken"
+
+
+class Forgetting(StrEnum):
+    """The steps in which old answers are forgotten; the last is after the commit."""
+
+    CHOSEN = "answers_chosen"
+    DELETED = "answers_deleted"
+    FORGOTTEN = "answers_forgotten"
+
+
 def never(_step: str) -> None:
     """The failpoint that never fails."""

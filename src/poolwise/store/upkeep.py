@@ -10,6 +10,7 @@ import psycopg
 from poolwise.store.books import translated
 from poolwise.store.codec import BUCKETS
 from poolwise.store.postgres import Pool, diagnose, session_parameters
+from poolwise.store.steps import Failpoint, Forgetting, never
 
 ANSWERS_ARE_KEPT: Final = timedelta(days=30)
 
@@ -54,13 +55,17 @@ def tidy(owner_url: str) -> None:
         raise diagnose(error, owner_url) from error
 
 
-def forget_answers(pool: Pool, now: datetime, limit: int) -> int:
+def forget_answers(pool: Pool, now: datetime, limit: int, failpoint: Failpoint = never) -> int:
     """Delete up to `limit` answers that are older than they are kept; how many it were."""
     assert limit > 0, "it forgets something"
     asked = {"buckets": list(range(BUCKETS)), "before": now - ANSWERS_ARE_KEPT, "limit": limit}
     with translated(), pool.connection() as connection, connection.transaction():
         cursor = connection.cursor(binary=True)
         old = cursor.execute(OLD_ANSWERS, asked).fetchall()
-        if old:
-            cursor.execute(DELETE_ANSWERS, [list(column) for column in zip(*old, strict=True)])
-        return len(old)
+        if not old:
+            return 0
+        failpoint(Forgetting.CHOSEN)
+        cursor.execute(DELETE_ANSWERS, [list(column) for column in zip(*old, strict=True)])
+        failpoint(Forgetting.DELETED)
+    failpoint(Forgetting.FORGOTTEN)
+    return len(old)
