@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -30,14 +30,17 @@ MICROGRAMS_PER_KG: Final = 1_000_000_000
 LARGEST_QUANTITY: Final = 10**12
 """Upper limit of any quantity in one line, movement or receipt: sums of a million of them still fit 64 bits."""
 
-_Value = TypeVar("_Value")
+if TYPE_CHECKING:
+    # Type checkers know the fields that this takes, for structs too.
+    from dataclasses import replace as replace  # noqa: PLC0414
+else:
+    _Value = TypeVar("_Value")
 
-
-def replace(value: _Value, **fields: object) -> _Value:
-    """The same value with other fields: of a frozen dataclass, or of a frozen struct (ADR 0011)."""
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **fields)
-    return dataclasses.replace(value, **fields)  # type: ignore[type-var]  # whoever calls has one of the two
+    def replace(value: _Value, **fields: object) -> _Value:
+        """The same value with other fields: of a frozen dataclass, or of a frozen struct (ADR 0011)."""
+        if isinstance(value, msgspec.Struct):
+            return msgspec.structs.replace(value, **fields)
+        return dataclasses.replace(value, **fields)
 
 
 _DECIMAL = re.compile(r"^[+-]?\d{1,15}(\.\d{1,18})?$")
