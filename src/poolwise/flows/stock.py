@@ -43,13 +43,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A count whose form is right: which position, how much in base units.
+    """A count whose form is right: which position, with its number, how much in base units.
 
     `as_of` is when it counts: never in the future, and never before an older statement. `known_as_of` and `sequence`
     are what later statements are compared with.
     """
 
     key: PositionKey
+    position: int
     quantity: Quantity
     message: StockCount
     as_of: datetime
@@ -87,7 +88,7 @@ def book_counts(
             tally.count(*then[found.key], found.message.basis, found.quantity, said)
             results[place] = Result(Outcome.BOOKED if len(tally.movements) > before else Outcome.UNCHANGED)
         marks = [
-            CountMark(clerk.cell_of(found.key.node), found.key.id(), found.known_as_of, found.sequence)
+            CountMark(clerk.cell_of(found.key.node), found.position, found.known_as_of, found.sequence)
             for found in newest.values()
         ]
         told = [results[place] for place in range(len(read))]
@@ -152,14 +153,14 @@ def _counted(clerk: Clerk, count: StockCount, now: datetime) -> Counted | Result
         faults.append(Fault("as_of", "is in the future"))
     if faults or key is None or quantity is None:
         return Result(Outcome.REFUSED, tuple(faults))
-    return Counted(key, quantity, count, min(count.as_of, now), count.as_of, count.sequence)
+    return Counted(key, key.id(), quantity, count, min(count.as_of, now), count.as_of, count.sequence)
 
 
 def _newest(
     transaction: Transaction, read: Sequence[Counted | Result], now: datetime
 ) -> tuple[dict[int, Result], dict[int, Counted]]:
     """Results of the counts that are refused, stale or repeated, and the others, by their place; one per position."""
-    marks = transaction.count_marks({found.key.id() for found in read if isinstance(found, Counted)})
+    marks = transaction.count_marks({found.position for found in read if isinstance(found, Counted)})
     known = {id_: (mark.as_of, mark.sequence) for id_, mark in marks.items()}
     results: dict[int, Result] = {}
     newest: dict[int, tuple[int, Counted]] = {}
@@ -167,7 +168,7 @@ def _newest(
         if isinstance(found, Result):
             results[place] = found
             continue
-        id_ = found.key.id()
+        id_ = found.position
         if id_ in known:
             outcome = compared(found.known_as_of, found.sequence, *known[id_])
             if outcome is not None:
