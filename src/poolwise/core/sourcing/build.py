@@ -100,7 +100,14 @@ def drawing(options: Options, piece: Piece, goods: Sent, taken: Sequence[tuple[S
     if free_from is not None and all(source.available >= free_from for source, _ in taken):
         return 0, 0
     own_weight = piece.line.weight_ug is None or piece.alternative.parts
-    served = (piece.quantity,) if len(taken) == 1 else shares(piece.quantity, [part for _, part in taken])
+    if len(taken) == 1:
+        (source, quantity), item = taken[0], goods.item
+        weight_ug = item.weight_of(quantity) if own_weight else weight_of(piece.line, item, piece.quantity, quantity)
+        pool = options.network.pools[source.place.pool]
+        for_pool = options.prices.drawing(pool, source.rank, Sent(item, quantity, weight_ug))
+        on_hand = quantity if source.receipt is None else 0
+        return for_pool, options.prices.stockout(item, on_hand, source.available)
+    served = shares(piece.quantity, [part for _, part in taken])
     groups: dict[str, list[int]] = {}
     for n, (source, _) in enumerate(taken):
         groups.setdefault(source.place.pool, []).append(n)
@@ -147,14 +154,16 @@ class _Builder:
         self.options = options
         self.used: dict[tuple[str, str], Quantity] = {}
         self.taken = dict(options.taken)
+        self.left_from = set[str]()
         self.shipments: list[PlannedShipment] = []
         self.assignments: list[Assignment] = []
         self.costs: list[CostPart] = []
 
-    def ship(self, block: Block) -> bool:
+    def ship(self, block: Block, foreseen: Leaving) -> bool:
         """Add one shipment: it draws its goods, and leaves on the first day they are all there and a slot has room.
 
-        False where there is none, or no rate for its weight.
+        False where there is none, or no rate for its weight. `foreseen` is when it leaves if all that it draws is there
+        when the block says, and nothing else left from its node.
         """
         options, way, route = self.options, block.way, block.way.route
         prices = options.prices
@@ -164,7 +173,10 @@ class _Builder:
             ready = max(ready, self._draw(block, piece, number))
         lines = block.lines()
         goods = [each for sent in lines.values() for each in sent]
-        leaving = leave(options, way, ready, need_of(len(lines), goods), self.taken, block.window)
+        leaving: Leaving | None = foreseen
+        if ready != block.ready or route.node.code in self.left_from:
+            leaving = leave(options, way, ready, need_of(len(lines), goods), self.taken, block.window)
+        self.left_from.add(route.node.code)
         weight_ug = sum([each.weight_ug for each in goods])
         freight = prices.freight(route, weight_ug)
         if leaving is None or freight is None:
@@ -236,12 +248,6 @@ class _Builder:
                 self.assignments[n] = replace(self.assignments[n], line_quantity=line_quantity)
 
 
-def _number(options: Options, block: Block) -> tuple[int, int] | None:
-    """By this, the day a block leaves and its route, shipments are numbered; None where it cannot leave."""
-    leaving = leave(options, block.way, block.ready, block.need(), options.taken, block.window)
-    return None if leaving is None else (leaving.departure.ships, block.way.index)
-
-
 def build(options: Options, blocks: Sequence[Block], gap_ppm: int = 0) -> Plan:
     """The plan that ships these blocks and lets the rest of the demand wait."""
     plan = tried(options, blocks, gap_ppm)
@@ -255,14 +261,15 @@ def tried(options: Options, blocks: Sequence[Block], gap_ppm: int = 0) -> Plan |
     Blocks leave in order of their day, then of their route; blocks of one route and day are one shipment already.
     """
     builder = _Builder(options)
-    order = list(blocks)
-    if len(order) > 1:
-        numbered = [(_number(options, block), place) for place, block in enumerate(order)]
-        if any(number is None for number, _ in numbered):
+    order: list[tuple[tuple[int, int], int, Leaving]] = []
+    for place, block in enumerate(blocks):
+        leaving = leave(options, block.way, block.ready, block.need(), options.taken, block.window)
+        if leaving is None:
             return None
-        order = [blocks[place] for _, place in sorted(numbered)]
-    if not all(builder.ship(block) for block in order):
-        return None
+        order.append(((leaving.departure.ships, block.way.index), place, leaving))
+    for _, place, leaving in sorted(order, key=lambda each: each[:2]):
+        if not builder.ship(blocks[place], leaving):
+            return None
     builder.share_kits(blocks)
     served: dict[int, Quantity] = {}
     for assignment in builder.assignments:

@@ -90,6 +90,8 @@ class Prices:
     def drawing(self, pool: Pool, rank: int, piece: Sent) -> Cost:
         """What drawing on a pool costs: its own rates, and its place in the policy's order of pools."""
         scale, kind = 10**piece.item.scale, CostKind.POOL
+        if not (pool.per_unit.numerator or pool.per_kg.numerator or rank):
+            return 0
         return (
             self.weighted(kind, pool.per_unit.times(piece.quantity, scale))
             + self.weighted(kind, pool.per_kg.times(piece.weight_ug, MICROGRAMS_PER_KG))

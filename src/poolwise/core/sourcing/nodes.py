@@ -87,12 +87,15 @@ class _Table:
         self._wants = _wants(blocks)
         self._nodes = list(access.nodes)
         self.contested = {access.nodes[node] for node in _contested(blocks, self._wants) if node in access.nodes}
+        self._first = [*access.first_of.tolist(), len(access.routes)]
         best = np.minimum.reduceat(self.cost, access.first_of, axis=1).T
         self._possible = best < NEVER
+        at, self._numbers = self._possible.nonzero()
+        self._from: list[int] = at.searchsorted(np.arange(len(best) + 1)).tolist()
         self._prices = (best + self.split) * TIES + 1
         self._tried: dict[tuple[int, int], Block] = {}
-        self.size = int(np.count_nonzero(self._possible))
-        self.places: list[int] = np.flatnonzero(self._possible.any(axis=1)).tolist()
+        self.size = len(self._numbers)
+        self.places = [place for place in range(len(best)) if self._from[place] < self._from[place + 1]]
         self._lows = {place: self._prices[place].copy() for place in self.contested}
         if self.contested:
             self._try(self._twice())
@@ -103,13 +106,11 @@ class _Table:
 
     def possible(self, place: int) -> Ints:
         """The numbers of the rows that a node can send."""
-        found: Ints = np.flatnonzero(self._possible[place])
-        return found
+        return self._numbers[self._from[place] : self._from[place + 1]]
 
-    def own(self, place: int) -> Ints:
+    def own(self, place: int) -> range:
         """The routes of a node."""
-        found: Ints = np.flatnonzero(self.blocks.options.access.node_of == place)
-        return found
+        return range(self._first[place], self._first[place + 1])
 
     def single(self, place: int) -> _NodeOffer:
         """What a node offers in one shipment."""
@@ -122,7 +123,8 @@ class _Table:
         if tried is not None:
             return tried
         own = self.own(place)
-        return self.blocks.block(int(self.rows[number]), int(own[self.cost[number, own].argmin()]))
+        best = int(self.cost[number, own.start : own.stop].argmin())
+        return self.blocks.block(int(self.rows[number]), own[best])
 
     def lows(self, place: int) -> Ints:
         """By row that a node can send what that costs at least, whatever else it sends."""
@@ -242,11 +244,12 @@ def _finals(blocks: Blocks) -> Ints:
     costs: Ints = np.zeros(1, dtype=np.int64)
     waiting, values = costs, costs
     for line in blocks.lines:
-        # The first axis is the fastest.
-        left = [_left(line, amounts[::-1]) for amounts in product(*map(range, reversed(line.axes or (2,))))]
+        left = _left_of(line)
         own = [NEVER if quantity is None else waiting_cost(options, line, quantity) for quantity in left]
-        costs = np.minimum(np.add.outer(np.array(own, dtype=np.int64), costs).ravel(), NEVER)
-        waiting = np.add.outer(np.array([quantity or 0 for quantity in left], dtype=np.int64), waiting).ravel()
+        costs = np.minimum(np.array(own, dtype=np.int64)[:, None] + costs, NEVER).ravel()
+        if terms.ship_complete or least > 0:
+            waits = np.array([quantity or 0 for quantity in left], dtype=np.int64)
+            waiting = np.add.outer(waits, waiting).ravel()
         if least > 0:
             own = [value_of(options, line, quantity or 0) for quantity in left]
             values = np.add.outer(np.array(own, dtype=np.int64), values).ravel()
@@ -256,6 +259,14 @@ def _finals(blocks: Blocks) -> Ints:
         costs[1:][(waiting[1:] > 0) & (values[1:] < least)] = NEVER
     costs[1:] -= options.prices.split(terms)
     return costs * TIES
+
+
+def _left_of(line: Wanted) -> Sequence[Quantity | None]:
+    """By state of the axes of a line what waits of it, see `_left`."""
+    if len(line.axes) < 2:
+        return range(line.quantity, -1, -1) if line.divisible else (line.quantity, 0)
+    # The first axis is the fastest.
+    return [_left(line, amounts[::-1]) for amounts in product(*map(range, reversed(line.axes)))]
 
 
 def _left(line: Wanted, amounts: Sequence[Quantity]) -> Quantity | None:
@@ -346,7 +357,7 @@ def _by_its_routes(table: _Table, place: int, reach: NDArray[np.bool_], allowed:
     nothing: Ints = np.full(blocks.lattice.states, NEVER * TIES, dtype=np.int64)
     nothing[0] = 0
     together = Spread(blocks.lattice, nothing, most=len(own))
-    for way in own.tolist():
+    for way in own:
         costs = np.minimum(table.cost[mine, way], NEVER)
         together.add(Offer(states, (costs + table.split) * TIES + 1, ones))
     sums = together.sums[:, :-1]
@@ -358,7 +369,7 @@ def _by_its_routes(table: _Table, place: int, reach: NDArray[np.bool_], allowed:
     counts, several = np.array(found, dtype=np.int64).reshape(-1, 2).T
 
     def sent(entry: int) -> list[Block]:
-        return [blocks.block(int(table.rows[mine[n]]), int(own[way])) for way, n in together.walk(*found[entry])]
+        return [blocks.block(int(table.rows[mine[n]]), own[way]) for way, n in together.walk(*found[entry])]
 
     return _NodeOffer(Offer(several, sums[counts, several], counts), sent)
 

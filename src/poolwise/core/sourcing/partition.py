@@ -239,6 +239,18 @@ def _differences(lattice: Lattice, taken: Ints, of: Ints) -> Ints:
     return np.where(possible, of[:, None] - taken, lattice.states)
 
 
+class _Choices(NamedTuple):
+    """Of the amounts of an offer in so many shipments (`mine`; None for all): the best by state, and where it is taken.
+
+    Their rows begin with that of so many shipments.
+    """
+
+    shipments: int
+    mine: Ints | None
+    choices: Ints
+    better: NDArray[np.bool_]
+
+
 class Spread:
     """Shipping what is left, node after node: by state left (and by number of shipments, where that is limited)."""
 
@@ -251,36 +263,37 @@ class Spread:
         self._most = most
         self.sums: Ints = np.full((1 if most is None else most + 1, lattice.states + 1), _NEVER, dtype=np.int64)
         self.sums[:, :-1] = finals
-        self._added: list[tuple[Ints, Offer]] = []
+        self._added: list[tuple[Offer, list[_Choices]]] = []
 
     def add(self, offer: Offer) -> None:
         """Let a node take part: at most one of the amounts it offers is taken."""
-        rests = self._lattice.without(offer.states)
-        after = self.sums.copy()
-        choices: Ints = np.empty((len(self.sums), self._lattice.states), dtype=np.int64)
-        for count, sums in enumerate(after[:, :-1]):
-            if self._most is None:
-                totals = self.sums[0].take(rests)
-                totals += offer.costs
-            else:
-                left = count - offer.shipments
-                totals = self.sums[np.maximum(left, 0), rests] + np.where(left >= 0, offer.costs, _NEVER)
-            least = totals.min(axis=1)
-            choices[count] = np.where(least < sums, totals.argmin(axis=1), -1)
-            np.minimum(sums, least, out=sums)
-        self.sums = after
-        self._added.append((choices, offer))
+        rows, tables = len(self.sums), []
+        counts = [0] if self._most is None else sorted(set(offer.shipments.tolist()))
+        before = self.sums if len(counts) == 1 else self.sums.copy()
+        for count in counts:
+            if count < rows:
+                mine = np.flatnonzero(offer.shipments == count) if len(counts) > 1 else None
+                some = offer if mine is None else Offer(*[each.take(mine) for each in offer])
+                totals = before[: rows - count].take(self._lattice.without(some.states), axis=1)
+                totals += some.costs
+                least, sums = totals.min(axis=2), self.sums[count:, :-1]
+                tables.append(_Choices(count, mine, totals.argmin(axis=2), least < sums))
+                np.minimum(sums, least, out=sums)
+        self._added.append((offer, tables))
 
     def walk(self, count: int, state: int) -> list[Taken]:
         """What is taken of a state in at most `count` shipments."""
         taken: list[Taken] = []
         for node in range(len(self._added) - 1, -1, -1):
-            choices, offer = self._added[node]
-            place = int(choices[count, state])
-            if place >= 0:
-                taken.append((node, place))
-                state -= int(offer.states[place])
-                count -= 0 if self._most is None else int(offer.shipments[place])
+            offer, tables = self._added[node]
+            for shipments, mine, choices, better in reversed(tables):
+                if shipments <= count and better[count - shipments, state]:
+                    place = int(choices[count - shipments, state])
+                    place = place if mine is None else int(mine[place])
+                    taken.append((node, place))
+                    state -= int(offer.states[place])
+                    count -= shipments
+                    break
         return taken[::-1]
 
     def lowered(self, offer: Offer) -> Ints:

@@ -136,14 +136,14 @@ class Departures:
                     return departure
         return None
 
-    def room(self, taken: Taken) -> int:
-        """How many shipments find room where the first of them does, in slots that count orders; 0 if none does."""
+    def room(self, taken: Taken) -> tuple[Departure | None, int]:
+        """The earliest departure of one shipment, and how many find room then, in slots that count orders."""
         for departure in self:
             for _, limits in self._limits.get(departure.ships) or self._limits_on(departure.ships):
                 places = min([limit - taken.get(key, 0) for key, _, limit in limits])
                 if places > 0:
-                    return places
-        return 0
+                    return departure, places
+        return None, 0
 
     def _limits_on(self, day: int) -> list[tuple[tuple[int, ...], Limits]]:
         node = self._route.node

@@ -31,7 +31,7 @@ from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition, par
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.portions import Wanted
 from poolwise.core.sourcing.problem import Demand, Facts, Problem
-from poolwise.core.sourcing.routes import Need
+from poolwise.core.sourcing.routes import Departure, Need
 from poolwise.core.values import Cost, Quantity
 
 MOST_WHOLE: Final = 8
@@ -157,17 +157,16 @@ def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
 
     None when that is not so simple, or some but not all of a line is there.
     """
-    found: list[list[Cost]] = []
-    for piece in sheet.pieces:
-        (goods,) = piece.sent
+    found: list[tuple[list[Cost], list[str]]] = []
+    for goods in sheet.goods:
         spots = options.spots(goods.item.code, goods.quantity)
         if spots is None:
             return None
-        at_nodes, priced = spots
+        found.append(spots)
+    for piece, (at_nodes, priced) in zip(sheet.pieces, found, strict=True):
         for node in priced:
             at_nodes[options.access.nodes[node]] = _drawing(options, piece, node)
-        found.append(at_nodes)
-    return found
+    return [at_nodes for at_nodes, _ in found]
 
 
 def _drawing(options: Options, piece: Piece, node: str) -> Cost:
@@ -220,7 +219,7 @@ def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market)
         options = Options(atlas, problem, market)
         kind = options.access.kind
         table = tables.get(kind) or tables.setdefault(kind, _Table(options, market))
-        known = [each for each in members if table.knows(each.sheet) and not _may_be_full(options, each.sheet)]
+        known = [each for each in members if table.has_all(each.sheet) and not _may_be_full(options, each.sheet)]
         if known:
             by_size.setdefault(len(demand.open), []).append(_Alike(options, table, known))
     for groups in by_size.values():
@@ -294,10 +293,14 @@ class _Table:
             )
             self.left[cell] = units - np.concatenate([columns.withheld for _, columns in found])
             self.available[cell] = units
+        self.most: list[int] = self.left.max(axis=1).tolist()
 
-    def knows(self, sheet: Sheet) -> bool:
-        """Whether all items of an order have a row."""
-        return all(piece.line.item in self.rows for piece in sheet.pieces)
+    def has_all(self, sheet: Sheet) -> bool:
+        """Whether all items of an order have a row, and are there: only who is served whole is decided with others."""
+        rows = [self.rows.get(piece.line.item) for piece in sheet.pieces]
+        return all(
+            row is not None and self.most[row] >= piece.quantity for row, piece in zip(rows, sheet.pieces, strict=True)
+        )
 
 
 class _Alike:
@@ -397,8 +400,12 @@ def later(options: Options, way: OpenRoute, ready: int, need: Need) -> Cost:
     if not terms.policy.capacity_is_hard:
         leaving = leave(options, way, ready, need, options.taken)
         return NEVER if leaving is None else leaving.cost - int(options.openings.costs[way.index])
-    departure = way.departures.with_room(ready, need, options.taken)
-    limit = options.deadline if terms.service_level.late_is_hard else None
+    return _later_on(options, way, way.departures.with_room(ready, need, options.taken))
+
+
+def _later_on(options: Options, way: OpenRoute, departure: Departure | None) -> Cost:
+    """What it costs more to leave on a later day, where capacity is hard; NEVER if none is early enough."""
+    limit = options.deadline if options.terms.service_level.late_is_hard else None
     if departure is None or (limit is not None and departure.arrives > limit):
         return NEVER
     parts = options.parts_on(way, departure)
@@ -420,10 +427,14 @@ def waits_of_one(options: Options) -> Waits:
             if places[0] < 1:
                 ways = [way for index in dock.routes if (way := openings.by_index[index]) is not None]
                 costs = np.zeros(len(openings.costs), dtype=np.int64) if costs is None else costs
-                for way in ways:
-                    costs[way.index] = later(options, way, 0, ONE_SHIPMENT)
                 if options.terms.policy.capacity_is_hard:
-                    places = [way.departures.room(options.taken) for way in ways]
+                    found_at = [way.departures.room(options.taken) for way in ways]
+                    places = [there for _, there in found_at]
+                    for way, (departure, _) in zip(ways, found_at, strict=True):
+                        costs[way.index] = _later_on(options, way, departure)
+                else:
+                    for way in ways:
+                        costs[way.index] = later(options, way, 0, ONE_SHIPMENT)
             room[dock.node.code] = min(*places, room.get(dock.node.code, places[0]))
         found = openings.settled = Waits(capacity, costs, room)
     return found
