@@ -41,11 +41,12 @@ from poolwise.flows.intake import Accepted, Counter, Outcome, accept
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.ports import Books, OrderRecord, Queue
 from poolwise.flows.receipts import book_receipts
-from poolwise.flows.reserve import Reserved, expire, free, reserve
+from poolwise.flows.reserve import Reserved, free, reserve
 from poolwise.flows.source import Desk, source_batch
 from poolwise.flows.stock import Outcome as StockOutcome
 from poolwise.flows.stock import book_counts
 from poolwise.flows.tallying import Clerk
+from poolwise.flows.timers import run_timers
 from poolwise.run.bootstrap import default_policy
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
@@ -165,7 +166,7 @@ class Market:
 
     def expire(self) -> int:
         """Timers that are due go off."""
-        return expire(self.books, self.desk, 0, self.now, 100)
+        return run_timers(self.books, self.desk, 0, self.now, 100)
 
     def work(self, limit: int = 500) -> int:
         """A worker sources until nothing waits for it; how many decisions it made."""

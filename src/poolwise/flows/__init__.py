@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from poolwise.core import messages
-from poolwise.flows import explain, intake, masterdata, propose, receipts, reserve, source, stock, wave
+from poolwise.flows import explain, intake, masterdata, propose, receipts, reserve, source, stock, timers, wave
 from poolwise.flows.ports import Queue, TimerKind
 
 MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
@@ -25,8 +25,8 @@ QUEUES: Final[Mapping[Queue, Callable[..., object]]] = {
 """Which flow takes demand out of which queue; demand that waits for stock is woken by whatever makes stock rise."""
 
 TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {
-    TimerKind.EXPIRE: reserve.expire,
-    TimerKind.DAY: reserve.expire,
+    TimerKind.EXPIRE: timers.run_timers,
+    TimerKind.DAY: timers.run_timers,
 }
 """Which flow runs when a timer is due."""
 

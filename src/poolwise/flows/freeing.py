@@ -6,7 +6,7 @@ move: it stays reserved, its basket's reservation ends as consumed, and the orde
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -47,7 +47,6 @@ class GivenBack:
         self.orders: list[OrderRecord] = []
         self.events: list[Event] = []
         self.handed_over: list[ShipmentRecord] = []
-        self.new_day = False
 
     def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
         """All reservations of an owner."""
@@ -94,16 +93,19 @@ class GivenBack:
         """The slots that dropped shipments give back."""
         return bookings_of(self._edition.network, self.dropped, sign=-1)
 
-    def wake(self) -> None:
-        """Wake demand that waits for what came back, or for the room of a new day. Called once that is recorded."""
+    def wake(self, others: Collection[str] = ()) -> None:
+        """Wake demand that waits for what came back, and in other lines. Called once that is recorded.
+
+        All at once, for demand is locked in one order.
+        """
         positions = self._transaction.positions({movement.position for movement in self.movements})
-        items = {position.key.item for position in positions.values()}
-        if self.new_day or self.capacity():
+        items = {position.key.item for position in positions.values()}.union(others)
+        if self.capacity():
             items.add(ROOM)
         wake(self._transaction, self._edition.catalog, items, self._now)
 
-    def record(self, action: str, answer: Answer | None = None) -> None:
-        """Record everything, and wake who waits for it."""
+    def record(self, action: str, answer: Answer | None = None, others: Collection[str] = ()) -> None:
+        """Record everything, and wake who waits for it, and who waits in other lines."""
         effects = Effects(
             at=self._now,
             movements=self.movements,
@@ -118,7 +120,7 @@ class GivenBack:
             audit=[Audit(self._actor, action, str(record.order.id)) for record in self.orders],
         )
         self._transaction.record(effects)
-        self.wake()
+        self.wake(others)
 
 
 def cancelled(record: OrderRecord) -> tuple[Progress, ...]:

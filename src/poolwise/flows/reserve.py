@@ -37,7 +37,6 @@ from poolwise.flows.ports import (
 from poolwise.flows.source import MOST_CONFLICTS, Choice, Desk, Shelf, Written, ask, choose
 
 LONGEST_RESERVATION: Final = timedelta(days=7)
-MOST_LOOKS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,34 +187,3 @@ def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Ans
         except Conflict:
             continue
     raise Conflict(f"giving {reservation} back met {MOST_CONFLICTS} conflicts in a row")
-
-
-def expire(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -> int:
-    """Expire baskets of a cell that are due, in one transaction; how many timers were due.
-
-    A day that has turned at a node wakes the line of those that wait for room, once however many left a timer for it.
-    """
-    with books.transaction() as transaction:
-        timers = _due(transaction, cell, now, limit)
-        if not timers:
-            return 0
-        baskets = [timer.subject for timer in timers if timer.kind is TimerKind.EXPIRE]
-        records = transaction.orders(baskets, lock=True) if baskets else {}
-        given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
-        given.new_day = len(baskets) < len(timers)
-        for basket in baskets:
-            if basket in records:
-                given.add(records[basket], Ending.EXPIRED)
-        given.record("reservations.expire")
-        return len(timers)
-
-
-def _due(transaction: Transaction, cell: int, now: datetime, limit: int) -> list[Timer]:
-    """Timers that are due: `limit` at most, and more only while nothing but new days comes, which cost nothing each."""
-    timers: list[Timer] = []
-    for _ in range(MOST_LOOKS):
-        found = transaction.due(cell, now, limit)
-        timers += found
-        if len(found) < limit or any(timer.kind is not TimerKind.DAY for timer in found):
-            break
-    return timers

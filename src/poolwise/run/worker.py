@@ -17,8 +17,8 @@ import structlog
 
 from poolwise.core.values import Conflict, Upstream
 from poolwise.flows.ports import Books
-from poolwise.flows.reserve import expire
 from poolwise.flows.source import Desk, Sourced, source_batch
+from poolwise.flows.timers import run_timers
 
 SMALLEST_BATCH: Final = 8
 PROMPT_BATCH_S: Final = 0.06
@@ -87,7 +87,7 @@ class Worker:
         """One round of every duty for a cell; how much was done."""
         duties = self._duties
         now = duties.clock()
-        done = expire(duties.books, duties.desk(), cell, now, MOST_TIMERS)
+        done = run_timers(duties.books, duties.desk(), cell, now, MOST_TIMERS)
         done += self._source(cell, now)
         for step in duties.others:
             step(cell, duties.clock())
