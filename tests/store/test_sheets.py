@@ -16,10 +16,10 @@ import pytest
 
 from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import StockCount, StockMovement
-from poolwise.flows.ports import CountMark
+from poolwise.flows.ports import Books, CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.flows.stock import Outcome, book_counts, book_movements
-from poolwise.store.arrays import raw_cursor
+from poolwise.store.arrays import register
 from poolwise.store.locking import RowLocks
 from poolwise.store.sheets import NEVER, Sheets
 from poolwise.store.snapshot import PostgresSieve
@@ -180,21 +180,15 @@ def until_blocked(market: Market, under_way: Future) -> None:
             wait([under_way], timeout=0.01)
 
 
-def test_a_snapshot_sees_a_count_that_is_being_booked(market: Market) -> None:
-    """Else it would be marked as unchanged, and the count would remain."""
+@pytest.mark.parametrize(
+    "change",
+    [lambda market, books: counted(market, books, 12, 2), lambda market, books: sold(market, books, 2, 2)],
+    ids=["count", "movement"],
+)
+def test_a_snapshot_sees_what_is_being_booked(market: Market, change: Callable[[Market, Books], object]) -> None:
+    """Else the position would be marked as unchanged, and what was booked would remain."""
     counted(market, market.books, 10, 1)
-    other = Operation(market, lambda books: counted(market, books, 12, 2)).begin()
-    assert other.go_to(COMMIT)
-    with beside() as start:
-        snapshot = start(sifted, market, ("BOLT", "A", 10), as_of=3)
-        until_blocked(market, snapshot)
-        other.end()
-        assert list(snapshot.result(PATIENCE_S).differing) == [0]
-
-
-def test_a_snapshot_sees_a_change_that_is_being_booked(market: Market) -> None:
-    counted(market, market.books, 10, 1)
-    other = Operation(market, lambda books: sold(market, books, 2, 2)).begin()
+    other = Operation(market, lambda books: change(market, books)).begin()
     assert other.go_to(COMMIT)
     with beside() as start:
         snapshot = start(sifted, market, ("BOLT", "A", 10), as_of=3)
@@ -285,7 +279,8 @@ def test_sheets_keep_the_greatest_of_all_they_were_told(market: Market, seed: in
         accepted = chance.random(40) < 0.7
         with market.connections.connection() as connection, connection.transaction():
             sheets = Sheets([0] * 40, [nodes[place] for place in some], positions[some])
-            cursor = raw_cursor(connection)
+            cursor = connection.cursor(binary=True)
+            register(cursor)
             RowLocks(cursor).sheets(sheets.keys)
             told = sheets.read(cursor)
             assert list(zip(*(column.tolist() for column in told), strict=True)) == [

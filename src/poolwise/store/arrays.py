@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Connection, Cursor, postgres, pq
+from psycopg import Cursor, postgres, pq
 from psycopg.abc import Buffer
-from psycopg.adapt import Dumper, Loader
+from psycopg.adapt import Dumper
 from psycopg.rows import TupleRow
 
 
@@ -84,6 +84,9 @@ _KINDS: Final[dict[str, tuple[type[Packed], np.dtype[np.void]]]] = {
     # In microseconds since the year 2000.
     "timestamptz": (_Instants, np.dtype([("length", ">i4"), ("value", ">i8")])),
 }
+_NUMBERS: Final = frozenset({"int2", "int4", "int8"})
+"""Kinds whose values are numbers in Python, too."""
+
 _HEADER: Final = np.dtype(
     [("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4"), ("length", ">i4"), ("first", ">i4")]
 )
@@ -101,20 +104,11 @@ def register(cursor: Cursor[TupleRow]) -> None:
     cursor.adapters.register_dumper(_Texts, _TextsDumper)
 
 
-class _Raw(Loader):
-    format = pq.Format.BINARY
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
-
-
-def raw_cursor(connection: Connection[TupleRow]) -> Cursor[TupleRow]:
-    """A cursor that sends packed arrays, and answers with arrays as they come, for `unpacked`."""
-    cursor = connection.cursor(binary=True)
-    register(cursor)
-    for kind in _KINDS:
-        cursor.adapters.register_loader(postgres.types[kind].array_oid, _Raw)
-    return cursor
+def raw_rows(cursor: Cursor[TupleRow]) -> list[list[bytes | None]]:
+    """What a statement answered, value by value as it came, for `unpacked`. The cursor is binary."""
+    result = cursor.pgresult
+    assert result is not None
+    return [[result.get_value(row, place) for place in range(result.nfields)] for row in range(result.ntuples)]
 
 
 def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
@@ -126,7 +120,7 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
         return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
     if kind == "text":
         return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
-    if kind not in _KINDS or kind == "timestamptz":
+    if kind not in _NUMBERS:
         return list(values)
     return packed(kind, values)  # type: ignore[arg-type]  # kind says integers
 

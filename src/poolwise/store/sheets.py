@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from poolwise.flows.ports import CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE
-from poolwise.store.arrays import array, packed, raw_cursor, unpacked
+from poolwise.store.arrays import array, packed, raw_rows, unpacked
 from poolwise.store.locking import RowLocks, SheetKey
 
 Ints = NDArray[np.int64]
@@ -116,11 +116,12 @@ class Sheets:
         as_ofs, sequences = np.full(len(self._positions), NEVER), np.full(len(self._positions), NO_SEQUENCE)
         if not self.keys:
             return as_ofs, sequences
-        with raw_cursor(cursor.connection) as raw:
-            for cell, node, part, positions, which, stamps, numbers in raw.execute(READ_SHEETS, _columns(self.keys)):
-                place = unpacked(which) - 1
-                marks = (unpacked(positions), unpacked(stamps)[place], unpacked(numbers)[place])
-                self._marks[cell, node, part] = Marks(*marks)
+        cursor.execute(READ_SHEETS, _columns(self.keys))
+        for cell, node, part, positions, which, stamps, numbers in raw_rows(cursor):
+            assert cell is not None and node is not None and part is not None, "they are its key"
+            place = unpacked(which) - 1
+            marks = Marks(unpacked(positions), unpacked(stamps)[place], unpacked(numbers)[place])
+            self._marks[int.from_bytes(cell, "big"), node.decode(), int.from_bytes(part, "big")] = marks
         for key, places in self._places():
             as_ofs[places], sequences[places] = self._marks[key].of(self._positions[places])
         return as_ofs, sequences

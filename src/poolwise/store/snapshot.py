@@ -21,7 +21,7 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import packed, raw_cursor, register, unpacked
+from poolwise.store.arrays import packed, raw_rows, register, unpacked
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.locking import RowLocks
@@ -169,10 +169,8 @@ class _Chunk:
         asked: dict[str, object] = {"cell": cell, "accounts": accounts}
         earliest = instant(int(self._as_ofs[places].min()))
         ids = packed("int8", self._ids[places])
-        with raw_cursor(cursor.connection) as raw:
-            row = raw.execute(READ_FIGURES, {**asked, "ids": ids, "earliest": earliest}, prepare=True).fetchone()
-        assert row is not None
-        found, figures, moved = map(unpacked, row)
+        cursor.execute(READ_FIGURES, {**asked, "ids": ids, "earliest": earliest}, prepare=True)
+        found, figures, moved = map(unpacked, raw_rows(cursor)[0])
         known = self._places_of(found)
         then = np.full(len(self._ids), NOTHING)
         then[known] = figures

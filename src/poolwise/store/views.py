@@ -23,7 +23,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
-from poolwise.store.arrays import unpacked
+from poolwise.store.arrays import raw_rows, unpacked
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -101,9 +101,7 @@ class PostgresViews:
         """See flows.views."""
         with self._reading() as cursor:
             cursor.execute(SHELVES, {"cells": self._cells, "items": items})
-            result = cursor.pgresult
-            assert result is not None
-            columns = [result.get_value(0, place) for place in range(result.nfields)]
+            (columns,) = raw_rows(cursor)
         items, nodes, pools = (column.decode().split(SEPARATOR) if column else [] for column in columns[:3])
         positions, available, expires_on, *coming = map(unpacked, columns[3:])
         return Shelves(items, nodes, pools, positions, available, expires_on), Coming(*coming)
