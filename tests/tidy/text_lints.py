@@ -9,11 +9,12 @@ from tests.tidy.source import Finding, Source
 
 DATA_SETS = re.compile(r"brunel|supplygraph|\bscms\b", re.IGNORECASE)
 
-REGISTRIES = r"\b(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com|io|dev)\b"
-# Written in two parts so that this file does not name them.
+# Hosts and places are written in two parts so that this file does not name them.
+HOSTS = ("py" + "pi", "python" + "hosted", "npm" + "js", "yarn" + "pkg")
+REGISTRIES = rf"\b(?:{'|'.join(HOSTS)})\.(?:org|com|io|dev)\b"
 PLACES = (
     "/" + "work/",
-    "/" + "opt/pypi",
+    "/" + "opt/py" + "pi",
     "/" + "opt/wheels",
     "/" + "root/",
     "/" + "tmp/w/",
