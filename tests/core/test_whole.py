@@ -14,8 +14,9 @@ from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.options import Market, Options
 from poolwise.core.sourcing.problem import Demand, Problem, StockFact, shelves_of
 from poolwise.core.sourcing.record import plan_bytes
+from poolwise.core.sourcing.together import as_foreseen, foresee
 from poolwise.core.sourcing.wave import Left
-from poolwise.core.sourcing.whole import as_foreseen, foresee, served_whole, sheets_of
+from poolwise.core.sourcing.whole import served_whole, sheets_of
 from poolwise.core.values import Rate, replace
 from tests.core import brute_force
 from tests.core.worlds import problem_of
@@ -90,13 +91,13 @@ def test_orders_decided_together_are_decided_as_one_after_another(made: Callable
         market = Market(problem.facts.at, stock, receipts, problem.facts.capacity)
         one_each = Demand(problem.demand.order, tuple((no, 1) for no, _ in problem.demand.open))
         asked = [*varied(problem), *[(one_each, problem.terms)] * 6]
-        for (demand, terms), sheet in zip(asked, foresee(atlas, asked, market), strict=True):
+        for (demand, terms), known in zip(asked, foresee(atlas, asked, market), strict=True):
             one = Problem(demand, problem.edition, terms, left.facts([*stock, *receipts]))
-            plan = exact.solve(one, atlas, sheet)
+            plan = exact.solve(one, atlas, known)
             assert plan_bytes(plan) == plan_bytes(exact.solve(one, atlas)), f"seed {seed}"
             left.draw(plan)
-            if sheet is not None and sheet.foreseen is not None:
-                holds = as_foreseen(Options(atlas, one), sheet) is not None
+            if known is not None and known.foreseen is not None:
+                holds = as_foreseen(one, atlas, known.foreseen) is not None
                 stood, fell = stood + holds, fell + (not holds)
     assert min(stood, fell) > 10, f"{stood} stood and {fell} fell: not both are tried here"
 

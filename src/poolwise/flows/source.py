@@ -29,7 +29,7 @@ from poolwise.core.sourcing.options import Market
 from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact
 from poolwise.core.sourcing.record import Held, Packer, digest
-from poolwise.core.sourcing.whole import Sheet, foresee
+from poolwise.core.sourcing.together import Prepared, foresee
 from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.identity import Ids
@@ -157,9 +157,10 @@ class Batch:
         shelf = Shelf(stock, atlas)
         first = [each for each in asked if each.todo.returns < patience]
         demands = [(Demand(each.todo.order, each.todo.open), each.terms) for each in first]
-        sheets = foresee(atlas, demands, shelf.market(self._now))
+        prepared = foresee(atlas, demands, shelf.market(self._now))
         made = [
-            choose(self._desk, each, shelf, self._now, sheet=sheet) for each, sheet in zip(first, sheets, strict=True)
+            choose(self._desk, each, shelf, self._now, prepared=known)
+            for each, known in zip(first, prepared, strict=True)
         ]
         self._check_under_lock(stock, made, [each for each in asked if each.todo.returns >= patience])
 
@@ -487,12 +488,17 @@ def ask(atlas: Atlas, todo: Todo) -> Asked:
 
 
 def choose(
-    desk: Desk, asked: Asked, shelf: Shelf, now: datetime, before: Choice | None = None, sheet: Sheet | None = None
+    desk: Desk,
+    asked: Asked,
+    shelf: Shelf,
+    now: datetime,
+    before: Choice | None = None,
+    prepared: Prepared | None = None,
 ) -> Choice:
     """Decide one demand on what the shelf holds now, and draw it down by the plan.
 
-    `before` is what was decided on facts that may not have changed since; then it stands. `sheet` is the order's, where
-    it was priced together with others.
+    `before` is what was decided on facts that may not have changed since; then it stands. `prepared` is what was worked
+    out of the order together with others.
     """
     todo, terms, atlas = asked.todo, asked.terms, desk.atlas
     most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(todo.order.lines)
@@ -500,7 +506,7 @@ def choose(
     if before is not None and facts == before.facts:
         shelf.draw(before.plan)
         return before
-    plan = solve(Problem(Demand(todo.order, todo.open), atlas.edition, terms, facts), atlas, sheet)
+    plan = solve(Problem(Demand(todo.order, todo.open), atlas.edition, terms, facts), atlas, prepared)
     shelf.draw(plan)
     return Choice(todo, facts, plan)
 

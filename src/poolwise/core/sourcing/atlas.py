@@ -60,10 +60,12 @@ class Columns(NamedTuple):
     """An item's positions as orders of one kind see them: the number of each one's node, and what is withheld there.
 
     Nodes are numbered as in the network; the number after the last is of positions that such an order may not use.
+    `at` gives by node the place of its position.
     """
 
     nodes: Ints
     withheld: Ints
+    at: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,9 @@ class Atlas:
                 ]
                 withheld = [0 if each is None else each.withheld for each in standings]
                 access.kind.columns[positions.ids] = Columns(
-                    np.array(numbers, dtype=np.int64), np.array(withheld, dtype=np.int64)
+                    np.array(numbers, dtype=np.int64),
+                    np.array(withheld, dtype=np.int64),
+                    {place.node: n for n, place in enumerate(positions.places) if numbers[n] != nobody},
                 )
         return access.kind.columns[positions.ids]
 

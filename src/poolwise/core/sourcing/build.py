@@ -148,13 +148,12 @@ def substitution(options: Options, piece: Piece) -> Cost:
 
 
 class _Builder:
-    """Collects shipments, assignments and cost parts; remembers what blocks have taken from shelves and slots."""
+    """Collects shipments, assignments and cost parts; remembers what blocks took from shelves and booked."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.used: dict[tuple[str, str], Quantity] = {}
-        self.taken = dict(options.taken)
-        self.left_from = set[str]()
+        self.booked: dict[str, list[Booking]] = {}
         self.shipments: list[PlannedShipment] = []
         self.assignments: list[Assignment] = []
         self.costs: list[CostPart] = []
@@ -174,16 +173,18 @@ class _Builder:
         lines = block.lines()
         goods = [each for sent in lines.values() for each in sent]
         leaving: Leaving | None = foreseen
-        if ready != block.ready or route.node.code in self.left_from:
-            leaving = leave(options, way, ready, need_of(len(lines), goods), self.taken, block.window)
-        self.left_from.add(route.node.code)
+        before = self.booked.setdefault(route.node.code, [])
+        if ready != block.ready or before:
+            taken = dict(options.taken)
+            for booking in before:
+                key = (booking.node, booking.day.toordinal(), booking.slot)
+                taken[key] = taken.get(key, 0) + booking.quantity
+            leaving = leave(options, way, ready, need_of(len(lines), goods), taken, block.window)
         weight_ug = sum([each.weight_ug for each in goods])
         freight = prices.freight(route, weight_ug)
         if leaving is None or freight is None:
             return False
-        for booking in leaving.bookings:
-            key = (booking.node, booking.day.toordinal(), booking.slot)
-            self.taken[key] = self.taken.get(key, 0) + booking.quantity
+        before += leaving.bookings
         for line_no, sent in lines.items():
             self._cost(CostKind.HANDLING, prices.leaving(route.node, sent), number, line_no)
             if route.via:

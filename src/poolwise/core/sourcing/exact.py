@@ -28,23 +28,24 @@ from poolwise.core.sourcing.partition import NEVER, partition
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.portions import MOST_BLOCKS, Wanted, wanted_of
 from poolwise.core.sourcing.problem import Problem
-from poolwise.core.sourcing.whole import Sheet, as_foreseen, limits_of, served_whole, sheets_of
+from poolwise.core.sourcing.together import Prepared, as_foreseen
+from poolwise.core.sourcing.whole import limits_of, served_whole, sheets_of
 
 MOST_LINES: Final = 9
 HEAVIEST_UG: Final = 1 << 60
 
 
-def solve(problem: Problem, atlas: Atlas, sheet: Sheet | None = None) -> Plan:
+def solve(problem: Problem, atlas: Atlas, prepared: Prepared | None = None) -> Plan:
     """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits.
 
-    `sheet` is the order's, where it was priced, or decided, together with others.
+    `prepared` is what was worked out of the order together with others.
     """
+    if prepared is not None and prepared.foreseen is not None:
+        plan = as_foreseen(problem, atlas, prepared.foreseen)
+        if plan is not None:
+            return plan
+    (sheet,) = sheets_of(atlas, [(problem.demand, problem.terms)]) if prepared is None else (prepared.sheet,)
     options = Options(atlas, problem)
-    if sheet is None:
-        (sheet,) = sheets_of(atlas, [(problem.demand, problem.terms)])
-    plan = None if sheet is None else as_foreseen(options, sheet)
-    if plan is not None:
-        return plan
     chosen = None if sheet is None else served_whole(options, sheet)
     if chosen is None:
         chosen = _chosen(options)

@@ -17,7 +17,15 @@ from poolwise.core.sourcing.atlas import Alternative, Atlas, OpenRoute, carries
 from poolwise.core.sourcing.costs import Part, Sent, deadline, weight_of
 from poolwise.core.sourcing.partition import NEVER
 from poolwise.core.sourcing.plan import Elimination, Unserved
-from poolwise.core.sourcing.problem import CapacityFact, Facts, ItemStock, Place, Positions, Problem, ReceiptFact
+from poolwise.core.sourcing.problem import (
+    CapacityFact,
+    Facts,
+    ItemStock,
+    Place,
+    Positions,
+    Problem,
+    ReceiptFact,
+)
 from poolwise.core.sourcing.routes import Departure, Need, book
 from poolwise.core.values import Cost, Quantity
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from poolwise.core.network import CapacityUnit, Lane, Network, Node
@@ -83,7 +83,8 @@ class Departures:
         self._origin = network.calendar(route.node.calendar)
         self._lane = network.calendar(route.lanes[0].calendar or route.node.calendar)
         self.local = at.astimezone(ZoneInfo(route.node.time_zone))
-        self.counts_only_orders = all(slot.unit is CapacityUnit.ORDERS for slot in route.node.slots)
+        self._counted = frozenset([slot.unit for slot in route.node.slots])
+        self.counts_only_orders = self._counted <= {CapacityUnit.ORDERS}
         self._windows: dict[int, list[tuple[int, ...]]] = {}
         self._limits: dict[int, list[tuple[tuple[int, ...], Limits]]] = {}
         self._last = self.local.date() + timedelta(days=horizon_days)
@@ -135,6 +136,16 @@ class Departures:
                 else:
                     return departure
         return None
+
+    def counted(self, need: Need) -> Need:
+        """What of a need the slots of the origin count: to all others that are equal the same day has room."""
+        if self.counts_only_orders:
+            return NO_GOODS
+        return Need(
+            need.lines if CapacityUnit.LINES in self._counted else 0,
+            need.units if CapacityUnit.UNITS in self._counted else 0,
+            need.grams if CapacityUnit.WEIGHT in self._counted else 0,
+        )
 
     def room(self, taken: Taken) -> tuple[Departure | None, int]:
         """The earliest departure of one shipment, and how many find room then, in slots that count orders."""
@@ -219,6 +230,9 @@ class Need(NamedTuple):
             return self.lines
         return self.units if unit is CapacityUnit.UNITS else self.grams
 
+
+NO_GOODS: Final = Need(0, 0, 0)
+"""What a shipment takes of slots that count orders, whatever is in it."""
 
 SlotKey = tuple[str, int, int]
 """Node, day as ordinal, and number of the slot."""

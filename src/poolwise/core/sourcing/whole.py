@@ -6,32 +6,27 @@
 2. To decide, what drawing each line costs at each node is added, and what waiting for room costs each route; the
    cheapest route of every set then goes to the dynamic program over sets (`partition`).
 
-3. The orders of a batch are decided together too, each as if it were the first (`foresee`). Those before it take stock
-   and room, which makes other ways dearer and none cheaper: what was foreseen is still the best if it still costs the
-   same (`as_foreseen`). Else the order is decided again.
-
 An order of which more is to be known (kits, substitutes, receipts, lots, amounts that must be divided, shipments that
 get in each other's way) is left to `exact`, which finds the same where both apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from poolwise.core.policy.terms import LineSplit, Terms
-from poolwise.core.sourcing.atlas import Access, Atlas, Columns, Kind, Openings, OpenRoute, Waits, wanted
-from poolwise.core.sourcing.build import Block, Piece, drawing, leave, tried
-from poolwise.core.sourcing.costs import Sent, deadline, need_of, weight_of
-from poolwise.core.sourcing.options import Market, Options, draw
-from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition, partition_alike
-from poolwise.core.sourcing.plan import Plan
+from poolwise.core.sourcing.atlas import Access, Atlas, OpenRoute, Waits, wanted
+from poolwise.core.sourcing.build import Block, Piece, drawing, leave
+from poolwise.core.sourcing.costs import Sent, need_of, weight_of
+from poolwise.core.sourcing.options import Options, draw
+from poolwise.core.sourcing.partition import NEVER, Ints, Limits, partition
 from poolwise.core.sourcing.portions import Wanted
-from poolwise.core.sourcing.problem import Demand, Facts, Problem
-from poolwise.core.sourcing.routes import Departure, Need
+from poolwise.core.sourcing.problem import Demand
+from poolwise.core.sourcing.routes import NO_GOODS, Departure, Need
 from poolwise.core.values import Cost, Quantity
 
 MOST_WHOLE: Final = 8
@@ -39,15 +34,6 @@ MOST_WHOLE: Final = 8
 
 MOST_TOGETHER: Final = 64
 HEAVIEST_UG: Final = 1 << 56
-ONE_SHIPMENT: Final = Need(1, 0, 0)
-"""What a shipment takes of slots that count orders, whatever is in it."""
-
-
-class Foreseen(NamedTuple):
-    """The shipments of a plan that serves every line, as routes with sets of lines (as bits), and what it costs."""
-
-    shipments: tuple[tuple[int, int], ...]
-    cost: Cost
 
 
 class Sheet(NamedTuple):
@@ -55,7 +41,6 @@ class Sheet(NamedTuple):
 
     pieces: tuple[Piece, ...]
     cost: Ints
-    foreseen: Foreseen | None = None
 
     @property
     def goods(self) -> list[Sent]:
@@ -130,10 +115,10 @@ def _sets(lines: int) -> Ints:
 
 def served_whole(options: Options, sheet: Sheet) -> list[Block] | None:
     """The blocks of the cheapest plan; None when the order is not that simple after all."""
-    drawn = None if _may_be_full(options, sheet) else _drawn(options, sheet)
+    drawn = None if may_be_full(options, sheet) else _drawn(options, sheet)
     if drawn is None:
         return None
-    cost = _by_route(options, np.array(drawn, dtype=np.int64), sheet.cost)
+    cost = by_route(options, np.array(drawn, dtype=np.int64), sheet.cost)
     ways = cost.argmin(axis=1).tolist()
     lines = [Wanted(piece.line, piece.quantity, (), []) for piece in sheet.pieces]
     chosen = partition(cost.min(axis=1).tolist(), limits_of(options, lines))
@@ -143,7 +128,7 @@ def served_whole(options: Options, sheet: Sheet) -> list[Block] | None:
     return blocks
 
 
-def _may_be_full(options: Options, sheet: Sheet) -> bool:
+def may_be_full(options: Options, sheet: Sheet) -> bool:
     """Whether a shipment may not find room on the first day, in slots that count what is in it."""
     if options.openings.counts_only_orders or not options.openings.docks:
         return False
@@ -175,7 +160,7 @@ def _drawing(options: Options, piece: Piece, node: str) -> Cost:
     return sum(drawing(options, piece, goods, draw(options.shelf(goods.item.code, node), goods.quantity)))
 
 
-def _by_route(options: Options, drawn: Ints, sheet: Ints) -> Ints:
+def by_route(options: Options, drawn: Ints, sheet: Ints) -> Ints:
     """What each set of lines costs by each route now (.. x sets x routes); `drawn` is .. x lines x nodes."""
     openings = options.openings
     cost: Ints = _sets(drawn.shape[-2]) @ drawn.take(options.access.node_of, axis=-1)
@@ -193,167 +178,6 @@ def _block(options: Options, sheet: Sheet, index: int, mask: int) -> Block:
     way = options.openings.by_index[index]
     assert way is not None
     return Block(way, tuple([piece for place, piece in enumerate(sheet.pieces) if mask >> place & 1]))
-
-
-# --- the orders of a batch, decided together
-
-
-class _Member(NamedTuple):
-    """An order of a batch at its place."""
-
-    place: int
-    demand: Demand
-    terms: Terms
-    sheet: Sheet
-
-
-def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market) -> list[Sheet | None]:
-    """The sheet of each order of a batch, with what is best for it if it is the first to be decided."""
-    sheets = sheets_of(atlas, asked)
-    by_size: dict[int, list[_Alike]] = {}
-    tables: dict[Kind, _Table] = {}
-    for members in _going_the_same_ways(atlas, asked, sheets, market):
-        demand, terms = members[0].demand, members[0].terms
-        # The first stands for all of them: only what they want differs.
-        problem = Problem(demand, atlas.edition, terms, Facts(market.at, capacity=market.capacity))
-        options = Options(atlas, problem, market)
-        kind = options.access.kind
-        table = tables.get(kind) or tables.setdefault(kind, _Table(options, market))
-        known = [each for each in members if table.has_all(each.sheet) and not _may_be_full(options, each.sheet)]
-        if known:
-            by_size.setdefault(len(demand.open), []).append(_Alike(options, table, known))
-    for groups in by_size.values():
-        best = np.concatenate([group.best for group in groups])
-        ways = np.concatenate([group.ways for group in groups])
-        waiting = np.array([row for group in groups for row in group.waiting], dtype=np.int64)
-        split_cost = np.array([cost for group in groups for cost in group.split_cost], dtype=np.int64)
-        chosen = zip(partition_alike(best, waiting, split_cost), best.tolist(), ways.tolist(), strict=True)
-        everyone = ((group.options, member) for group in groups for member in group.members)
-        for (options, member), (masks, costs, routes) in zip(everyone, chosen, strict=True):
-            if masks is not None:
-                sheets[member.place] = _foreseen(options, member, masks, costs, routes)
-    return sheets
-
-
-def _foreseen(
-    options: Options, member: _Member, masks: Sequence[int], costs: Sequence[Cost], routes: Sequence[int]
-) -> Sheet:
-    """A sheet with what was found: sets of lines, what each set costs at best, and by which route."""
-    most = member.terms.max_shipments
-    nodes = {options.access.node_of[routes[mask]] for mask in masks}
-    if len(nodes) < len(masks) or (most is not None and len(masks) > most):
-        return member.sheet
-    cost = sum([costs[mask] for mask in masks]) + options.prices.split(member.terms) * (len(masks) - 1)
-    return member.sheet._replace(foreseen=Foreseen(tuple([(routes[mask], mask) for mask in masks]), cost))
-
-
-def _going_the_same_ways(
-    atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], sheets: Sequence[Sheet | None], market: Market
-) -> Iterable[list[_Member]]:
-    """Orders with the same openings and so many lines, without those that have more rules than a cost."""
-    found: dict[tuple[Openings, int], list[_Member]] = {}
-    for place, ((demand, terms), sheet) in enumerate(zip(asked, sheets, strict=True)):
-        if sheet is None or terms.min_shipment_value.numerator > 0:
-            continue
-        if any(piece.line.together for piece in sheet.pieces):
-            continue
-        order = demand.order
-        due = deadline(atlas.edition.network, order, terms)
-        openings = atlas.openings(atlas.access(order, terms), order, terms, market.at, due)
-        found.setdefault((openings, len(sheet.pieces)), []).append(_Member(place, demand, terms, sheet))
-    return found.values()
-
-
-class _Table:
-    """The stock of a batch as orders of one kind see it, as arrays: items x nodes of the network.
-
-    `left` is what may be taken, -1 where there is nothing for such orders; `available` what is on hand. Items that are
-    not that simple have no row.
-    """
-
-    def __init__(self, options: Options, market: Market) -> None:
-        """As the order of these options sees it."""
-        self.rows: dict[str, int] = {}
-        found: list[tuple[Sequence[int], Columns]] = []
-        for item, stock in market.stock.items():
-            if not market.receipts.get(item):
-                columns = options.atlas.columns(options.access, options.order, stock.positions)
-                if columns is not None:
-                    self.rows[item] = len(found)
-                    found.append((stock.available, columns))
-        # The last column is of positions that such orders may not use.
-        shape = (len(found), len(options.network.nodes) + 1)
-        self.left: Ints = np.full(shape, -1, dtype=np.int64)
-        self.available: Ints = np.zeros(shape, dtype=np.int64)
-        if found:
-            units = np.array([each for available, _ in found for each in available], dtype=np.int64)
-            cell = (
-                np.repeat(np.arange(len(found)), [len(available) for available, _ in found]),
-                np.concatenate([columns.nodes for _, columns in found]),
-            )
-            self.left[cell] = units - np.concatenate([columns.withheld for _, columns in found])
-            self.available[cell] = units
-        self.most: list[int] = self.left.max(axis=1).tolist()
-
-    def has_all(self, sheet: Sheet) -> bool:
-        """Whether all items of an order have a row, and are there: only who is served whole is decided with others."""
-        rows = [self.rows.get(piece.line.item) for piece in sheet.pieces]
-        return all(
-            row is not None and self.most[row] >= piece.quantity for row, piece in zip(rows, sheet.pieces, strict=True)
-        )
-
-
-class _Alike:
-    """Orders that may go the same ways on the same days: by order and set of lines the best route, and what it costs.
-
-    Also what it costs that each line waits, and that a shipment is one more.
-    """
-
-    def __init__(self, options: Options, table: _Table, members: Sequence[_Member]) -> None:
-        """At least one order, of which the table knows all items."""
-        self.options, self.members = options, members
-        sheets = [member.sheet for member in members]
-        cost = _by_route(options, self._drawn(table), np.stack([sheet.cost for sheet in sheets]))
-        self.best, self.ways = cost.min(axis=-1), cost.argmin(axis=-1)
-        prices = options.prices
-        self.waiting = [[prices.waiting(p.sent[0].item, p.quantity) for p in sheet.pieces] for sheet in sheets]
-        self.split_cost = [prices.split(member.terms) for member in members]
-
-    def _drawn(self, table: _Table) -> Ints:
-        """What drawing all of each line costs at each node (orders x lines x nodes)."""
-        access = self.options.access
-        pieces = [member.sheet.pieces for member in self.members]
-        rows = np.array([[table.rows[piece.line.item] for piece in own] for own in pieces])
-        amounts = np.array([[piece.quantity for piece in own] for own in pieces], dtype=np.int64)
-        cell = rows[:, :, None], access.numbers
-        has_it = table.left[cell] >= amounts[:, :, None]
-        drawn: Ints = np.where(has_it, 0, NEVER)
-        free_from = access.drawing_is_free_from
-        priced = has_it if free_from is None else has_it & (table.available[cell] < free_from)
-        if priced.any():
-            nodes = list(access.nodes)
-            for order, line, node in np.argwhere(priced).tolist():
-                piece = pieces[order][line]
-                self.options.in_one_spot(piece.line.item, nodes[node])
-                drawn[order, line, node] = _drawing(self.options, piece, nodes[node])
-        return drawn
-
-
-def as_foreseen(options: Options, sheet: Sheet) -> Plan | None:
-    """The plan that was foreseen, if it can still be carried out and costs what it did: nothing is better then.
-
-    What was taken since has made no other way cheaper, and of ways that cost the same the first is chosen.
-    """
-    if sheet.foreseen is None or _may_be_full(options, sheet):
-        return None
-    blocks = [_block(options, sheet, index, mask) for index, mask in sheet.foreseen.shipments]
-    for block in blocks:
-        node = block.way.route.node.code
-        for piece in block.pieces:
-            if options.in_one_spot(piece.line.item, node) < piece.quantity:
-                return None
-    plan = tried(options, blocks)
-    return plan if plan is not None and plan.objective == sheet.foreseen.cost else None
 
 
 # --- for all engines: what an order may not do, and what waiting costs
@@ -434,7 +258,7 @@ def waits_of_one(options: Options) -> Waits:
                         costs[way.index] = _later_on(options, way, departure)
                 else:
                     for way in ways:
-                        costs[way.index] = later(options, way, 0, ONE_SHIPMENT)
+                        costs[way.index] = later(options, way, 0, NO_GOODS)
             room[dock.node.code] = min(*places, room.get(dock.node.code, places[0]))
         found = openings.settled = Waits(capacity, costs, room)
     return found
