@@ -96,7 +96,7 @@ def test_orders_decided_together_are_decided_as_one_after_another(made: Callable
             plan = exact.solve(one, atlas, known)
             assert plan_bytes(plan) == plan_bytes(exact.solve(one, atlas)), f"seed {seed}"
             left.draw(plan)
-            if known is not None and known.foreseen is not None:
+            if known.foreseen is not None:
                 holds = as_foreseen(one, atlas, known.foreseen) is not None
                 stood, fell = stood + holds, fell + (not holds)
     assert min(stood, fell) > 10, f"{stood} stood and {fell} fell: not both are tried here"

@@ -36,9 +36,12 @@ class Foreseen(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What was worked out of an order together with others: its sheet, and the plan that is best if it is the first."""
+    """What was worked out of an order together with others: its sheet, and the plan that is best if it is the first.
 
-    sheet: Sheet
+    It has no sheet where it is left to `exact`.
+    """
+
+    sheet: Sheet | None
     foreseen: Foreseen | None = None
 
 
@@ -51,10 +54,10 @@ class _Member(NamedTuple):
     sheet: Sheet
 
 
-def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market) -> list[Prepared | None]:
-    """What is known of each order of a batch before the first is decided; None for one that is left to `exact`."""
+def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market) -> list[Prepared]:
+    """What is known of each order of a batch before the first is decided."""
     sheets = sheets_of(atlas, asked)
-    prepared = [None if sheet is None else Prepared(sheet) for sheet in sheets]
+    prepared = [Prepared(sheet) for sheet in sheets]
     by_size: dict[int, list[_Alike]] = {}
     tables: dict[Kind, _Table] = {}
     for members in _going_the_same_ways(atlas, asked, sheets, market):
