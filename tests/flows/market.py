@@ -104,6 +104,8 @@ class Market:
     now: datetime = START
     seed: int = 1
     known_findings: frozenset[int] = frozenset()
+    told: Sequence[tuple[Section, Row]] = ()
+    past: list[tuple[str, int]] = field(default_factory=list)
     desk: Desk = field(init=False)
     counter: Counter = field(init=False)
     clerk: Clerk = field(init=False)
@@ -111,6 +113,7 @@ class Market:
     def __post_init__(self) -> None:
         bits = random.Random(self.seed).getrandbits if self.connections is None else secrets.randbits
         ids = Ids(bits)
+        self.past = [(self.edition.hash, self.policy.version)]
         self.desk = Desk(Atlas(self.edition, compile_policy(self.policy)), "test", CELLS, ids)
         self.counter = Counter(self.edition, self.policy, ids, "shop")
         self.clerk = Clerk(self.edition, ids, "wms")
@@ -167,6 +170,30 @@ class Market:
     def expire(self) -> int:
         """Timers that are due go off."""
         return run_timers(self.books, self.desk, 0, self.now, 100)
+
+    def look_again(self, limit: int = 500) -> int:
+        """Whoever waits for stock and must look again is decided; how many decisions that were."""
+        decided = 0
+        while found := source_batch(self.books, self.desk, 0, self.now, limit, Queue.STOCK).decided:
+            decided += found
+        return decided
+
+    def under(self, told: Sequence[tuple[Section, Row]] = (), **changes: object) -> None:
+        """Another edition, with some rows anew, and another version of the policy are in force."""
+        by_key = {(section, key_of(row)): (section, row) for section, row in (*self.told, *told)}
+        self.told = tuple(by_key.values())
+        self.edition = edition_in_memory(self.told)
+        self.policy = replace(self.policy, version=self.policy.version + bool(changes), **changes)  # type: ignore[arg-type]  # fields by name
+        self.past += [(self.edition.hash, self.policy.version)]
+        if self.connections is not None:
+            editions = PostgresEditions(self.connections)
+            found = publish(editions, [Told(row, section) for section, row in told], self.later(seconds=1), "test")
+            assert (found.faults, found.edition.hash) == ([], self.edition.hash)
+            if changes:
+                adopt_policy(editions, self.policy, self.now, "test")
+        self.desk = replace(self.desk, atlas=Atlas(self.edition, compile_policy(self.policy)))
+        self.counter = replace(self.counter, edition=self.edition, policy=self.policy)
+        self.clerk = Clerk(self.edition, self.desk.ids, "wms")
 
     def work(self, limit: int = 500) -> int:
         """A worker sources until nothing waits for it; how many decisions it made."""
@@ -231,8 +258,8 @@ class Market:
         if self.connections is not None:
             return list(check_database(self.connections, CELLS, self.now, full=True).findings)
         assert isinstance(self.books, MemoryBooks)
-        policies = ((self.policy.code, self.policy.version),)
-        return findings(MemoryEvidence(self.books.shelves, (self.edition.hash,), policies))
+        policies = {(self.policy.code, version) for _, version in self.past}
+        return findings(MemoryEvidence(self.books.shelves, {edition for edition, _ in self.past}, policies))
 
 
 class Unclaimed(Exception):
@@ -261,7 +288,8 @@ def policy(**changes: object) -> SourcingPolicy:
 
 def in_memory(daily_orders: int = 100_000, **changes: object) -> Market:
     """A market on memory books."""
-    return Market(MemoryBooks(), edition_in_memory(rows(daily_orders)), policy(**changes))
+    told = rows(daily_orders)
+    return Market(MemoryBooks(), edition_in_memory(told), policy(**changes), told=told)
 
 
 @contextmanager
@@ -271,7 +299,8 @@ def on_postgres(
     """A market on a fresh database, its edition and policy on record there."""
     with postgres.connect(database.url, connections=connections) as pool:
         editions = PostgresEditions(pool)
-        published = publish(editions, [Told(row, section) for section, row in rows(daily_orders)], START, "test")
+        told = rows(daily_orders)
+        published = publish(editions, [Told(row, section) for section, row in told], START, "test")
         assert not published.faults, published.faults
         adopted, _ = adopt_policy(editions, policy(**changes), START, "test")
-        yield Market(PostgresBooks(pool, CELLS), published.edition, adopted, pool)
+        yield Market(PostgresBooks(pool, CELLS), published.edition, adopted, pool, told=told)

@@ -227,10 +227,10 @@ def waking_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A basket is given back: who waits is looked for before the position is locked."""
     real = freeing.GivenBack.record
 
-    def record(self, action, answer=None, others=()) -> None:
-        self.wake(others)
-        self.wake = lambda _others: None
-        real(self, action, answer, others)
+    def record(self, action, answer=None) -> None:
+        self.wake()
+        self.wake = lambda: None
+        real(self, action, answer)
 
     def waiting(self, cells, orders):
         return self._cursor.execute(locking.LOCK_WAITING, (cells, orders)).fetchall()

@@ -18,5 +18,5 @@ def test_every_message_has_its_flow() -> None:
 
 
 def test_every_queue_and_timer_has_its_flow() -> None:
-    assert set(flows.QUEUES) == set(Queue) - {Queue.STOCK}
+    assert set(flows.QUEUES) == set(Queue)
     assert set(flows.TIMERS) == set(TimerKind)

@@ -127,6 +127,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(works: Works, nu
     print(f"seed {SEED}, kill {number}: {kill}")
     works.repair()
     before = len(works.acknowledged)
+    works.other_rules(number)
     die(works, kill, random.Random(SEED * 1_000 + number))
     works.repair()
     works.orders_arrive(before + 20)

@@ -22,6 +22,7 @@ import httpx
 import psycopg
 
 from poolwise.core.edition.rows import Row, Section
+from poolwise.core.values import Rate, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.tokens import Role, issue_token
@@ -50,7 +51,9 @@ SELECT pid FROM pg_stat_activity
 WHERE usename = 'poolwise_app' AND xact_start IS NOT NULL AND state <> 'idle'
 """
 LEFT = """
-SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FROM outbox WHERE first_seq IS NULL)
+SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FROM outbox WHERE first_seq IS NULL),
+    (SELECT count(*) FROM todo_item AS t, policy_version AS p
+        WHERE t.item LIKE ' =%' AND p.state = 'active' AND t.item NOT LIKE '%/' || p.code || '/' || p.version)
 """
 OLD_ANSWERS = """
 INSERT INTO answer (cell, sender, key, body_hash, status, reference, at)
@@ -241,6 +244,13 @@ class Works:
         assert process is not None
         until(lambda: self.server.status().process != process, f"process {process} lives on")
 
+    def other_rules(self, number: int) -> None:
+        """Another version of the policy is in force: whoever waits is to look again."""
+        with self._opened() as pool:
+            adopt_policy(
+                PostgresEditions(pool), replace(default_policy(), split_cost=Rate(number)), datetime.now(UTC), "test"
+            )
+
     def orders_arrive(self, count: int) -> None:
         """Until that many orders are acknowledged in all."""
         until(lambda: len(self.acknowledged) >= count or self.errors, "no orders are acknowledged")
@@ -256,7 +266,7 @@ class Works:
 
     def work_off(self) -> None:
         """Let workers decide what waits, and number what they tell."""
-        until(lambda: self._left() == (0, 0), "something is stuck")
+        until(lambda: self._left() == (0, 0, 0), "something is stuck")
 
     def _left(self) -> tuple[int, ...]:
         with psycopg.connect(self.server.superuser_url("poolwise"), autocommit=True) as watcher:

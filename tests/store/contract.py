@@ -202,9 +202,11 @@ def sourced(books: Books, order: Order, *parts: int | UUID | None, **details: ob
         transaction.record(Sourcing(order, parts, **details).effects())  # type: ignore[arg-type]  # details of Sourcing
 
 
-def claim(transaction: Transaction, cell: int = 0, queue: Queue = Queue.ONCE, limit: int = 500) -> tuple[Todo, ...]:
-    """Everything that waits by now."""
-    return transaction.claim(cell, queue, at(10_000), limit)
+def claim(
+    transaction: Transaction, cell: int = 0, queue: Queue = Queue.ONCE, limit: int = 500, rules: str = "others"
+) -> tuple[Todo, ...]:
+    """Everything that waits by now; of those who wait for stock, all that were left short under other rules."""
+    return transaction.claim(cell, queue, at(10_000), limit, rules)
 
 
 def reservation(

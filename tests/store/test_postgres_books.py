@@ -91,6 +91,15 @@ class TestTwoConnections:
         second.join(timeout=30)
         assert taken == [left]
 
+    def test_those_who_look_again_step_past_each_other(self, books) -> None:
+        recorded(books, todo=[todo(order(("BOLT", 1)), Queue.STOCK, minute=minute) for minute in range(4)])
+        with suppress(ZeroDivisionError), books.transaction() as one, books.transaction() as other:
+            first, second = (claim(each, queue=Queue.STOCK, limit=2) for each in (one, other))
+            assert [[todo.since for todo in taken] for taken in (first, second)] == [[at(0), at(1)], [at(2), at(3)]]
+            raise ZeroDivisionError
+        with books.transaction() as one:
+            assert len(claim(one, queue=Queue.STOCK)) == 4
+
     def test_no_position_comes_to_be_of_an_item_that_is_closed(self, books) -> None:
         made: list[list[int]] = []
         with books.transaction() as one:
@@ -338,6 +347,7 @@ def read_all(transaction: PostgresTransaction, bolt: int, record: OrderRecord) -
     transaction.answer("shop", "k1")
     transaction.decision(order_id, 1)
     transaction.waiting(all_of("BOLT"), 9)
+    claim(transaction, queue=Queue.STOCK)
     transaction.due(0, at(99), 9)
 
 

@@ -39,7 +39,7 @@ class TestQueues:
         assert self.claimed(books) == []
 
     def test_a_demand_comes_back_as_it_was_queued(self, books) -> None:
-        waiting = replace(todo(order(("BOLT", 4), ("NUT", 2))), open=((2, 1),), attempt=3, returns=1)
+        waiting = replace(todo(order(("BOLT", 4), ("NUT", 2))), open=((2, 1),), attempt=3, returns=1, rules="r")
         recorded(books, todo=[waiting])
         with books.transaction() as transaction:
             assert claim(transaction) == (waiting,)
@@ -126,6 +126,42 @@ class TestQueues:
         with books.transaction() as transaction:
             assert claim(transaction, queue=Queue.STOCK) == (waiting,)
             assert transaction.waiting(all_of("BOLT"), 9) == ()
+
+    def test_who_was_left_short_under_other_rules_looks_again_oldest_first(self, books) -> None:
+        ruled = enumerate(("old", "new", "older", "old", "new", "old", "older"))
+        waits = [replace(todo(order(("BOLT", 1)), Queue.STOCK, minute=9 - n), rules=rules) for n, rules in ruled]
+        elsewhere = replace(todo(order(("NUT", 1), cell=1), Queue.STOCK), rules="old")
+        recorded(books, todo=[*waits, elsewhere])
+        with books.transaction() as transaction:
+            found = [claim(transaction, queue=Queue.STOCK, limit=limit, rules="new") for limit in (1, 3, 9, 9)]
+            assert found == [(waits[6],), (waits[5], waits[3], waits[2]), (waits[0],), ()]
+            assert transaction.waiting(all_of("BOLT", "NUT"), 9) == (elsewhere, waits[4], waits[1])
+
+    def test_who_waits_for_a_day_looks_again_once_it_has_begun(self, books) -> None:
+        days = [None, at(60), at(3_000), at(61), at(60)]
+        waits = [
+            replace(todo(order(("BOLT", 1)), Queue.STOCK, minute=9 - n), again_at=day) for n, day in enumerate(days)
+        ]
+        recorded(books, todo=waits)
+        with books.transaction() as transaction:
+            looks = [transaction.claim(0, Queue.STOCK, at(minute), 9) for minute in (59, 60, 60, 2_999, 3_000)]
+        assert looks == [(), (waits[4], waits[1]), (), (waits[3],), (waits[2],)]
+
+    def test_who_must_look_again_for_two_reasons_is_claimed_once(self, books) -> None:
+        recorded(books, todo=[waiting := replace(todo(order(("BOLT", 1)), Queue.STOCK), again_at=at(1), rules="old")])
+        with failing(books) as transaction:
+            assert claim(transaction, queue=Queue.STOCK) == (waiting,)
+            raise ZeroDivisionError
+        with books.transaction() as transaction:
+            assert [claim(transaction, queue=Queue.STOCK) for _ in range(2)] == [(waiting,), ()]
+
+    def test_a_large_order_looks_again_alone(self, books) -> None:
+        large = todo(order(*[("BOLT", 1)] * 9), Queue.STOCK, minute=1)
+        small = [todo(order(("BOLT", 1)), Queue.STOCK, minute=minute) for minute in (0, 2)]
+        recorded(books, todo=[large, *small])
+        with books.transaction() as transaction:
+            looks = [claim(transaction, queue=Queue.STOCK) for _ in range(3)]
+        assert looks == [tuple(small), (large,), ()]
 
     def test_timers_are_due_in_order_and_can_be_dropped(self, books) -> None:
         timers = [Timer(0, TimerKind.EXPIRE, new_id(), at(minute)) for minute in (3, 1, 2, 9)]

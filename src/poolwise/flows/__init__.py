@@ -21,12 +21,12 @@ MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
 QUEUES: Final[Mapping[Queue, Callable[..., object]]] = {
     Queue.ONCE: source.source_batch,
     Queue.WAVE: wave.run_wave,
+    Queue.STOCK: source.source_batch,
 }
-"""Which flow takes demand out of which queue; demand that waits for stock is woken by whatever makes stock rise."""
+"""Which flow takes demand out of which queue; what waits for stock is woken by whatever makes stock rise, too."""
 
 TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {
     TimerKind.EXPIRE: timers.run_timers,
-    TimerKind.DAY: timers.run_timers,
 }
 """Which flow runs when a timer is due."""
 

@@ -6,7 +6,7 @@ move: it stays reserved, its basket's reservation ends as consumed, and the orde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -93,19 +93,16 @@ class GivenBack:
         """The slots that dropped shipments give back."""
         return bookings_of(self._edition.network, self.dropped, sign=-1)
 
-    def wake(self, others: Collection[str] = ()) -> None:
-        """Wake demand that waits for what came back, and in other lines. Called once that is recorded.
-
-        All at once, for demand is locked in one order.
-        """
+    def wake(self) -> None:
+        """Wake demand that waits for what came back. Called once that is recorded."""
         positions = self._transaction.positions({movement.position for movement in self.movements})
-        items = {position.key.item for position in positions.values()}.union(others)
+        items = {position.key.item for position in positions.values()}
         if self.capacity():
             items.add(ROOM)
         wake(self._transaction, self._edition.catalog, items, self._now)
 
-    def record(self, action: str, answer: Answer | None = None, others: Collection[str] = ()) -> None:
-        """Record everything, and wake who waits for it, and who waits in other lines."""
+    def record(self, action: str, answer: Answer | None = None) -> None:
+        """Record everything, and wake who waits for it."""
         effects = Effects(
             at=self._now,
             movements=self.movements,
@@ -120,7 +117,7 @@ class GivenBack:
             audit=[Audit(self._actor, action, str(record.order.id)) for record in self.orders],
         )
         self._transaction.record(effects)
-        self.wake(others)
+        self.wake()
 
 
 def cancelled(record: OrderRecord) -> tuple[Progress, ...]:

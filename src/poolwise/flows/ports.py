@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Final, Protocol
 from uuid import UUID
@@ -51,6 +51,14 @@ Age = tuple[datetime, UUID]
 
 ROOM: Final = ""
 """What demand waits for that waits for capacity; no item has this name."""
+UNDER: Final = " ="
+DAY: Final = " @"
+"""How the names of lines begin that demand waits in for other rules, or for a day; no item has such a name."""
+
+
+def line_of_day(at: datetime) -> str:
+    """The line of those who wait for a day that begins at an instant: of two such lines the earlier is less."""
+    return f"{DAY}{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Todo(Struct, frozen=True, gc=False):
@@ -58,7 +66,8 @@ class Todo(Struct, frozen=True, gc=False):
 
     Claimed by (queue, rank, since, order): HTTP orders before files, urgent before others, oldest first.
     `returns` counts how often the order came back because somebody took its stock first. One that was left short though
-    there was stock, at a node of which a day may be full, waits `for_room` too.
+    there was stock, at a node of which a day may be full, waits `for_room` too. Demand that waits for stock was left
+    short under some `rules`, and looks again under others; at `again_at` a day begins that may bring what it lacks.
     """
 
     cell: int
@@ -70,6 +79,8 @@ class Todo(Struct, frozen=True, gc=False):
     attempt: int = 1
     returns: int = 0
     for_room: bool = False
+    rules: str = ""
+    again_at: datetime | None = None
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -77,6 +88,12 @@ class Todo(Struct, frozen=True, gc=False):
         open_lines = {no for no, _ in self.open}
         items = dict.fromkeys([line.item for line in self.order.lines if line.no in open_lines])
         return (*items, ROOM) if self.for_room else tuple(items)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines it stands in while it waits for stock: of what it waits for, of its rules, and of a day."""
+        days = () if self.again_at is None else (line_of_day(self.again_at),)
+        return (*self.items, UNDER + self.rules, *days)
 
     @property
     def age(self) -> Age:
@@ -98,12 +115,11 @@ class TimerKind(StrEnum):
     """What happens when a timer is due."""
 
     EXPIRE = "expire_reservation"
-    DAY = "new_day"
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Something that happens at an instant: to a basket, or for those whom a batch left short."""
+    """Something that happens at an instant, to a basket."""
 
     cell: int
     kind: TimerKind
@@ -302,8 +318,12 @@ class Transaction(Protocol):
     capacity, a key that exists); the transaction is then rolled back as a whole.
     """
 
-    def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
-        """Take up to `limit` demands that wait since `now` or longer; one that is `alone` comes by itself."""
+    def claim(self, cell: int, queue: Queue, now: datetime, limit: int, rules: str = "") -> tuple[Todo, ...]:
+        """Take up to `limit` demands that wait since `now` or longer; one that is `alone` comes by itself.
+
+        Of those that wait for stock, which others wake, only the ones that must look again whatever comes, oldest
+        first: they were left short under other `rules`, or a day they wait for has begun.
+        """
 
     def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
         """Take demands that wait for stock, oldest first: of each item at most `limit` in each cell, next after an age.

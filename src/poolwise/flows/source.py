@@ -25,7 +25,8 @@ from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
-from poolwise.core.sourcing.options import Market
+from poolwise.core.sourcing.later import again_at
+from poolwise.core.sourcing.options import Market, Options
 from poolwise.core.sourcing.plan import Elimination, Plan
 from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact
 from poolwise.core.sourcing.record import Held, Packer, digest
@@ -46,8 +47,6 @@ from poolwise.flows.ports import (
     ReceiptChange,
     ShipmentRecord,
     Stock,
-    Timer,
-    TimerKind,
     Todo,
     Transaction,
 )
@@ -82,6 +81,12 @@ class Desk:
     ids: Ids
     actor: str = "worker"
 
+    @property
+    def rules(self) -> str:
+        """The name of the edition and the policy that decisions are made under."""
+        policy = self.atlas.policy.policy
+        return f"{self.atlas.edition.hash[:16]}/{policy.code}/{policy.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
@@ -99,18 +104,22 @@ class Sourced:
 
 
 def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int, queue: Queue = Queue.ONCE) -> Sourced:
-    """Decide up to `limit` waiting demands of a cell; again, with fewer, when somebody was first at what they take."""
+    """Decide up to `limit` waiting demands of a cell; again, with fewer, when somebody was first at what they take.
+
+    With the queue of those who wait for stock, the ones that must look again: under other rules, or on a new day.
+    """
     for conflicts in range(MOST_CONFLICTS):
         patience = RETURNS_BEFORE_LOCK if conflicts < RETURNS_BEFORE_LOCK else 0
         try:
             with books.transaction() as transaction:
-                claimed = transaction.claim(cell, queue, now, limit)
+                claimed = transaction.claim(cell, queue, now, limit, desk.rules)
                 if not claimed:
                     return Sourced()
                 batch = Batch(transaction, desk, now)
                 batch.decide(claimed, patience)
                 transaction.record(batch.effects())
-                batch.wake_next()
+                if queue is not Queue.STOCK:
+                    batch.wake_next()
         except Conflict:
             # With fewer orders there is less to lose.
             limit = max(1, limit // 2)
@@ -267,16 +276,9 @@ class Batch:
             orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
-            timers=self._new_day(batch, {node for w in written for node in w.may_have_room}),
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
         )
-
-    def _new_day(self, batch: UUID, nodes: Collection[str]) -> list[Timer]:
-        """When the next day begins at one of some nodes, and comes into the horizon: those that wait for room wake."""
-        known = self._desk.atlas.edition.network.nodes
-        turns = [tomorrow(self._now, zone) for zone in {known[node].time_zone for node in nodes if node in known}]
-        return [Timer(self.made[0].todo.cell, TimerKind.DAY, batch, min(turns))] if turns else []
 
 
 class Shelf:
@@ -522,7 +524,6 @@ class Written:
         self.desk, self.choice, self.now = desk, choice, now
         self.owner, self.cell, self.attempt = todo.order.id, todo.cell, todo.attempt
         self.known = known
-        self.may_have_room = self._where_room_may_come()
         first = (self.attempt - 1) * PARTS_PER_ATTEMPT
         nodes = desk.atlas.edition.network.nodes
         self.shipments = [
@@ -594,11 +595,27 @@ class Written:
         return OrderRecord(order, state_of(tuple(after)), tuple(after), self.attempt)
 
     def waiting(self) -> Todo:
-        """Demand that waits for supply: the next attempt, once stock of its items rises."""
-        todo = self.choice.todo
-        rest = tuple((entry.line_no, entry.quantity) for entry in self.choice.plan.unserved)
-        room = bool(self.may_have_room)
-        return replace(todo, queue=Queue.STOCK, open=rest, attempt=self.attempt + 1, returns=0, for_room=room)
+        """Demand that waits for supply: the next attempt, once stock of its items rises, or it must look again."""
+        todo, rooms = self.choice.todo, self._where_room_may_come()
+        return replace(
+            todo,
+            queue=Queue.STOCK,
+            open=tuple((entry.line_no, entry.quantity) for entry in self.choice.plan.unserved),
+            attempt=self.attempt + 1,
+            returns=0,
+            for_room=bool(rooms),
+            rules=self.desk.rules,
+            again_at=self._again_at(rooms),
+        )
+
+    def _again_at(self, rooms: Collection[str]) -> datetime | None:
+        """When a day comes into the horizon that may bring room, or something that cannot leave before."""
+        atlas, todo = self.desk.atlas, self.choice.todo
+        nodes = atlas.edition.network.nodes
+        turns = [tomorrow(self.now, zone) for zone in {nodes[node].time_zone for node in rooms if node in nodes}]
+        problem = Problem(Demand(todo.order, todo.open), atlas.edition, terms_of(atlas, todo.order), self.choice.facts)
+        later = again_at(Options(atlas, problem), self.choice.plan.unserved)
+        return min(turns if later is None else [*turns, later], default=None)
 
     def _where_room_may_come(self) -> set[str]:
         """Nodes that have something for what is left short and may have room for it another time.

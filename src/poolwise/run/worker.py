@@ -9,14 +9,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event
 from typing import Final
 
 import structlog
 
 from poolwise.core.values import Conflict, Upstream
-from poolwise.flows.ports import Books
+from poolwise.flows.ports import Books, Queue
 from poolwise.flows.source import Desk, Sourced, source_batch
 from poolwise.flows.timers import run_timers
 
@@ -26,6 +26,10 @@ LONGEST_BATCH_S: Final = 0.5
 """How long a batch should take, with an order in it that somebody waits for, and without."""
 
 MOST_TIMERS: Final = 200
+MOST_LOOKING: Final = 50
+LOOK_EVERY_S: Final = 10
+"""How many of those who wait for stock look again in a round, and how often it is seen whether somebody must."""
+
 LONGEST_BACK_OFF_S: Final = 10.0
 
 log = structlog.get_logger()
@@ -53,6 +57,7 @@ class Worker:
         self._duties = duties
         self._stopped = Event()
         self._batch = min(SMALLEST_BATCH, duties.batch)
+        self._looked: dict[int, tuple[str, datetime]] = {}
 
     def stop(self) -> None:
         """Ask the worker to finish its transaction and end."""
@@ -88,10 +93,25 @@ class Worker:
         duties = self._duties
         now = duties.clock()
         done = run_timers(duties.books, duties.desk(), cell, now, MOST_TIMERS)
-        done += self._source(cell, now)
+        done += self._source(cell, now) + self._look_again(cell, now)
         for step in duties.others:
             step(cell, duties.clock())
         return done
+
+    def _look_again(self, cell: int, now: datetime) -> int:
+        """Let those who wait for stock look again, a few in a round, until nobody must under the rules of now.
+
+        Another worker may have decided under older rules meanwhile, and be killed: so it is seen from time to time.
+        """
+        duties, desk = self._duties, self._duties.desk()
+        rules, at = self._looked.get(cell, ("", now))
+        if rules == desk.rules and now - at < timedelta(seconds=LOOK_EVERY_S):
+            return 0
+        sourced = source_batch(duties.books, desk, cell, now, min(MOST_LOOKING, duties.batch), Queue.STOCK)
+        looked = sourced.decided + sourced.returned
+        if not looked:
+            self._looked[cell] = (desk.rules, now)
+        return looked
 
     def _source(self, cell: int, now: datetime) -> int:
         duties = self._duties

@@ -54,10 +54,12 @@ LOST_RACES: Final = (
 
 
 # Every statement of the books finds its rows by key, and is planned anew each time: a plan made while a table was small
-# might read all of it, and would stay in use while it grows.
+# might read all of it, and would stay in use while it grows. The first few of many are read in the order of an index:
+# gathered in a bitmap, they would all be read.
 GO_BY_KEY: Final = """
 SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)
+    set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 
 
@@ -119,8 +121,10 @@ class PostgresTransaction:
         if self._refused:
             raise Conflict("a recording was refused, so nothing of its transaction is kept")
 
-    def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
+    def claim(self, cell: int, queue: Queue, now: datetime, limit: int, rules: str = "") -> tuple[Todo, ...]:
         """See ports."""
+        if queue is Queue.STOCK:
+            return claiming.claim_again(self._cursor, cell, now, limit, rules)
         return claiming.claim(self._cursor, cell, queue, now, limit)
 
     def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:

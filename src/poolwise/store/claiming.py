@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from poolwise.flows.ports import Age, Queue, Timer, TimerKind, Todo
+from poolwise.flows.ports import UNDER, Age, Queue, Timer, TimerKind, Todo, line_of_day
 from poolwise.store.arrays import array
 from poolwise.store.codec import unpack_todo
 from poolwise.store.locking import RowLocks
@@ -37,7 +37,13 @@ FOR UPDATE SKIP LOCKED
 # Deleted by key in a statement of its own: one that chooses and deletes may run in the square of its rows, if the
 # planner last saw the queue empty.
 DELETE: Final = "DELETE FROM todo WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[]) AND queue = %b"
-DELETE_ITEMS: Final = "DELETE FROM todo_item WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[])"
+# Order by order, and with a word about the item, which is always true: else the planner may walk through the index of
+# the lines, skipping from one to the next.
+DELETE_ITEMS: Final = """
+DELETE FROM todo_item AS t
+USING unnest(%b::uuid[]) AS u (order_id)
+WHERE t.cell = ANY (%b::smallint[]) AND t.order_id = u.order_id AND t.item >= ''
+"""
 # Of each item the oldest that are younger than an age, from the index: reads no more than items times limit rows.
 FIND_WAITING: Final = """
 SELECT DISTINCT w.since, w.order_id
@@ -52,6 +58,44 @@ CROSS JOIN LATERAL (
 ) AS w
 ORDER BY w.since, w.order_id
 """
+# Lines of rules come before those of days, and of both the ones that are due are read oldest first. One line after the
+# other is found from the index: there are few, whoever waits in them.
+FIND_AGAIN: Final = """
+WITH RECURSIVE line (item) AS (
+    SELECT min(t.item) FROM todo_item AS t WHERE t.cell = %(cell)b AND t.item BETWEEN %(first)b AND %(last)b
+    UNION ALL
+    SELECT (
+        SELECT min(t.item)
+        FROM todo_item AS t
+        WHERE t.cell = %(cell)b AND t.item > line.item AND t.item <= %(last)b
+    )
+    FROM line
+    WHERE line.item IS NOT NULL
+)
+SELECT DISTINCT w.since, w.order_id
+FROM line
+CROSS JOIN LATERAL (
+    SELECT t.since, t.order_id
+    FROM todo_item AS t
+    WHERE t.cell = %(cell)b AND t.item = line.item
+    ORDER BY t.cell, t.item, t.since, t.order_id
+    LIMIT %(limit)b
+) AS w
+WHERE line.item <> %(under)b
+ORDER BY w.since, w.order_id
+LIMIT %(limit)b
+"""
+CHOOSE_AGAIN: Final = """
+SELECT order_id, demand, alone
+FROM todo
+WHERE cell = %b AND order_id = ANY (%b::uuid[]) AND queue = 'stock'
+ORDER BY since, order_id
+LIMIT %b
+FOR UPDATE SKIP LOCKED
+"""
+LOOKERS: Final = 4
+"""So many workers find demand to look at again that none of the others has taken."""
+
 CHOOSE_DUE: Final = """
 SELECT cell, kind, subject, due_at
 FROM timer
@@ -95,6 +139,17 @@ def claim_waiting(
     return tuple(sorted((unpack_todo(demand) for _, demand in rows), key=lambda todo: todo.age))
 
 
+def claim_again(cursor: Cursor[TupleRow], cell: int, now: datetime, limit: int, rules: str) -> tuple[Todo, ...]:
+    """Take demands of a cell that wait for stock and must look again: left short under other rules, or for a day."""
+    assert limit > 0, "a claim takes something"
+    asked = {"cell": cell, "first": UNDER, "under": UNDER + rules, "last": line_of_day(now), "limit": limit * LOOKERS}
+    found = [order for _, order in cursor.execute(FIND_AGAIN, asked).fetchall()]
+    rows = cursor.execute(CHOOSE_AGAIN, (cell, array("uuid", found), limit)).fetchall() if found else []
+    taken = [row for row in rows if row[2] == rows[0][2]][: 1 if rows and rows[0][2] else limit]
+    _delete(cursor, [cell], Queue.STOCK, [row[0] for row in taken])
+    return tuple(unpack_todo(row[1]) for row in taken)
+
+
 def claim_due(cursor: Cursor[TupleRow], cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
     """Take timers that are due, the earliest first."""
     assert limit > 0, "a claim takes something"
@@ -112,7 +167,7 @@ def _delete(cursor: Cursor[TupleRow], cells: Sequence[int], queue: Queue, orders
     cursor.execute(DELETE, (cells, array("uuid", orders), queue.value))
     assert cursor.rowcount == len(orders), "rows that are locked can be deleted"
     if queue is Queue.STOCK:
-        cursor.execute(DELETE_ITEMS, (cells, orders))
+        cursor.execute(DELETE_ITEMS, (array("uuid", orders), cells))
 
 
 def claim_order(todo: Todo) -> tuple[int, datetime, int]:

@@ -59,6 +59,8 @@ class _Todo(msgspec.Struct, array_like=True, frozen=True):
     attempt: int
     returns: int
     for_room: bool
+    rules: str = ""
+    again_at: datetime | None = None
 
 
 class _Event(msgspec.Struct, array_like=True, frozen=True):
@@ -102,6 +104,8 @@ def pack_todo(todo: Todo) -> bytes:
             todo.attempt,
             todo.returns,
             todo.for_room,
+            todo.rules,
+            todo.again_at,
         )
     )
 
@@ -111,7 +115,17 @@ def unpack_todo(demand: bytes) -> Todo:
     kept = _TODO.decode(demand)
     order = _order_in(kept.order)
     return Todo(
-        kept.cell, kept.queue, kept.rank, kept.since, order, kept.open, kept.attempt, kept.returns, kept.for_room
+        kept.cell,
+        kept.queue,
+        kept.rank,
+        kept.since,
+        order,
+        kept.open,
+        kept.attempt,
+        kept.returns,
+        kept.for_room,
+        kept.rules,
+        kept.again_at,
     )
 
 

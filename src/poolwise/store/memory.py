@@ -17,6 +17,7 @@ from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Re
 from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact, positions_of
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
+    UNDER,
     Age,
     Answer,
     CountMark,
@@ -29,6 +30,7 @@ from poolwise.flows.ports import (
     Stock,
     Timer,
     Todo,
+    line_of_day,
 )
 from poolwise.store.memory_recording import MemoryRecording
 from poolwise.store.shelves import JournalRow, Shelves, TodoKey, Undo
@@ -80,9 +82,11 @@ class MemoryTransaction:
         if self._refused:
             raise Conflict("a recording was refused, so nothing of its transaction is kept")
 
-    def claim(self, cell: int, queue: Queue, now: datetime, limit: int) -> tuple[Todo, ...]:
+    def claim(self, cell: int, queue: Queue, now: datetime, limit: int, rules: str = "") -> tuple[Todo, ...]:
         """See ports."""
         assert limit > 0, "a claim takes something"
+        if queue is Queue.STOCK:
+            return self._look_again(cell, now, limit, rules)
         heap = self._shelves.queues[cell, queue]
         taken: list[Todo] = []
         left: list[tuple[int, datetime, UUID]] = []
@@ -105,13 +109,25 @@ class MemoryTransaction:
             heappush(heap, entry)
         return tuple(taken)
 
+    def _look_again(self, cell: int, now: datetime, limit: int, rules: str) -> tuple[Todo, ...]:
+        """Those that wait for stock and must look again."""
+        under, today = UNDER + rules, line_of_day(now)
+        due = [line for line in self._shelves.waiting if UNDER <= line <= today and line != under]
+        found = {key: self._shelves.todo[key] for line in due for key in self._shelves.waiting[line]}
+        in_line = sorted((todo for todo in found.values() if todo.cell == cell), key=lambda todo: todo.age)
+        alike = [todo for todo in in_line if todo.alone == in_line[0].alone]
+        taken = tuple(alike[: 1 if alike and alike[0].alone else limit])
+        for todo in taken:
+            self._take(todo)
+        return taken
+
     def _take(self, todo: Todo) -> None:
         """Out of the queue."""
         key = key_of(todo)
         self._undo.drop(self._shelves.todo, key)
         if todo.queue is Queue.STOCK:
-            for item in todo.items:
-                self._undo.drop(self._shelves.waiting[item], key)
+            for line in todo.lines:
+                self._undo.drop(self._shelves.waiting[line], key)
 
     def waiting(self, after: Mapping[str, Age], limit: int) -> tuple[Todo, ...]:
         """See ports."""
@@ -126,7 +142,6 @@ class MemoryTransaction:
                 found.update((key_of(todo), todo) for todo in sorted(line, key=lambda todo: todo.age)[:limit])
         taken = sorted(found.values(), key=lambda todo: todo.age)
         for todo in taken:
-            # Its entry in the heap stays, without its demand; if the demand comes back, it is found again.
             self._take(todo)
         if taken:
             self._failpoint(Access.WOKEN)

@@ -197,12 +197,13 @@ class MemoryRecording:
             if todo.queue is not Queue.STOCK:
                 return
             self._undo.drop(self._shelves.todo, key)
-            for item in before.items:
+            for item in before.lines:
                 self._undo.drop(self._shelves.waiting[item], key)
         self._add(self._shelves.todo, key, todo)
-        heappush(self._shelves.queues[todo.cell, todo.queue], (todo.rank, todo.since, todo.order.id))
-        if todo.queue is Queue.STOCK:
-            for item in todo.items:
+        if todo.queue is not Queue.STOCK:
+            heappush(self._shelves.queues[todo.cell, todo.queue], (todo.rank, todo.since, todo.order.id))
+        else:
+            for item in todo.lines:
                 self._undo.put(self._shelves.waiting[item], key, None)
 
     def _write_decisions(self) -> None:

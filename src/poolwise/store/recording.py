@@ -261,7 +261,7 @@ def _todo_row(todo: Todo) -> tuple[object, ...]:
 def _waits(todo: Todo) -> list[tuple[int, str, datetime, UUID]]:
     if todo.queue is not Queue.STOCK:
         return []
-    return [(todo.cell, item, todo.since, todo.order.id) for item in todo.items]
+    return [(todo.cell, item, todo.since, todo.order.id) for item in todo.lines]
 
 
 COPY_DECISIONS: Final = """

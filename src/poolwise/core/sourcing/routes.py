@@ -6,13 +6,13 @@ derived from an edition and an instant, so that equal inputs give equal routes i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from poolwise.core.network import CapacityUnit, Lane, Network, Node
+from poolwise.core.network import LONGEST_CLOSURE_DAYS, CapacityUnit, Lane, Network, Node
 from poolwise.core.sourcing.plan import Booking
 
 MOST_ROUTES_TO_A_ZONE = 20_000
@@ -155,6 +155,27 @@ class Departures:
                 if places > 0:
                     return departure, places
         return None, 0
+
+    def beyond(self, ready: Collection[int]) -> int | None:
+        """The first day past the horizon on which something could leave that cannot before; `ready` says from when.
+
+        None where everything could leave before, or where there is no such day within a year.
+        """
+        last = max([departure.ships for departure in self if self._takes(departure.ships)], default=-1)
+        late = [day for day in ready if day > last]
+        if not late or self._next is None:
+            return None
+        first = max(min(late), self._next.toordinal(), self._last.toordinal() + 1)
+        for number in range(first, first + LONGEST_CLOSURE_DAYS):
+            day = date.fromordinal(number)
+            is_open = self._origin.is_open(day) and self._lane.is_open(day) and self._takes(number)
+            if is_open and self._arrival(day) is not None:
+                return number
+        return None
+
+    def _takes(self, day: int) -> bool:
+        """Whether the origin takes anything on a day: it has a window then, or no slots at all."""
+        return not self._route.node.slots or bool(self.windows(day))
 
     def _limits_on(self, day: int) -> list[tuple[tuple[int, ...], Limits]]:
         node = self._route.node
