@@ -125,13 +125,21 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
     return packed(kind, values)  # type: ignore[arg-type]  # kind says integers
 
 
-def packed(kind: str, values: Sequence[int] | NDArray[np.int64]) -> Packed:
+def packed(kind: str, values: Sequence[int] | NDArray[np.integer | np.bool_]) -> Packed:
     """Integers of a kind as a parameter."""
     made, layout = _KINDS[kind]
     elements = np.empty(len(values), layout)
     elements["length"] = layout["value"].itemsize
     elements["value"] = values
     return made(_header(kind, len(values)) + elements.tobytes())
+
+
+def joined(kind: str, column: Sequence[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The integers of all arrays of a column as they came, one after the other, and how many each array has."""
+    layout = _KINDS[kind][1]
+    bodies = [(data or b"")[_HEADER.itemsize :] for data in column]
+    elements = np.frombuffer(b"".join(bodies), layout)["value"].astype(np.int64)
+    return elements, np.array([len(body) // layout.itemsize for body in bodies], np.int64)
 
 
 def unpacked(data: bytes | None) -> NDArray[np.int64]:
