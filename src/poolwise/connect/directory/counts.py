@@ -10,14 +10,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from poolwise.connect.directory.columns import RowError, read_values, row_of
-from poolwise.connect.directory.fields import UNKNOWN, Ints, cut
+from poolwise.connect.directory.fields import UNKNOWN, Ints
 from poolwise.connect.directory.kinds import read_instant
 from poolwise.connect.directory.messages import STOCK
 from poolwise.connect.directory.reading import Bad, Block, Reject, blocks, decoded
@@ -91,13 +90,14 @@ class _Reader:
         network, catalog = clerk.edition.network, clerk.edition.catalog
         self._clerk, self._reject = clerk, reject
         self._latest = now + CLOCK_SKEW
-        self._cells = {code: node.cell for code, node in network.nodes.items()}
-        self._codes = {
+        codes = {
             "item": [code for code, item in catalog.items.items() if item.scale == 0],
-            "node": list(self._cells),
+            "node": list(network.nodes),
             "pool": list(network.pools),
         }
-        usual = {**self._codes, "lot": [""], "basis": ["", CountBasis.ON_HAND.value], "expires_on": [""]}
+        self._codes = {name: np.array(each, object) for name, each in codes.items()}
+        self._cells = np.array([node.cell for node in network.nodes.values()], np.int64)
+        usual = {**codes, "lot": [""], "basis": ["", CountBasis.ON_HAND.value], "expires_on": [""]}
         self._number = {name: _numbered(codes).__getitem__ for name, codes in usual.items()}
         self._number["as_of"] = self._place_of
         self._instants: dict[bytes, int] = {}
@@ -123,8 +123,7 @@ class _Reader:
         """
         usual = np.ones(len(block.numbers), bool)
         found: dict[str, Ints] = {}
-        pieces = cut(block.text.encode(errors="surrogateescape"), len(block.header))
-        for name, fields in zip(block.header, pieces, strict=True):
+        for name, fields in zip(block.header, block.columns, strict=True):
             if name in ("quantity", "sequence"):
                 found[name], fits = fields.whole_numbers(nothing=NO_SEQUENCE)
                 usual &= fits
@@ -132,20 +131,14 @@ class _Reader:
                 found[name] = fields.look_up(self._number[name])
         for name, numbers in found.items():
             usual &= (numbers != UNKNOWN) | (name == "sequence")
-        if not usual.all():
-            lines = block.text.split("\n")
-            for place in np.flatnonzero(~usual).tolist():
-                self._take_any(block.header, block.numbers[place], lines[place].split(","))
+        for place in np.flatnonzero(~usual).tolist():
+            self._take_any(block.header, *block.row(place))
         columns = self._chunk.columns
-        items, nodes, pools = (
-            list(map(self._codes[name].__getitem__, found[name][usual].tolist())) for name in ("item", "node", "pool")
-        )
-        cells = np.array(list(self._cells.values()), np.int64)[found["node"][usual]]
-        count = len(items)
+        count = int(np.count_nonzero(usual))
         sequences = found["sequence"][usual] if "sequence" in found else np.full(count, NO_SEQUENCE)
         for column, numbers in (
-            (columns.rows, np.asarray(block.numbers, np.int64)[usual]),
-            (columns.cells, cells),
+            (columns.rows, block.numbers[usual]),
+            (columns.cells, self._cells[found["node"][usual]]),
             (columns.quantities, found["quantity"][usual]),
             (columns.as_of, found["as_of"][usual]),
             (columns.sequences, sequences),
@@ -153,6 +146,7 @@ class _Reader:
             (columns.lots, np.zeros(count, np.int64)),
         ):
             column.frombytes(numbers.tobytes())
+        items, nodes, pools = (self._codes[name][found[name][usual]].tolist() for name in ("item", "node", "pool"))
         columns.positions.extend(position_ids(items, nodes, pools))
         columns.items += items
         columns.nodes += nodes
@@ -190,7 +184,7 @@ class _Reader:
             return
         columns = self._chunk.columns
         columns.rows.append(row)
-        columns.cells.append(self._cells[key.node])
+        columns.cells.append(self._clerk.cell_of(key.node))
         columns.positions.append(key.id())
         columns.quantities.append(quantity)
         columns.as_of.append(self._instant(entry.texts["as_of"].encode(), count.as_of))
@@ -234,13 +228,13 @@ def _keep_newest(chunk: Chunk) -> None:
         for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts", "lots"):
             setattr(columns, name, array("q", np.asarray(getattr(columns, name))[keep].tobytes()))
         for name in ("items", "nodes", "pools"):
-            setattr(columns, name, list(compress(getattr(columns, name), keep)))
+            setattr(columns, name, np.array(getattr(columns, name), object)[keep].tolist())
 
 
 def _met_twice(positions: array[int]) -> list[int]:
     """The places of positions that are there more than once."""
     ids = np.asarray(positions)
-    order = np.argsort(ids, kind="stable")
+    order = np.argsort(ids)
     same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
     return [int(place) for place in np.unique(order[np.concatenate((same, same + 1))])]
 
