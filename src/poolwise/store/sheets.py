@@ -92,16 +92,18 @@ class Marks:
 class Sheets:
     """The sheets of some positions, which are told by their places from 0 on. `keys` are in the order of locks."""
 
-    def __init__(self, cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int] | Ints) -> None:
-        self._positions = np.asarray(positions, np.int64)
-        owners, names = np.unique(np.asarray(cells, np.int64)), sorted(set(nodes))
-        numbers = {name: number for number, name in enumerate(names)}
-        number = np.fromiter(map(numbers.__getitem__, nodes), np.int64, len(nodes))
-        sheet = (np.searchsorted(owners, cells) * len(names) + number) * PARTS + self._positions % PARTS
+    def __init__(self, cells: Ints, nodes: Ints, positions: Ints, names: Sequence[str]) -> None:
+        """`nodes` are places in `names`. It is quick where positions are in order."""
+        self._positions = positions
+        owners, present_nodes = np.unique(cells), np.unique(nodes)
+        present_names = sorted(names[node] for node in present_nodes.tolist())
+        rank = np.array([present_names.index(names[node]) for node in present_nodes.tolist()], np.int64)
+        number = rank[np.searchsorted(present_nodes, nodes)]
+        sheet = (np.searchsorted(owners, cells) * len(rank) + number) * PARTS + positions % PARTS
         present = np.flatnonzero(np.bincount(sheet))
         self._sheets = np.searchsorted(present, sheet)
-        places = ((*divmod(at // PARTS, len(names)), at % PARTS) for at in present.tolist())
-        self.keys: list[SheetKey] = [(int(owners[cell]), names[node], part) for cell, node, part in places]
+        places = ((*divmod(at // PARTS, len(rank)), at % PARTS) for at in present.tolist())
+        self.keys: list[SheetKey] = [(int(owners[cell]), present_names[node], part) for cell, node, part in places]
 
     def read(self, cursor: Cursor[TupleRow]) -> tuple[Ints, Ints]:
         """Read the sheets, once they are locked: times and sequences known of every position."""
@@ -187,7 +189,9 @@ def read_sheets(
     cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int]
 ) -> dict[int, CountMark]:
     """The marks that sheets hold of some positions. No snapshot marks any of them before our transaction ends."""
-    sheets = Sheets(cells, nodes, positions)
+    place = {name: place for place, name in enumerate(dict.fromkeys(nodes))}
+    numbers = np.array([place[node] for node in nodes], np.int64)
+    sheets = Sheets(np.array(cells, np.int64), numbers, np.array(positions, np.int64), list(place))
     locks.sheets(sheets.keys, share=True)
     as_ofs, sequences = (column.tolist() for column in sheets.read(cursor))
     return {
