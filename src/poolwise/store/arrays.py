@@ -6,6 +6,7 @@ A batch of 500 orders sends some thirty thousand numbers; packing them this way 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -94,6 +95,20 @@ _HEADER: Final = np.dtype(
 _HEADER_OF_NOTHING: Final = np.dtype([("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4")])
 
 
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def micros(at: datetime) -> int:
+    """An instant as the database writes it in binary."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def instant(at: int) -> datetime:
+    """The instant that `micros` made a number of."""
+    return EPOCH + at * MICROSECOND
+
+
 def register(cursor: Cursor[TupleRow]) -> None:
     """Let a cursor send packed arrays."""
     cursor.adapters.register_dumper(_Int2s, _Int2sDumper)
@@ -120,6 +135,8 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
         return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
     if kind == "text":
         return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
+    if kind == "timestamptz":
+        return packed(kind, [micros(value) for value in values])  # type: ignore[arg-type]  # kind says instants
     if kind not in _NUMBERS:
         return list(values)
     return packed(kind, values)  # type: ignore[arg-type]  # kind says integers

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from psycopg.rows import TupleRow
 
 from poolwise.flows.ports import CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE
-from poolwise.store.arrays import array, joined, packed, raw_rows
+from poolwise.store.arrays import array, instant, joined, packed, raw_rows
 from poolwise.store.locking import RowLocks, SheetKey
 
 Ints = NDArray[np.int64]
@@ -32,9 +31,6 @@ NEVER: Final = int(np.iinfo(np.int64).min)
 """The time of a mark that is not there."""
 
 NOTHING: Final = np.empty(0, np.int64)
-
-EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
 
 READ_SHEETS: Final = """
 SELECT s.positions, s.which, s.as_ofs, s.sequences
@@ -54,16 +50,6 @@ FROM unnest(%(cells)b::smallint[], %(nodes)b::text[], %(parts)b::smallint[], %(g
     AS u (cell, node, part, grown, first, last, first_stamp, last_stamp)
 WHERE s.cell = u.cell AND s.node = u.node AND s.part = u.part
 """
-
-
-def micros(at: datetime) -> int:
-    """An instant as the database writes it in binary."""
-    return (at - EPOCH) // MICROSECOND
-
-
-def instant(at: int) -> datetime:
-    """The instant that `micros` made a number of."""
-    return EPOCH + at * MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)

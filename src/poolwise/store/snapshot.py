@@ -21,13 +21,13 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import packed, raw_rows, register, unpacked
+from poolwise.store.arrays import instant, micros, packed, raw_rows, register, unpacked
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.locking import RowLocks
 from poolwise.store.opening import Opened, open_positions
 from poolwise.store.postgres import Pool
-from poolwise.store.sheets import Ints, Sheets, instant, micros
+from poolwise.store.sheets import Ints, Sheets
 
 # `accounts` says how many of available, reserved and blocked a figure includes.
 READ_FIGURES: Final = """
