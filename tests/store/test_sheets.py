@@ -19,7 +19,6 @@ from poolwise.core.messages import StockCount, StockMovement
 from poolwise.flows.ports import Books, CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE, Codes, CountColumns, Sifted, Sifting
 from poolwise.flows.stock import Outcome, book_counts, book_movements
-from poolwise.store.arrays import register
 from poolwise.store.locking import RowLocks
 from poolwise.store.sheets import NEVER, Sheets
 from poolwise.store.snapshot import PostgresSieve
@@ -282,7 +281,6 @@ def test_sheets_keep_the_greatest_of_all_they_were_told(market: Market, seed: in
         with market.connections.connection() as connection, connection.transaction():
             sheets = Sheets(np.zeros(40, np.int64), nodes[some], positions[some], ["B", "A", "C"])
             cursor = connection.cursor(binary=True)
-            register(cursor)
             RowLocks(cursor).sheets(sheets.keys)
             told = sheets.read(cursor)
             assert list(zip(*(column.tolist() for column in told), strict=True)) == [

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Cursor, postgres, pq
+from psycopg import Connection, Cursor, postgres, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.rows import TupleRow
@@ -77,6 +77,15 @@ class _TextsDumper(_PackedDumper):
     oid = postgres.types["text"].array_oid
 
 
+_DUMPERS: Final[dict[type[Packed], type[_PackedDumper]]] = {
+    _Int2s: _Int2sDumper,
+    _Int4s: _Int4sDumper,
+    _Int8s: _Int8sDumper,
+    _Instants: _InstantsDumper,
+    _Uuids: _UuidsDumper,
+    _Texts: _TextsDumper,
+}
+
 # The kind of array, and how one element lies in it: its length in bytes, then its value.
 _KINDS: Final[dict[str, tuple[type[Packed], np.dtype[np.void]]]] = {
     "int2": (_Int2s, np.dtype([("length", ">i4"), ("value", ">i2")])),
@@ -109,14 +118,10 @@ def instant(at: int) -> datetime:
     return EPOCH + at * MICROSECOND
 
 
-def register(cursor: Cursor[TupleRow]) -> None:
-    """Let a cursor send packed arrays."""
-    cursor.adapters.register_dumper(_Int2s, _Int2sDumper)
-    cursor.adapters.register_dumper(_Int4s, _Int4sDumper)
-    cursor.adapters.register_dumper(_Int8s, _Int8sDumper)
-    cursor.adapters.register_dumper(_Instants, _InstantsDumper)
-    cursor.adapters.register_dumper(_Uuids, _UuidsDumper)
-    cursor.adapters.register_dumper(_Texts, _TextsDumper)
+def register(connection: Connection[TupleRow]) -> None:
+    """Let a connection send packed arrays."""
+    for packed_array, dumper in _DUMPERS.items():
+        connection.adapters.register_dumper(packed_array, dumper)
 
 
 def raw_rows(cursor: Cursor[TupleRow]) -> list[list[bytes | None]]:

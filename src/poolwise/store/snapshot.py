@@ -21,7 +21,7 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import instant, micros, packed, raw_rows, register, unpacked
+from poolwise.store.arrays import instant, micros, packed, raw_rows, unpacked
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.locking import RowLocks
@@ -91,14 +91,12 @@ class PostgresSieve:
         chunk = _Chunk(counts, said)
         with translated(), postgres.transaction(self._pool, IN_ONE_WALK) as connection:
             cursor = connection.cursor(binary=True)
-            register(cursor)
             chunk.compare(cursor)
         opened = Opened()
         if chunk.unknown:
             # Locks of positions come before those of sheets: by a transaction of its own.
             with translated(), postgres.transaction(self._pool) as connection:
                 cursor = connection.cursor(binary=True)
-                register(cursor)
                 opened = open_positions(cursor, counts, chunk.unknown, said)
                 chunk.mark_opened(cursor, opened)
         differing = [*chunk.differing, *(place for place in chunk.unknown if place not in opened.places)]
