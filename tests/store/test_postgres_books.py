@@ -163,6 +163,17 @@ class TestTwoConnections:
             (fact,) = other.stock([0], ["BOLT"], DAY).by_item["BOLT"]
         assert fact.available == 5
 
+    def test_a_position_that_another_has_not_committed_is_not_seen(self, books) -> None:
+        stocked(books, (key(), 5), (key("NUT"), 7))
+        there = key(node="BOS")
+        with books.transaction() as one, books.transaction() as other:
+            one.record(Effects(at=at(1), positions=[Position(there.id(), 0, there)], movements=[into(there.id(), 3)]))
+            for _ in range(2):
+                mine, others = (t.stock([0], ["BOLT", "NUT"], DAY).by_item for t in (one, other))
+                assert {fact.place.node: fact.available for fact in mine["BOLT"]} == {"NYC": 5, "BOS": 3}
+                assert {fact.place.node: fact.available for fact in others["BOLT"]} == {"NYC": 5}
+                assert [fact.available for fact in (*mine["NUT"], *others["NUT"])] == [7, 7]
+
     def test_a_position_that_never_came_to_be_is_forgotten(self, books) -> None:
         stocked(books, (key(), 5))
         with failing(books) as transaction:
@@ -310,7 +321,6 @@ def test_every_statement_goes_by_key(kept: KeptInPostgres) -> None:
     bolt = key().id()
     executed.clear()
     with psycopg.connect(kept.database.url, autocommit=True, cursor_factory=Noting) as connection:
-        arrays.register(connection)
         with connection.transaction():
             transaction = PostgresTransaction(connection, Places(CELLS), never, [])
             claim(transaction)
@@ -318,6 +328,7 @@ def test_every_statement_goes_by_key(kept: KeptInPostgres) -> None:
         read_all(PostgresTransaction(connection, Places(CELLS), never, []), bolt, effects.orders_changed[0])
         connection.execute(GO_BY_KEY.replace("true)", "false)"))
         explaining = connection.cursor()
+        arrays.register(explaining)
         faults = [
             f"{line.strip()}: {statement.strip()}"
             for statement, parameters in list(executed.items())

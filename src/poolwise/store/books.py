@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
+import numpy as np
 import psycopg
 from psycopg import Connection, Cursor, errors
 from psycopg.rows import TupleRow
@@ -108,6 +110,7 @@ class PostgresTransaction:
         self, connection: Connection[TupleRow], places: Places, failpoint: Failpoint, created: list[int]
     ) -> None:
         self._cursor: Cursor[TupleRow] = connection.cursor(binary=True)
+        arrays.register(self._cursor)
         self._locks = RowLocks(self._cursor)
         self._places = places
         self._cells = places.cells
@@ -140,9 +143,10 @@ class PostgresTransaction:
     def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
         """See ports."""
         wanted = sorted(set(items))
+        asked = (list(cells), arrays.array("text", wanted))
         return Stock(
-            read_stock(self._cursor, self._places, cells, wanted),
-            read_open_receipts(self._cursor, self._places, cells, wanted),
+            read_stock(self._cursor, self._places, wanted, asked) if wanted else {},
+            read_open_receipts(self._cursor, self._places, asked) if wanted else {},
             read_capacity(self._cursor, cells, since),
         )
 
@@ -157,7 +161,7 @@ class PostgresTransaction:
         if lock:
             rows = self._locks.positions(cells, known)
         else:
-            asked = (arrays.array("int2", cells), arrays.array("int8", known))
+            asked = (sorted(set(cells)), arrays.array("int8", known))
             rows = self._cursor.execute(READ_POSITIONS, asked).fetchall()
         found = {}
         for row in rows:
@@ -291,10 +295,10 @@ class PostgresTransaction:
 
 
 READ_POSITIONS: Final = """
-SELECT p.id, p.outside, p.expected, p.pledged, p.in_transit, p.available, p.reserved, p.blocked, p.version
-FROM position AS p
-JOIN unnest(%b::smallint[], %b::bigint[]) AS u (cell, id) ON p.cell = u.cell AND p.id = u.id
-ORDER BY p.id
+SELECT id, outside, expected, pledged, in_transit, available, reserved, blocked, version
+FROM position
+WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
+ORDER BY id
 """
 READ_POSITION_IDS: Final = """
 SELECT id FROM position WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])
@@ -380,30 +384,27 @@ def reservation_of(row: TupleRow) -> Reservation:
 
 
 READ_STOCK: Final = """
-SELECT item, count(*), bit_xor(id), array_agg(available ORDER BY id)
+SELECT array_agg(id), array_agg(available)
 FROM position
 WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])
-GROUP BY item
 """
 
 
 def read_stock(
-    cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
+    cursor: Cursor[TupleRow], places: Places, items: Sequence[str], asked: Sequence[object]
 ) -> dict[str, ItemStock]:
     """Available units of every position of the items, by item, in the order of position ids.
 
-    This is the most frequent read of all. An item comes as one array of numbers; whose they are is known from the last
-    time, if the fingerprint of its positions is the same.
+    This is the most frequent read of all. Everything comes as two columns of numbers, in whatever order it lies; whose
+    they are is known from the last time. `asked` are cells and items as parameters.
     """
-    rows = cursor.execute(READ_STOCK, (list(cells), arrays.array("text", items))).fetchall()
-    lists = places.listed(cursor, cells, [row[:3] for row in rows])
-    found = {}
-    for item, count, fingerprint, available in rows:
-        known = lists.get((item, count, fingerprint))
-        if known is None:
-            raise Conflict(f"positions of {item} came to be between two reads")
-        found[item] = ItemStock(known, available)
-    return found
+    cursor.execute(READ_STOCK, asked)
+    ((ids, available),) = arrays.raw_rows(cursor)
+    numbers = arrays.unpacked(ids)
+    rising = np.argsort(numbers)
+    known, where = places.listed(cursor, items, numbers[rising])
+    units = iter(arrays.unpacked(available)[rising[where]].tolist())
+    return {each.item: ItemStock(each, list(islice(units, len(each.places)))) for each in known}
 
 
 READ_OPEN_RECEIPTS: Final = """
@@ -416,10 +417,10 @@ ORDER BY due_on, id
 
 
 def read_open_receipts(
-    cursor: Cursor[TupleRow], places: Places, cells: Sequence[int], items: Sequence[str]
+    cursor: Cursor[TupleRow], places: Places, asked: Sequence[object]
 ) -> dict[str, tuple[ReceiptFact, ...]]:
-    """Open units of the receipts of the items, by item, by due date and id."""
-    rows = cursor.execute(READ_OPEN_RECEIPTS, (list(cells), arrays.array("text", items))).fetchall()
+    """Open units of the receipts of the items that are `asked` for, by item, by due date and id."""
+    rows = cursor.execute(READ_OPEN_RECEIPTS, asked).fetchall()
     known, _cells = places.learn(cursor, [row[1] for row in rows])
     found: dict[str, list[ReceiptFact]] = {}
     for receipt, position, due_on, units in rows:

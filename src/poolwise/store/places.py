@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import reduce
-from operator import xor
+from collections.abc import Collection, Iterable, Sequence
 from sys import intern
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from poolwise.core.ledger import PositionKey
 from poolwise.core.sourcing.problem import Place, Positions, positions_of
 from poolwise.core.values import Conflict
-from poolwise.store.arrays import array
 
 MOST_REMEMBERED: Final = 2_000_000
 
@@ -24,17 +23,6 @@ FROM position
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
 """
 
-READ_ITEM_POSITIONS: Final = """
-SELECT item, array_agg(id ORDER BY id)
-FROM position
-WHERE cell = ANY (%b::smallint[]) AND item = ANY (%b::text[])
-GROUP BY item
-"""
-
-Fingerprint = tuple[str, int, int]
-"""Names a set of positions of an item: the item, how many they are, and the exclusive or of their ids."""
-
-Lists = Mapping[Fingerprint, Positions]
 PlaceOf = dict[int, Place]
 CellOf = dict[int, int]
 
@@ -46,7 +34,7 @@ class Places:
         self.cells = sorted(cells)  # a list, because that is what the driver makes an array of
         self._maps: tuple[PlaceOf, CellOf] = ({}, {})
         self._keys: dict[int, PositionKey] = {}
-        self._lists: dict[Fingerprint, Positions] = {}
+        self._lists: dict[str, Positions] = {}
 
     @property
     def known(self) -> PlaceOf:
@@ -63,7 +51,7 @@ class Places:
             places, cell_of = self._maps = ({}, {})
             self._keys, self._lists = {}, {}
             missing = list(positions)
-        cursor.execute(READ_PLACES, (self.cells, array("int8", missing)))
+        cursor.execute(READ_PLACES, (self.cells, missing))
         for position, item, node, pool, lot, expires_on, cell in cursor.fetchall():
             places[position] = Place(position, intern(item), intern(node), intern(pool), lot, expires_on)
             cell_of[position] = cell
@@ -84,20 +72,42 @@ class Places:
             key = self._keys[place.position] = PositionKey(place.item, place.node, place.pool, place.lot)
         return key
 
-    def listed(self, cursor: Cursor[TupleRow], cells: Sequence[int], fingerprints: Collection[Fingerprint]) -> Lists:
-        """The positions of an item in the order of their ids, for each set of them that was met.
+    def listed(
+        self, cursor: Cursor[TupleRow], items: Sequence[str], ids: NDArray[np.int64]
+    ) -> tuple[list[Positions], NDArray[np.intp]]:
+        """The positions of items, of each that has any, in the order of their ids, and where in `ids` each of them is.
 
-        A set that was met before is known by its fingerprint; the ids of others are read.
+        `ids` are all there are of these items, and rise. Whose they are is known from the last time, if no position has
+        come to be since.
         """
-        lists = self._lists
-        missing = {fingerprint[0] for fingerprint in fingerprints if fingerprint not in lists}
-        if missing:
-            rows = cursor.execute(READ_ITEM_POSITIONS, (list(cells), sorted(missing))).fetchall()
-            places, _ = self.learn(cursor, [position for _, positions in rows for position in positions])
-            for item, positions in rows:
-                found = positions_of([places[position] for position in positions])
-                lists[item, len(positions), reduce(xor, positions)] = found
-        return lists
+        lists = {item: self._lists[item] for item in items if item in self._lists}
+        listed = np.sort(_ids_of(lists.values()))
+        if not np.array_equal(listed, ids):
+            self._correct(cursor, lists, _without(ids, listed), _without(listed, ids))
+            self._lists.update(lists)
+        known = [lists[item] for item in items if item in lists]
+        return known, np.searchsorted(ids, _ids_of(known))
+
+    def _correct(
+        self, cursor: Cursor[TupleRow], lists: dict[str, Positions], new: Sequence[int], gone: Sequence[int]
+    ) -> None:
+        """Items are met for the first time, or positions have come to be, which at first one transaction alone sees."""
+        missing = set(gone)
+        own = {
+            item: each.index.keys() - missing
+            for item, each in lists.items()
+            if missing and not missing.isdisjoint(each.index)
+        }
+        places, _ = self.learn(cursor, new)
+        for position in new:
+            item = places[position].item
+            before = lists[item].index if item in lists else ()
+            own.setdefault(item, set(before)).add(position)
+        for item, positions in own.items():
+            places, _ = self.learn(cursor, sorted(positions))
+            lists.pop(item, None)
+            if positions:
+                lists[item] = positions_of([places[position] for position in sorted(positions)])
 
     def forget(self, positions: Collection[int]) -> None:
         """Drop places that may never have come to be: their transaction was rolled back."""
@@ -108,3 +118,15 @@ class Places:
             self._keys.pop(position, None)
         if positions:
             self._lists = {}
+
+
+def _ids_of(known: Iterable[Positions]) -> NDArray[np.int64]:
+    return np.frombuffer(b"".join([each.ids for each in known]), np.int64)
+
+
+def _without(some: NDArray[np.int64], others: NDArray[np.int64]) -> list[int]:
+    """Those of `some` that are not among `others`; both rise."""
+    if len(others):
+        some = some[others.take(np.searchsorted(others, some), mode="clip") != some]
+    left: list[int] = some.tolist()
+    return left
