@@ -116,10 +116,13 @@ class Progress(Struct, frozen=True, gc=False):
 
 def state_of(lines: tuple[Progress, ...]) -> OrderState:
     """The state of an order, derived from where its units stand."""
-    if any(line.open for line in lines):
+    is_open = waiting = served = 0
+    for line in lines:
+        is_open += line.open
+        waiting += line.backordered
+        served += line.reserved + line.pledged + line.released + line.shipped
+    if is_open:
         return OrderState.RECEIVED
-    waiting = sum(line.backordered for line in lines)
-    served = sum(line.reserved + line.pledged + line.released + line.shipped for line in lines)
     if waiting and served:
         return OrderState.PARTIAL
     if waiting:

@@ -56,8 +56,8 @@ RETURNS_BEFORE_LOCK: Final = 2
 MOST_CONFLICTS: Final = 8
 FEW_BOOKINGS: Final = 64
 COUNTING_LINES: Final = (CapacityUnit.ORDERS, CapacityUnit.LINES)
-ON_HAND: Final = (Account.AVAILABLE.value, Account.RESERVED.value)
-EXPECTED: Final = (Account.EXPECTED.value, Account.PLEDGED.value)
+ON_HAND: Final = (Account.AVAILABLE, Account.RESERVED)
+EXPECTED: Final = (Account.EXPECTED, Account.PLEDGED)
 """From which account to which units move when they are set aside."""
 DAYS_LACK: Final = frozenset({Elimination.CAPACITY, Elimination.CALENDAR})
 """Why demand waits though there is something for it: another day may have room."""
@@ -211,6 +211,10 @@ class Batch:
         shelf.lock_receipts(transaction, {part.receipt for part in parts if part.receipt is not None})
         shelf.renew(items, transaction.stock(desk.cells, items, self._since))
         shelf.lock_capacity(transaction, [choice.plan for choice in made])
+        # What fits together fits in turn.
+        if not (short or patient or self._woken) and shelf.fits(*[choice.plan for choice in made]):
+            self.made.extend(made)
+            return
         again = iter(short)
         for choice in made:
             if choice.plan.unserved:
@@ -337,10 +341,7 @@ class Shelf:
         """
         if not self._hard:
             return
-        needs: dict[tuple[str, date, int], int] = {}
-        for booking in (booking for plan in plans for shipment in plan.shipments for booking in shipment.bookings):
-            key = (booking.node, booking.day, booking.slot)
-            needs[key] = needs.get(key, 0) + booking.quantity
+        needs = _bookings(plans)
         nodes = self._network.nodes
         keys = sorted((nodes[node].cell, node, day, slot) for node, day, slot in needs)
         scarce = [key for key in keys if needs[key[1:]] * SHARES_OF_ROOM > self._room(*key[1:])]
@@ -411,11 +412,11 @@ class Shelf:
         elif any(not brief for _, brief in self._listed):
             self._listed = {key: facts for key, facts in self._listed.items() if key[1]}
 
-    def fits(self, plan: Plan) -> bool:
-        """Whether what a plan takes is still there."""
+    def fits(self, *plans: Plan) -> bool:
+        """Whether all that plans take together is still there."""
         units: dict[tuple[str, int], Quantity] = {}
         pledges: dict[UUID, Quantity] = {}
-        for part in plan.assignments:
+        for part in chain.from_iterable([plan.assignments for plan in plans]):
             if part.receipt is None:
                 key = (part.item, part.position)
                 units[key] = units.get(key, 0) + part.quantity
@@ -425,13 +426,16 @@ class Shelf:
             return False
         if any(self._open[receipt] < wanted for receipt, wanted in pledges.items()):
             return False
-        if not self._hard:
-            return True
-        slots: dict[tuple[str, date, int], int] = {}
-        for booking in (booking for shipment in plan.shipments for booking in shipment.bookings):
-            slot = (booking.node, booking.day, booking.slot)
-            slots[slot] = slots.get(slot, 0) + booking.quantity
-        return all(self._room(*slot) >= need for slot, need in slots.items())
+        return not self._hard or all(self._room(*slot) >= need for slot, need in _bookings(plans).items())
+
+
+def _bookings(plans: Iterable[Plan]) -> dict[tuple[str, date, int], int]:
+    """What plans take of slots together."""
+    needs: dict[tuple[str, date, int], int] = {}
+    for booking in [booking for plan in plans for shipment in plan.shipments for booking in shipment.bookings]:
+        key = (booking.node, booking.day, booking.slot)
+        needs[key] = needs.get(key, 0) + booking.quantity
+    return needs
 
 
 def _by_slot(stock: Stock) -> dict[str, dict[tuple[date, int], int]]:
@@ -525,39 +529,29 @@ class Written:
         self.owner, self.cell, self.attempt = todo.order.id, todo.cell, todo.attempt
         self.known = known
         first = (self.attempt - 1) * PARTS_PER_ATTEMPT
-        nodes = desk.atlas.edition.network.nodes
+        kind = ReservationKind.HARD if expires_at is None else ReservationKind.SOFT
         self.shipments = [
             ShipmentRecord(self.cell, self.owner, replace(shipment, no=first + shipment.no) if first else shipment)
             for shipment in choice.plan.shipments
         ]
         self.movements: list[Movement] = []
         self.reservations: list[Reservation] = []
-        for place, part in enumerate(choice.plan.assignments, start=1):
-            receipt = part.receipt is not None
-            source, target = (Account.EXPECTED, Account.PLEDGED) if receipt else (Account.AVAILABLE, Account.RESERVED)
-            self.movements.append(Movement(part.position, source, target, part.quantity, Cause.RESERVE, self.owner))
+        for no, part in enumerate(choice.plan.assignments, start=first + 1):
+            position, units, receipt = part.position, part.quantity, part.receipt
+            source, target = ON_HAND if receipt is None else EXPECTED
+            self.movements.append(Movement(position, source, target, units, Cause.RESERVE, self.owner))
+            served, shipment_no = (part.line_no, part.line_quantity), first + part.shipment_no
             self.reservations.append(
                 Reservation(
-                    cell=self.cell,
-                    owner=self.owner,
-                    no=first + place,
-                    position=part.position,
-                    quantity=part.quantity,
-                    line_no=part.line_no,
-                    line_quantity=part.line_quantity,
-                    kind=ReservationKind.HARD if expires_at is None else ReservationKind.SOFT,
-                    shipment_no=first + part.shipment_no,
-                    made_at=now,
-                    receipt=part.receipt,
-                    expires_at=expires_at,
+                    self.cell, self.owner, no, position, units, *served, kind, shipment_no, now, receipt, expires_at
                 )
             )
-        self.position_cells = {part.position: nodes[part.node].cell for part in choice.plan.assignments}
 
     def pledges(self) -> list[ReceiptChange]:
         """Receipts of which units are pledged now."""
+        nodes = self.desk.atlas.edition.network.nodes
         return [
-            ReceiptChange(self.position_cells[part.position], part.receipt, pledged=part.quantity)
+            ReceiptChange(nodes[part.node].cell, part.receipt, pledged=part.quantity)
             for part in self.choice.plan.assignments
             if part.receipt is not None
         ]
@@ -571,28 +565,35 @@ class Written:
             of = reserved if part.receipt is None else pledged
             of[part.line_no] = of.get(part.line_no, 0) + part.line_quantity
         unserved = {entry.line_no: entry.quantity for entry in plan.unserved}
-        demand = dict(self.choice.todo.open)
-        before = {line.no: Progress(line.quantity, open=line.quantity) for line in order.lines}
-        if self.known is not None:
-            before = dict(zip((line.no for line in order.lines), self.known.lines, strict=True))
-        after = []
-        for no, progress in before.items():
-            # What was to be sourced stood as open at the first attempt, as backordered at a later one.
-            wanted = demand.get(no, 0)
-            from_open = min(wanted, progress.open)
-            after.append(
+        wanted = dict(self.choice.todo.open)
+        if self.known is None:
+            after = [
                 Progress(
-                    progress.ordered,
-                    progress.open - from_open,
-                    progress.reserved + reserved.get(no, 0),
-                    progress.pledged + pledged.get(no, 0),
-                    progress.backordered - (wanted - from_open) + unserved.get(no, 0),
-                    progress.released,
-                    progress.shipped,
-                    progress.cancelled,
+                    line.quantity,
+                    line.quantity - wanted.get(line.no, 0),
+                    reserved.get(line.no, 0),
+                    pledged.get(line.no, 0),
+                    unserved.get(line.no, 0),
                 )
-            )
-        return OrderRecord(order, state_of(tuple(after)), tuple(after), self.attempt)
+                for line in order.lines
+            ]
+        else:
+            after = []
+            for line, before in zip(order.lines, self.known.lines, strict=True):
+                # What was to be sourced stood as open at the first attempt, as backordered at a later one.
+                from_open = min(wanted.get(line.no, 0), before.open)
+                from_backorder = wanted.get(line.no, 0) - from_open
+                after.append(
+                    replace(
+                        before,
+                        open=before.open - from_open,
+                        reserved=before.reserved + reserved.get(line.no, 0),
+                        pledged=before.pledged + pledged.get(line.no, 0),
+                        backordered=before.backordered - from_backorder + unserved.get(line.no, 0),
+                    )
+                )
+        lines = tuple(after)
+        return OrderRecord(order, state_of(lines), lines, self.attempt)
 
     def waiting(self) -> Todo:
         """Demand that waits for supply: the next attempt, once stock of its items rises, or it must look again."""
@@ -623,9 +624,11 @@ class Written:
         They are those whose capacity the decision depended on, and all where it was days that were lacking.
         """
         unserved = self.choice.plan.unserved
+        if not unserved:
+            return set()
         atlas, facts = self.desk.atlas, self.choice.facts
         days_lack = any(entry.reason in DAYS_LACK for entry in unserved)
-        if not (days_lack or (unserved and facts.capacity and atlas.policy.policy.capacity_is_hard)):
+        if not (days_lack or (facts.capacity and atlas.policy.policy.capacity_is_hard)):
             return set()
         lines = {line.no: line.item for line in self.choice.todo.order.lines}
         wanted = {item for entry in unserved for item in could_serve(atlas, lines[entry.line_no])}
@@ -635,21 +638,13 @@ class Written:
 
     def decision(self, batch: UUID, place: int, packer: Packer) -> Decision:
         """What is stored of the decision."""
-        atlas = self.desk.atlas
+        atlas, choice = self.desk.atlas, self.choice
+        policy = atlas.policy.policy
+        facts = packer.facts(choice.facts, choice.todo.open)
         return Decision(
-            cell=self.cell,
-            owner=self.owner,
-            attempt=self.attempt,
-            at=self.now,
-            edition=atlas.edition.hash,
-            policy=atlas.policy.policy.code,
-            policy_version=atlas.policy.policy.version,
-            release=self.desk.release,
-            batch=batch,
-            place=place,
-            facts=packer.facts(self.choice.facts, self.choice.todo.open),
-            digest=digest(self.choice.plan),
-        )
+            self.cell, self.owner, self.attempt, self.now, atlas.edition.hash, policy.code, policy.version,
+            self.desk.release, batch, place, facts, digest(choice.plan),
+        )  # fmt: skip
 
     def event(self) -> dict[str, Json]:
         """The decision as the feed tells it: enough to project balances, no person in it."""
