@@ -22,9 +22,7 @@ def read(path: Path, size: int) -> tuple[list[tuple[int, tuple[str, ...]]], list
     found = list(blocks(STOCK, path, size))
     good = []
     for block in found:
-        lines = block.text.split("\n")
-        assert lines.pop() == ""
-        rows = [(number, line.split(",")) for number, line in zip(block.numbers, lines, strict=True)]
+        rows = [block.row(place) for place in range(len(block.numbers))]
         good += [(number, tuple(fields)) for number, fields in sorted([*rows, *block.odd])]
     return good, [bad.row for block in found for bad in block.bad]
 

@@ -321,6 +321,7 @@ def test_every_statement_goes_by_key(kept: KeptInPostgres) -> None:
     bolt = key().id()
     executed.clear()
     with psycopg.connect(kept.database.url, autocommit=True, cursor_factory=Noting) as connection:
+        arrays.register(connection)
         with connection.transaction():
             transaction = PostgresTransaction(connection, Places(CELLS), never, [])
             claim(transaction)
@@ -328,7 +329,6 @@ def test_every_statement_goes_by_key(kept: KeptInPostgres) -> None:
         read_all(PostgresTransaction(connection, Places(CELLS), never, []), bolt, effects.orders_changed[0])
         connection.execute(GO_BY_KEY.replace("true)", "false)"))
         explaining = connection.cursor()
-        arrays.register(explaining)
         faults = [
             f"{line.strip()}: {statement.strip()}"
             for statement, parameters in list(executed.items())

@@ -17,9 +17,8 @@ import pytest
 from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import StockCount, StockMovement
 from poolwise.flows.ports import Books, CountMark
-from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
+from poolwise.flows.snapshot import NO_SEQUENCE, Codes, CountColumns, Sifted, Sifting
 from poolwise.flows.stock import Outcome, book_counts, book_movements
-from poolwise.store.arrays import register
 from poolwise.store.locking import RowLocks
 from poolwise.store.sheets import NEVER, Sheets
 from poolwise.store.snapshot import PostgresSieve
@@ -45,19 +44,21 @@ def hours(number: float) -> datetime:
 
 def sifted(market: Market, *told: tuple[str, str, int], as_of: float, sequence: int | None = None) -> Sifted:
     """Sift a snapshot: item, node and quantity of each count."""
-    columns = CountColumns(instants=[hours(as_of)])
-    for row, (item, node, quantity) in enumerate(told, start=2):
-        columns.rows.append(row)
+    codes = Codes([item for item, _, _ in told], [node for _, node, _ in told], ["P"])
+    columns = CountColumns(codes, instants=[hours(as_of)])
+    ids = [PositionKey(item, node, "P").id() for item, node, _ in told]
+    for place in sorted(range(len(told)), key=ids.__getitem__):
+        columns.rows.append(place + 2)
         columns.cells.append(0)
-        columns.positions.append(PositionKey(item, node, "P").id())
-        columns.quantities.append(quantity)
+        columns.positions.append(ids[place])
+        columns.items.append(place)
+        columns.nodes.append(place)
+        columns.pools.append(0)
+        columns.quantities.append(told[place][2])
         columns.as_of.append(0)
         columns.sequences.append(NO_SEQUENCE if sequence is None else sequence)
         columns.accounts.append(3)
         columns.lots.append(0)
-        columns.items.append(item)
-        columns.nodes.append(node)
-        columns.pools.append("P")
     assert market.connections is not None
     now = max(market.now, hours(as_of))
     return PostgresSieve(market.connections).sift(columns, Sifting(market.clerk.ids.new(now), "import", now))
@@ -270,7 +271,7 @@ def test_two_snapshots_of_the_same_positions_end_in_the_newer(market: Market) ->
 def test_sheets_keep_the_greatest_of_all_they_were_told(market: Market, seed: int) -> None:
     chance = np.random.default_rng(seed)
     positions = chance.integers(-(2**63), 2**63 - 1, 60)
-    nodes = [str(node) for node in chance.integers(0, 3, 60)]
+    nodes = chance.integers(0, 3, 60)
     known = dict.fromkeys(positions.tolist(), (NEVER, NO_SEQUENCE))
     assert market.connections is not None
     for _ in range(4):
@@ -278,9 +279,8 @@ def test_sheets_keep_the_greatest_of_all_they_were_told(market: Market, seed: in
         as_ofs, sequences = chance.integers(0, 4, 40) * 1_000_000, chance.integers(-1, 3, 40)
         accepted = chance.random(40) < 0.7
         with market.connections.connection() as connection, connection.transaction():
-            sheets = Sheets([0] * 40, [nodes[place] for place in some], positions[some])
+            sheets = Sheets(np.zeros(40, np.int64), nodes[some], positions[some], ["B", "A", "C"])
             cursor = connection.cursor(binary=True)
-            register(cursor)
             RowLocks(cursor).sheets(sheets.keys)
             told = sheets.read(cursor)
             assert list(zip(*(column.tolist() for column in told), strict=True)) == [

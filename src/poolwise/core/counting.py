@@ -26,6 +26,7 @@ from poolwise.core.ledger import (
     PositionKey,
     Reservation,
     ReservationKind,
+    position_id,
     post,
     transfer,
 )
@@ -69,6 +70,12 @@ def debt_key(key: PositionKey, account: Account) -> PositionKey:
     """The position that holds, in transit, what an account of `key` owes."""
     assert account in IN_DEBT
     return PositionKey(key.item, key.node, key.pool, OWN_LOT + account.value + key.lot)
+
+
+def debt_id(key: PositionKey, account: Account) -> int:
+    """The number of that position, where nobody needs its key."""
+    assert account in IN_DEBT
+    return position_id(key.item, key.node, key.pool, OWN_LOT + account + key.lot)
 
 
 def owner_of(debt: PositionKey) -> PositionKey | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from poolwise.core.messages import StockCount
@@ -22,31 +22,55 @@ from poolwise.flows.tallying import MOST_STATEMENTS, Clerk
 NO_SEQUENCE = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """The codes that columns hold the places of."""
+
+    items: Sequence[str] = ()
+    nodes: Sequence[str] = ()
+    pools: Sequence[str] = ()
+
+
+def _numbers() -> array[int]:
+    return array("q")
+
+
 @dataclass(slots=True)
 class CountColumns:
-    """Counts of a chunk, column by column, each position once.
+    """Counts of a chunk, column by column, each position once and in order of position.
 
-    `instants` are the distinct times; `as_of` are places in it. `accounts` is how many of available, reserved and
-    blocked the figure includes, in that order. `rows` is where the count stands in its file. `lots` says which counts
-    are of more than item, node and pool: of a lot, or with a day on which it expires.
+    `items`, `nodes` and `pools` are places in `codes`. `instants` are the distinct times; `as_of` are places in it.
+    `accounts` is how many of available, reserved and blocked the figure includes, in that order. `rows` is where the
+    count stands in its file. `lots` says which counts are of more than item, node and pool: of a lot, or with a day on
+    which it expires.
     """
 
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    cells: array[int] = field(default_factory=lambda: array("q"))
-    positions: array[int] = field(default_factory=lambda: array("q"))
-    quantities: array[int] = field(default_factory=lambda: array("q"))
-    as_of: array[int] = field(default_factory=lambda: array("q"))
-    sequences: array[int] = field(default_factory=lambda: array("q"))
-    accounts: array[int] = field(default_factory=lambda: array("q"))
-    lots: array[int] = field(default_factory=lambda: array("q"))
-    items: list[str] = field(default_factory=list)
-    nodes: list[str] = field(default_factory=list)
-    pools: list[str] = field(default_factory=list)
+    codes: Codes = Codes()
+    rows: array[int] = field(default_factory=_numbers)
+    cells: array[int] = field(default_factory=_numbers)
+    positions: array[int] = field(default_factory=_numbers)
+    items: array[int] = field(default_factory=_numbers)
+    nodes: array[int] = field(default_factory=_numbers)
+    pools: array[int] = field(default_factory=_numbers)
+    quantities: array[int] = field(default_factory=_numbers)
+    as_of: array[int] = field(default_factory=_numbers)
+    sequences: array[int] = field(default_factory=_numbers)
+    accounts: array[int] = field(default_factory=_numbers)
+    lots: array[int] = field(default_factory=_numbers)
     instants: list[datetime] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Number of counts."""
         return len(self.rows)
+
+    def key(self, place: int) -> tuple[str, str, str]:
+        """Item, node and pool of a count."""
+        codes = self.codes
+        return codes.items[self.items[place]], codes.nodes[self.nodes[place]], codes.pools[self.pools[place]]
+
+
+NUMBERS: Final = tuple(each.name for each in fields(CountColumns) if each.name not in ("codes", "instants"))
+"""The columns that hold a number for each count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,8 @@ def _newest(
 
 def _after(found: Counted, known_as_of: datetime, known_sequence: int | None, now: datetime) -> Counted:
     """A count that is newer by its sequence than one with a later time is as of that time: the sequence rules."""
+    if known_as_of <= found.as_of and found.sequence is not None:
+        return found
     return replace(
         found,
         as_of=min(max(found.as_of, known_as_of), now),

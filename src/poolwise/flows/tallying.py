@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
-from poolwise.core.counting import IN_DEBT, Break, Tally, debt_key
+from poolwise.core.counting import IN_DEBT, Break, Tally, debt_id
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.values import Conflict, Json, replace
@@ -151,12 +151,12 @@ class Room:
 
     def _locked_debts(self, keys: Iterable[PositionKey]) -> dict[PositionKey, dict[Account, Position]]:
         """Debts of positions, locked; they have their owner's lock already, so nobody else makes one meanwhile."""
-        ids = {(key, account): debt_key(key, account).id() for key in keys for account in IN_DEBT}
-        there = self.transaction.positions(ids.values(), lock=True) if ids else {}
+        owed = {debt_id(key, account): (key, account) for key in keys for account in IN_DEBT}
+        there = self.transaction.positions(owed, lock=True) if owed else {}
         found: dict[PositionKey, dict[Account, Position]] = {}
-        for (key, account), id_ in ids.items():
-            if id_ in there:
-                found.setdefault(key, {})[account] = there[id_]
+        for id_, position in there.items():
+            key, account = owed[id_]
+            found.setdefault(key, {})[account] = position
         return found
 
     def tally(self, key: PositionKey) -> Tally:

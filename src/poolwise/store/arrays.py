@@ -6,12 +6,13 @@ A batch of 500 orders sends some thirty thousand numbers; packing them this way 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Cursor, postgres, pq
+from psycopg import Connection, Cursor, postgres, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.rows import TupleRow
@@ -76,6 +77,15 @@ class _TextsDumper(_PackedDumper):
     oid = postgres.types["text"].array_oid
 
 
+_DUMPERS: Final[dict[type[Packed], type[_PackedDumper]]] = {
+    _Int2s: _Int2sDumper,
+    _Int4s: _Int4sDumper,
+    _Int8s: _Int8sDumper,
+    _Instants: _InstantsDumper,
+    _Uuids: _UuidsDumper,
+    _Texts: _TextsDumper,
+}
+
 # The kind of array, and how one element lies in it: its length in bytes, then its value.
 _KINDS: Final[dict[str, tuple[type[Packed], np.dtype[np.void]]]] = {
     "int2": (_Int2s, np.dtype([("length", ">i4"), ("value", ">i2")])),
@@ -94,14 +104,24 @@ _HEADER: Final = np.dtype(
 _HEADER_OF_NOTHING: Final = np.dtype([("dimensions", ">i4"), ("nulls", ">i4"), ("oid", ">u4")])
 
 
-def register(cursor: Cursor[TupleRow]) -> None:
-    """Let a cursor send packed arrays."""
-    cursor.adapters.register_dumper(_Int2s, _Int2sDumper)
-    cursor.adapters.register_dumper(_Int4s, _Int4sDumper)
-    cursor.adapters.register_dumper(_Int8s, _Int8sDumper)
-    cursor.adapters.register_dumper(_Instants, _InstantsDumper)
-    cursor.adapters.register_dumper(_Uuids, _UuidsDumper)
-    cursor.adapters.register_dumper(_Texts, _TextsDumper)
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def micros(at: datetime) -> int:
+    """An instant as the database writes it in binary."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def instant(at: int) -> datetime:
+    """The instant that `micros` made a number of."""
+    return EPOCH + at * MICROSECOND
+
+
+def register(connection: Connection[TupleRow]) -> None:
+    """Let a connection send packed arrays."""
+    for packed_array, dumper in _DUMPERS.items():
+        connection.adapters.register_dumper(packed_array, dumper)
 
 
 def raw_rows(cursor: Cursor[TupleRow]) -> list[list[bytes | None]]:
@@ -120,18 +140,28 @@ def array(kind: str, values: Sequence[object]) -> Packed | list[object]:
         return _Uuids(_header(kind, len(values)) + b"".join(lengths_and_values))
     if kind == "text":
         return _Texts(_header(kind, len(values)) + b"".join([_text(value) for value in values]))  # type: ignore[arg-type]  # kind says texts
+    if kind == "timestamptz":
+        return packed(kind, [micros(value) for value in values])  # type: ignore[arg-type]  # kind says instants
     if kind not in _NUMBERS:
         return list(values)
     return packed(kind, values)  # type: ignore[arg-type]  # kind says integers
 
 
-def packed(kind: str, values: Sequence[int] | NDArray[np.int64]) -> Packed:
+def packed(kind: str, values: Sequence[int] | NDArray[np.integer | np.bool_]) -> Packed:
     """Integers of a kind as a parameter."""
     made, layout = _KINDS[kind]
     elements = np.empty(len(values), layout)
     elements["length"] = layout["value"].itemsize
     elements["value"] = values
     return made(_header(kind, len(values)) + elements.tobytes())
+
+
+def joined(kind: str, column: Sequence[bytes | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The integers of all arrays of a column as they came, one after the other, and how many each array has."""
+    layout = _KINDS[kind][1]
+    bodies = [(data or b"")[_HEADER.itemsize :] for data in column]
+    elements = np.frombuffer(b"".join(bodies), layout)["value"].astype(np.int64)
+    return elements, np.array([len(body) // layout.itemsize for body in bodies], np.int64)
 
 
 def unpacked(data: bytes | None) -> NDArray[np.int64]:

@@ -110,7 +110,6 @@ class PostgresTransaction:
         self, connection: Connection[TupleRow], places: Places, failpoint: Failpoint, created: list[int]
     ) -> None:
         self._cursor: Cursor[TupleRow] = connection.cursor(binary=True)
-        arrays.register(self._cursor)
         self._locks = RowLocks(self._cursor)
         self._places = places
         self._cells = places.cells

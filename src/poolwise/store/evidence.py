@@ -24,7 +24,7 @@ from poolwise.core.sourcing.record import positions_in
 from poolwise.core.values import Json
 from poolwise.flows.ports import Decision
 from poolwise.store import postgres
-from poolwise.store.arrays import array, register
+from poolwise.store.arrays import array
 from poolwise.store.books import PostgresTransaction, reservation_of
 from poolwise.store.check import (
     PERSONAL,
@@ -162,7 +162,6 @@ class PostgresEvidence:
 
     def _new_movements(self) -> Iterator[TupleRow]:
         cursor = self._connection.cursor(binary=True)
-        register(cursor)
         for moved in self._batches(READ_MOVED, POSITIONS_AT_ONCE, incremental=True):
             cells = array("int2", [row[0] for row in moved])
             positions, versions = array("int8", [row[1] for row in moved]), array("int8", [row[10] for row in moved])

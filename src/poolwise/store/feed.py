@@ -15,7 +15,7 @@ from typing import Final
 
 from poolwise.flows.views import Numbered, Place
 from poolwise.store import postgres
-from poolwise.store.arrays import array, register
+from poolwise.store.arrays import array
 from poolwise.store.books import translated
 from poolwise.store.codec import unpack_events
 from poolwise.store.postgres import Pool
@@ -56,7 +56,6 @@ def sequence_once(pool: Pool, cell: int, now: datetime, limit: int, failpoint: F
     assert 0 < limit <= MOST_ROWS
     with translated(), postgres.transaction(pool) as connection:
         cursor = connection.cursor(binary=True)
-        register(cursor)
         row = cursor.execute(LEASE, (cell,)).fetchone()
         if row is None and cursor.execute(BEGIN, (cell,)).rowcount:
             row = cursor.execute(LEASE, (cell,)).fetchone()

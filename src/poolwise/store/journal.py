@@ -55,7 +55,7 @@ def balances_as_of(
                 "positions": array("int8", left),
                 "firsts": array("int8", [firsts[id_] for id_ in left]),
                 "lasts": array("int8", [versions[id_] for id_ in left]),
-                "instants": [asked[id_] for id_ in left],
+                "instants": array("timestamptz", [asked[id_] for id_ in left]),
                 "month": first_of_month(min(asked[id_] for id_ in left)),
             },
         )
@@ -70,5 +70,7 @@ def balances_as_of(
     assert not left, "a journal of more movements than there can be"
     return {
         id_: replace(position, balances=tuple(balances[id_]), version=position.version - taken_back[id_])
+        if taken_back[id_]
+        else position
         for id_, position in positions.items()
     }

@@ -61,8 +61,7 @@ def open_positions(cursor: Cursor[TupleRow], counts: CountColumns, unknown: Sequ
     if not unknown:
         return Opened()
     order = sorted(unknown, key=lambda place: (counts.cells[place], counts.positions[place]))
-    keys = [(counts.cells[p], counts.positions[p], counts.items[p], counts.nodes[p], counts.pools[p]) for p in order]
-    rows = [(*key, counts.quantities[p]) for key, p in zip(keys, order, strict=True)]
+    rows = [(counts.cells[p], counts.positions[p], *counts.key(p), counts.quantities[p]) for p in order]
     cursor.execute(OPEN, {"at": said.at, **columns(("int2", "int8", "text", "text", "text", "int8"), rows)})
     made = {id_ for (id_,) in cursor.fetchall()}
     places = [p for p in order if counts.positions[p] in made]
@@ -114,7 +113,7 @@ def _tell(cursor: Cursor[TupleRow], counts: CountColumns, places: Sequence[int],
 
 def _told(counts: CountColumns, places: Sequence[int]) -> dict[str, Json]:
     outside, available = Account.OUTSIDE.value, Account.AVAILABLE.value
-    keys: list[Json] = [[str(counts.positions[p]), counts.items[p], counts.nodes[p], counts.pools[p]] for p in places]
+    keys: list[Json] = [[str(counts.positions[p]), *counts.key(p)] for p in places]
     moved: list[Json] = [
         [str(counts.positions[p]), outside, available, counts.quantities[p]] for p in places if counts.quantities[p]
     ]

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from poolwise.core.ledger import PositionKey
 from poolwise.core.sourcing.problem import Place, Positions, positions_of
 from poolwise.core.values import Conflict
+from poolwise.store.arrays import array
 
 MOST_REMEMBERED: Final = 2_000_000
 
@@ -51,7 +52,7 @@ class Places:
             places, cell_of = self._maps = ({}, {})
             self._keys, self._lists = {}, {}
             missing = list(positions)
-        cursor.execute(READ_PLACES, (self.cells, missing))
+        cursor.execute(READ_PLACES, (self.cells, array("int8", missing)))
         for position, item, node, pool, lot, expires_on, cell in cursor.fetchall():
             places[position] = Place(position, intern(item), intern(node), intern(pool), lot, expires_on)
             cell_of[position] = cell

@@ -20,6 +20,8 @@ from psycopg import Connection, conninfo, pq
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from poolwise.store.arrays import register
+
 Pool = ConnectionPool[Connection[TupleRow]]
 
 OLDEST_VERSION = 16
@@ -118,6 +120,7 @@ def connect(
             min_size=1,
             max_size=connections,
             open=False,
+            configure=register,
             check=_try,
             timeout=CONNECT_TIMEOUT_S,
             name=application,

@@ -8,8 +8,7 @@ node says shares the sheets of his positions until he commits; a snapshot has th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,10 +18,11 @@ from psycopg.rows import TupleRow
 
 from poolwise.flows.ports import CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE
-from poolwise.store.arrays import array, packed, raw_rows, unpacked
+from poolwise.store.arrays import array, instant, joined, packed, raw_rows
 from poolwise.store.locking import RowLocks, SheetKey
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 PARTS: Final = 16
 """Parts of a node: by the last bits of a position's number, which is a hash."""
@@ -30,14 +30,13 @@ PARTS: Final = 16
 NEVER: Final = int(np.iinfo(np.int64).min)
 """The time of a mark that is not there."""
 
-EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
+NOTHING: Final = np.empty(0, np.int64)
 
 READ_SHEETS: Final = """
-SELECT s.cell, s.node, s.part, s.positions, s.which, s.as_ofs, s.sequences
-FROM count_sheet AS s
-JOIN unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u (cell, node, part)
-    ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+SELECT s.positions, s.which, s.as_ofs, s.sequences
+FROM unnest(%b::smallint[], %b::text[], %b::smallint[]) WITH ORDINALITY AS u (cell, node, part, place)
+JOIN count_sheet AS s ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+ORDER BY u.place
 """
 # A sheet's positions hardly ever change: then they are not written again.
 WRITE_SHEETS: Final = """
@@ -53,93 +52,105 @@ WHERE s.cell = u.cell AND s.node = u.node AND s.part = u.part
 """
 
 
-def micros(at: datetime) -> int:
-    """An instant as the database writes it in binary."""
-    return (at - EPOCH) // MICROSECOND
-
-
-def instant(at: int) -> datetime:
-    """The instant that `micros` made a number of."""
-    return EPOCH + at * MICROSECOND
-
-
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Marks of positions, which rise. No sequence is NO_SEQUENCE."""
+    """Marks of positions, each with the place of its sheet. No time is NEVER, no sequence is NO_SEQUENCE."""
 
-    positions: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    as_ofs: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    sequences: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    sheets: Ints
+    positions: Ints
+    as_ofs: Ints
+    sequences: Ints
 
-    def of(self, positions: Ints) -> tuple[Ints, Ints]:
-        """Times and sequences known of some positions: NEVER and NO_SEQUENCE where nothing is."""
-        as_ofs, sequences = np.full(len(positions), NEVER), np.full(len(positions), NO_SEQUENCE)
-        at, there = self._find(positions)
-        as_ofs[there], sequences[there] = self.as_ofs[at[there]], self.sequences[at[there]]
-        return as_ofs, sequences
+    def at(self, places: Ints) -> Marks:
+        """Those at some places."""
+        return Marks(self.sheets[places], self.positions[places], self.as_ofs[places], self.sequences[places])
 
-    def joined(self, other: Marks) -> Marks:
-        """The greatest of both, for all the positions of either."""
-        _, there = self._find(other.positions)
-        positions = self.positions if there.all() else np.union1d(self.positions, other.positions)
-        as_ofs, sequences = self.of(positions)
-        at = np.searchsorted(positions, other.positions)
-        as_ofs[at] = np.maximum(as_ofs[at], other.as_ofs)
-        sequences[at] = np.maximum(sequences[at], other.sequences)
-        return Marks(positions, as_ofs, sequences)
-
-    def _find(self, positions: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        """Where each position would be, and whether it is there."""
-        at = np.searchsorted(self.positions, positions)
-        there = at < len(self.positions)
-        there[there] = self.positions[at[there]] == positions[there]
-        return at, there
+    def with_unmarked(self, sheets: Ints, positions: Ints) -> Marks:
+        """These, and behind them positions that have none."""
+        return Marks(
+            np.concatenate((self.sheets, sheets)),
+            np.concatenate((self.positions, positions)),
+            np.concatenate((self.as_ofs, np.full(len(positions), NEVER))),
+            np.concatenate((self.sequences, np.full(len(positions), NO_SEQUENCE))),
+        )
 
 
 class Sheets:
     """The sheets of some positions, which are told by their places from 0 on. `keys` are in the order of locks."""
 
-    def __init__(self, cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int] | Ints) -> None:
-        self._positions = np.asarray(positions, np.int64)
-        owners, names = np.unique(np.asarray(cells, np.int64)), sorted(set(nodes))
-        numbers = {name: number for number, name in enumerate(names)}
-        number = np.fromiter(map(numbers.__getitem__, nodes), np.int64, len(nodes))
-        sheet = (np.searchsorted(owners, cells) * len(names) + number) * PARTS + self._positions % PARTS
-        self._order = np.argsort(sheet, kind="stable")
-        present, self._begins = np.unique(sheet[self._order], return_index=True)
-        places = ((*divmod(at // PARTS, len(names)), at % PARTS) for at in present.tolist())
-        self.keys: list[SheetKey] = [(int(owners[cell]), names[node], part) for cell, node, part in places]
-        self._marks: dict[SheetKey, Marks] = {}
+    def __init__(self, cells: Ints, nodes: Ints, positions: Ints, names: Sequence[str]) -> None:
+        """`nodes` are places in `names`. It is quick where positions are in order."""
+        self._positions = positions
+        owners, present_nodes = np.unique(cells), np.unique(nodes)
+        present_names = sorted(names[node] for node in present_nodes.tolist())
+        rank = np.array([present_names.index(names[node]) for node in present_nodes.tolist()], np.int64)
+        number = rank[np.searchsorted(present_nodes, nodes)]
+        sheet = (np.searchsorted(owners, cells) * len(rank) + number) * PARTS + positions % PARTS
+        present = np.flatnonzero(np.bincount(sheet))
+        self._sheets = np.searchsorted(present, sheet)
+        places = ((*divmod(at // PARTS, len(rank)), at % PARTS) for at in present.tolist())
+        self.keys: list[SheetKey] = [(int(owners[cell]), present_names[node], part) for cell, node, part in places]
 
     def read(self, cursor: Cursor[TupleRow]) -> tuple[Ints, Ints]:
         """Read the sheets, once they are locked: times and sequences known of every position."""
-        as_ofs, sequences = np.full(len(self._positions), NEVER), np.full(len(self._positions), NO_SEQUENCE)
-        if not self.keys:
-            return as_ofs, sequences
-        cursor.execute(READ_SHEETS, _columns(self.keys))
-        for cell, node, part, positions, which, stamps, numbers in raw_rows(cursor):
-            assert cell is not None and node is not None and part is not None, "they are its key"
-            place = unpacked(which) - 1
-            marks = Marks(unpacked(positions), unpacked(stamps)[place], unpacked(numbers)[place])
-            self._marks[int.from_bytes(cell, "big"), node.decode(), int.from_bytes(part, "big")] = marks
-        for key, places in self._places():
-            as_ofs[places], sequences[places] = self._marks[key].of(self._positions[places])
-        return as_ofs, sequences
+        held = self._held(cursor)
+        by_position = np.argsort(held.positions)
+        in_order = held.positions[by_position]
+        at = np.searchsorted(in_order, self._positions)
+        there = at < len(in_order)
+        there[there] = in_order[at[there]] == self._positions[there]
+        at[there] = by_position[at[there]]
+        at[~there] = len(in_order) + np.arange(len(there) - np.count_nonzero(there))
+        self._marks = held.with_unmarked(self._sheets[~there], self._positions[~there])
+        self._known, self._at = len(in_order), at
+        return self._marks.as_ofs[at], self._marks.sequences[at]
 
-    def write(self, cursor: Cursor[TupleRow], accepted: NDArray[np.bool_], as_ofs: Ints, sequences: Ints) -> None:
+    def _held(self, cursor: Cursor[TupleRow]) -> Marks:
+        """What the sheets hold, sheet after sheet."""
+        rows = raw_rows(cursor.execute(READ_SHEETS, _columns(self.keys))) if self.keys else []
+        assert len(rows) == len(self.keys), "they are locked"
+        (positions, lengths), (which, _), (stamps, numbers), (sequences, _) = (
+            joined(kind, [row[place] for row in rows])
+            for place, kind in enumerate(("int8", "int4", "timestamptz", "int8"))
+        )
+        stamp = which - 1 + np.repeat(np.cumsum(numbers) - numbers, lengths)
+        sheets = np.repeat(np.arange(len(rows)), lengths)
+        return Marks(sheets, positions, stamps[stamp], sequences[stamp])
+
+    def write(self, cursor: Cursor[TupleRow], accepted: Flags, as_ofs: Ints, sequences: Ints) -> None:
         """Mark the positions at the accepted places; times and sequences are by place."""
-        changed: list[tuple[SheetKey, Marks, bool]] = []
-        for key, all_places in self._places():
-            places = all_places[accepted[all_places]]
-            if len(places):
-                before = self._marks[key]
-                after = before.joined(Marks(self._positions[places], as_ofs[places], sequences[places]))
-                changed.append((key, after, len(after.positions) > len(before.positions)))
-        if changed:
-            cursor.execute(WRITE_SHEETS, _written(changed))
+        marks, at = self._marks, self._at[accepted]
+        marks.as_ofs[at] = np.maximum(marks.as_ofs[at], as_ofs[accepted])
+        marks.sequences[at] = np.maximum(marks.sequences[at], sequences[accepted])
+        changed, grown = np.zeros(len(self.keys), bool), np.zeros(len(self.keys), bool)
+        changed[marks.sheets[at]] = True
+        grown[marks.sheets[at[at >= self._known]]] = True
+        written = marks.at(np.flatnonzero(changed[marks.sheets] & (marks.as_ofs != NEVER)))
+        if grown.any():
+            written = written.at(np.lexsort((written.positions, written.sheets)))
+        if changed.any():
+            cursor.execute(WRITE_SHEETS, self._written(written, changed, grown))
 
-    def _places(self) -> list[tuple[SheetKey, Ints]]:
-        return list(zip(self.keys, np.split(self._order, self._begins[1:]), strict=True))
+    def _written(self, marks: Marks, changed: Flags, grown: Flags) -> dict[str, object]:
+        """The parameters of WRITE_SHEETS: what the changed sheets hold, and where in it each begins and ends."""
+        cells, nodes, parts = _columns([key for key, is_changed in zip(self.keys, changed, strict=True) if is_changed])
+        stamps, which, numbers = _stamped(marks, len(changed))
+        lengths, numbers = np.bincount(marks.sheets, minlength=len(changed))[changed], numbers[changed]
+        lasts, last_stamps = np.cumsum(lengths), np.cumsum(numbers)
+        return {
+            "cells": cells,
+            "nodes": nodes,
+            "parts": parts,
+            "grown": packed("int2", grown[changed]),
+            "positions": packed("int8", marks.positions if grown.any() else NOTHING),
+            "which": packed("int4", which),
+            "as_ofs": packed("timestamptz", marks.as_ofs[stamps]),
+            "sequences": packed("int8", marks.sequences[stamps]),
+            "firsts": packed("int4", lasts - lengths + 1),
+            "lasts": packed("int4", lasts),
+            "first_stamps": packed("int4", last_stamps - numbers + 1),
+            "last_stamps": packed("int4", last_stamps),
+        }
 
 
 def _columns(keys: Sequence[SheetKey]) -> list[object]:
@@ -147,41 +158,16 @@ def _columns(keys: Sequence[SheetKey]) -> list[object]:
     return [array("int2", cells), array("text", nodes), array("int2", parts)]
 
 
-def _written(changed: Sequence[tuple[SheetKey, Marks, bool]]) -> dict[str, object]:
-    """The parameters of WRITE_SHEETS: what all sheets hold, one after the other, and where each begins and ends."""
-    cells, nodes, parts = _columns([key for key, _, _ in changed])
-    lengths = np.array([len(marks.positions) for _, marks, _ in changed])
-    positions, as_ofs, sequences = (
-        np.concatenate(column)
-        for column in zip(*((marks.positions, marks.as_ofs, marks.sequences) for _, marks, _ in changed), strict=True)
-    )
-    stamps, which, numbers = _stamped(as_ofs, sequences, np.repeat(np.arange(len(lengths)), lengths), len(lengths))
-    lasts, last_stamps = np.cumsum(lengths), np.cumsum(numbers)
-    return {
-        "cells": cells,
-        "nodes": nodes,
-        "parts": parts,
-        "grown": packed("int2", [grown for _, _, grown in changed]),
-        "positions": packed("int8", positions),
-        "which": packed("int4", which),
-        "as_ofs": packed("timestamptz", as_ofs[stamps]),
-        "sequences": packed("int8", sequences[stamps]),
-        "firsts": packed("int4", lasts - lengths + 1),
-        "lasts": packed("int4", lasts),
-        "first_stamps": packed("int4", last_stamps - numbers + 1),
-        "last_stamps": packed("int4", last_stamps),
-    }
-
-
-def _stamped(as_ofs: Ints, sequences: Ints, sheet: Ints, sheets: int) -> tuple[Ints, Ints, Ints]:
+def _stamped(marks: Marks, sheets: int) -> tuple[Ints, Ints, Ints]:
     """An example of each pair of time and sequence in each sheet, sheet by sheet; the place of everybody's pair in its
     sheet, from 1; and how many a sheet has."""
-    order = np.lexsort((sequences, as_ofs, sheet))
+    told = (marks.sheets, marks.as_ofs, marks.sequences)
+    order = np.lexsort(told[::-1])
     differs = np.ones(len(order), bool)
-    differs[1:] = np.logical_or.reduce([each[order[1:]] != each[order[:-1]] for each in (sheet, as_ofs, sequences)])
-    numbers = np.bincount(sheet[order[differs]], minlength=sheets)
+    differs[1:] = np.logical_or.reduce([each[order[1:]] != each[order[:-1]] for each in told])
+    numbers = np.bincount(marks.sheets[order[differs]], minlength=sheets)
     which = np.empty(len(order), np.int64)
-    which[order] = np.cumsum(differs) - (np.cumsum(numbers) - numbers)[sheet[order]]
+    which[order] = np.cumsum(differs) - (np.cumsum(numbers) - numbers)[marks.sheets[order]]
     return order[differs], which, numbers
 
 
@@ -189,7 +175,9 @@ def read_sheets(
     cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int]
 ) -> dict[int, CountMark]:
     """The marks that sheets hold of some positions. No snapshot marks any of them before our transaction ends."""
-    sheets = Sheets(cells, nodes, positions)
+    place = {name: place for place, name in enumerate(dict.fromkeys(nodes))}
+    numbers = np.array([place[node] for node in nodes], np.int64)
+    sheets = Sheets(np.array(cells, np.int64), numbers, np.array(positions, np.int64), list(place))
     locks.sheets(sheets.keys, share=True)
     as_ofs, sequences = (column.tolist() for column in sheets.read(cursor))
     return {

@@ -21,13 +21,13 @@ from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
 from poolwise.store import postgres
-from poolwise.store.arrays import packed, raw_rows, register, unpacked
+from poolwise.store.arrays import instant, micros, packed, raw_rows, unpacked
 from poolwise.store.books import translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.locking import RowLocks
 from poolwise.store.opening import Opened, open_positions
 from poolwise.store.postgres import Pool
-from poolwise.store.sheets import Ints, Sheets, instant, micros
+from poolwise.store.sheets import Ints, Sheets
 
 # `accounts` says how many of available, reserved and blocked a figure includes.
 READ_FIGURES: Final = """
@@ -53,7 +53,9 @@ SELECT u.place, (
 FROM unnest(%(ids)b::bigint[], %(as_ofs)b::integer[]) WITH ORDINALITY AS u (id, as_of, place)
 """
 READ_MARKS: Final = """
-SELECT position, as_of, sequence FROM count_mark WHERE cell = %b::smallint AND position = ANY (%b::bigint[])
+SELECT array_agg(position), array_agg(as_of), array_agg(coalesce(sequence, -1))
+FROM count_mark
+WHERE cell = %b::smallint AND position = ANY (%b::bigint[])
 """
 # What a sheet says need not be said again.
 DROP_MARKS: Final = """
@@ -89,18 +91,16 @@ class PostgresSieve:
         chunk = _Chunk(counts, said)
         with translated(), postgres.transaction(self._pool, IN_ONE_WALK) as connection:
             cursor = connection.cursor(binary=True)
-            register(cursor)
             chunk.compare(cursor)
         opened = Opened()
         if chunk.unknown:
             # Locks of positions come before those of sheets: by a transaction of its own.
             with translated(), postgres.transaction(self._pool) as connection:
                 cursor = connection.cursor(binary=True)
-                register(cursor)
                 opened = open_positions(cursor, counts, chunk.unknown, said)
                 chunk.mark_opened(cursor, opened)
         differing = [*chunk.differing, *(place for place in chunk.unknown if place not in opened.places)]
-        risen = {counts.items[place] for place in (*opened.places, *chunk.duplicate)}
+        risen = {counts.key(place)[0] for place in (*opened.places, *chunk.duplicate)}
         return Sifted(sorted(differing), len(chunk.stale), len(chunk.duplicate), opened.with_stock, risen)
 
 
@@ -117,9 +117,7 @@ class _Chunk:
         self._instants, self._sequences = np.asarray(counts.as_of), np.asarray(counts.sequences)
         self._lots = np.asarray(counts.lots)
         self._as_ofs = np.array([micros(instant) for instant in counts.instants])[self._instants]
-        self._sheets = Sheets(counts.cells, counts.nodes, self._ids)
-        self._by_id = np.argsort(self._ids)
-        self._in_order = self._ids[self._by_id]
+        self._sheets = Sheets(self._cells, np.asarray(counts.nodes), self._ids, counts.codes.nodes)
         self._is_left = np.ones(len(counts), bool)
         self.differing: list[int] = []
         self.stale: list[int] = []
@@ -156,11 +154,11 @@ class _Chunk:
         """Times and sequences learn what rows of count_mark say, too; the places that have one."""
         marked = [np.empty(0, np.int64)]
         for cell, places in _by_value(self._cells, np.arange(len(self._cells))):
-            rows = cursor.execute(READ_MARKS, (cell, packed("int8", self._ids[places])), prepare=True).fetchall()
-            own = self._places_of(np.array([row[0] for row in rows], np.int64))
-            for place, (_, as_of, sequence) in zip(own.tolist(), rows, strict=True):
-                as_ofs[place] = max(as_ofs[place], micros(as_of))
-                sequences[place] = max(sequences[place], NO_SEQUENCE if sequence is None else sequence)
+            cursor.execute(READ_MARKS, (cell, packed("int8", self._ids[places])), prepare=True)
+            positions, own_as_ofs, own_sequences = map(unpacked, raw_rows(cursor)[0])
+            own = self._places_of(positions)
+            as_ofs[own] = np.maximum(as_ofs[own], own_as_ofs)
+            sequences[own] = np.maximum(sequences[own], own_sequences)
             marked.append(own)
         return np.concatenate(marked)
 
@@ -205,7 +203,7 @@ class _Chunk:
 
     def _places_of(self, positions: Ints) -> Ints:
         """The place of each position, which are all in the chunk."""
-        return self._by_id[np.searchsorted(self._in_order, positions)]
+        return np.searchsorted(self._ids, positions)
 
     def _owing(self, cursor: Cursor[TupleRow]) -> Ints:
         """The places of positions that owe units."""
@@ -217,7 +215,7 @@ class _Chunk:
 def _by_value(values: Ints, places: Ints) -> Iterator[tuple[int, Ints]]:
     """Places apart by the value that is there."""
     own = values[places]
-    for value in sorted(set(own.tolist())):
+    for value in np.unique(own).tolist():
         yield value, places[own == value]
 
 

@@ -10,14 +10,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import compress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from poolwise.connect.directory.columns import RowError, read_values, row_of
-from poolwise.connect.directory.fields import UNKNOWN, Ints, cut
+from poolwise.connect.directory.fields import UNKNOWN, Ints
 from poolwise.connect.directory.kinds import read_instant
 from poolwise.connect.directory.messages import STOCK
 from poolwise.connect.directory.reading import Bad, Block, Reject, blocks, decoded
@@ -25,7 +24,7 @@ from poolwise.core.counting import COUNTED
 from poolwise.core.ledger import position_ids
 from poolwise.core.messages import CountBasis, StockCount
 from poolwise.core.values import Fault
-from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns
+from poolwise.flows.snapshot import NO_SEQUENCE, NUMBERS, Codes, CountColumns
 from poolwise.flows.stock import Outcome, compared, position_key, quantity_of
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk
 
@@ -56,7 +55,7 @@ class Chunk:
             return told
         as_of, sequence = _said(columns, place)
         quantity = str(columns.quantities[place])
-        item, node, pool = columns.items[place], columns.nodes[place], columns.pools[place]
+        item, node, pool = columns.key(place)
         return StockCount(item=item, node=node, pool=pool, quantity=quantity, as_of=as_of, sequence=sequence)
 
 
@@ -91,13 +90,17 @@ class _Reader:
         network, catalog = clerk.edition.network, clerk.edition.catalog
         self._clerk, self._reject = clerk, reject
         self._latest = now + CLOCK_SKEW
-        self._cells = {code: node.cell for code, node in network.nodes.items()}
-        self._codes = {
-            "item": [code for code, item in catalog.items.items() if item.scale == 0],
-            "node": list(self._cells),
-            "pool": list(network.pools),
+        self._codes = Codes(tuple(catalog.items), tuple(network.nodes), tuple(network.pools))
+        self._cells = np.array([node.cell for node in network.nodes.values()], np.int64)
+        self._is_whole = np.array([item.scale == 0 for item in catalog.items.values()], bool)
+        usual = {
+            "item": self._codes.items,
+            "node": self._codes.nodes,
+            "pool": self._codes.pools,
+            "lot": ("",),
+            "basis": ("", CountBasis.ON_HAND.value),
+            "expires_on": ("",),
         }
-        usual = {**self._codes, "lot": [""], "basis": ["", CountBasis.ON_HAND.value], "expires_on": [""]}
         self._number = {name: _numbered(codes).__getitem__ for name, codes in usual.items()}
         self._number["as_of"] = self._place_of
         self._instants: dict[bytes, int] = {}
@@ -107,13 +110,13 @@ class _Reader:
         """The rows of a block, each position once; None where there are none."""
         self._instants = {}
         rows = len(block.numbers) + len(block.odd) + len(block.bad)
-        self._chunk = Chunk(last_row=block.last_line, rows=rows)
+        self._chunk = Chunk(CountColumns(self._codes), last_row=block.last_line, rows=rows)
         for bad in block.bad:
             self._refuse(bad.row, bad.faults)
         for number, fields in block.odd:
             self._take_any(block.header, number, fields)
         self._take_plain(block)
-        _keep_newest(self._chunk)
+        _put_in_order(self._chunk)
         return self._chunk if rows else None
 
     def _take_plain(self, block: Block) -> None:
@@ -123,8 +126,7 @@ class _Reader:
         """
         usual = np.ones(len(block.numbers), bool)
         found: dict[str, Ints] = {}
-        pieces = cut(block.text.encode(errors="surrogateescape"), len(block.header))
-        for name, fields in zip(block.header, pieces, strict=True):
+        for name, fields in zip(block.header, block.columns, strict=True):
             if name in ("quantity", "sequence"):
                 found[name], fits = fields.whole_numbers(nothing=NO_SEQUENCE)
                 usual &= fits
@@ -132,31 +134,38 @@ class _Reader:
                 found[name] = fields.look_up(self._number[name])
         for name, numbers in found.items():
             usual &= (numbers != UNKNOWN) | (name == "sequence")
-        if not usual.all():
-            lines = block.text.split("\n")
-            for place in np.flatnonzero(~usual).tolist():
-                self._take_any(block.header, block.numbers[place], lines[place].split(","))
-        columns = self._chunk.columns
-        items, nodes, pools = (
-            list(map(self._codes[name].__getitem__, found[name][usual].tolist())) for name in ("item", "node", "pool")
+        usual[usual] = self._is_whole[found["item"][usual]]
+        for place in np.flatnonzero(~usual).tolist():
+            self._take_any(block.header, *block.row(place))
+        said = {name: numbers[usual] for name, numbers in found.items()}
+        count = len(said["item"])
+        self._add(
+            rows=block.numbers[usual],
+            cells=self._cells[said["node"]],
+            positions=self._positions(said["item"], said["node"], said["pool"]),
+            items=said["item"],
+            nodes=said["node"],
+            pools=said["pool"],
+            quantities=said["quantity"],
+            as_of=said["as_of"],
+            sequences=said.get("sequence", np.full(count, NO_SEQUENCE)),
+            accounts=np.full(count, ACCOUNTS_OF[CountBasis.ON_HAND]),
+            lots=np.zeros(count, np.int64),
         )
-        cells = np.array(list(self._cells.values()), np.int64)[found["node"][usual]]
-        count = len(items)
-        sequences = found["sequence"][usual] if "sequence" in found else np.full(count, NO_SEQUENCE)
-        for column, numbers in (
-            (columns.rows, np.asarray(block.numbers, np.int64)[usual]),
-            (columns.cells, cells),
-            (columns.quantities, found["quantity"][usual]),
-            (columns.as_of, found["as_of"][usual]),
-            (columns.sequences, sequences),
-            (columns.accounts, np.full(count, ACCOUNTS_OF[CountBasis.ON_HAND])),
-            (columns.lots, np.zeros(count, np.int64)),
-        ):
-            column.frombytes(numbers.tobytes())
-        columns.positions.extend(position_ids(items, nodes, pools))
-        columns.items += items
-        columns.nodes += nodes
-        columns.pools += pools
+
+    def _positions(self, items: Ints, nodes: Ints, pools: Ints) -> array[int]:
+        codes = self._codes
+        return position_ids(
+            *(
+                list(map(names.__getitem__, numbers.tolist()))
+                for names, numbers in ((codes.items, items), (codes.nodes, nodes), (codes.pools, pools))
+            )
+        )
+
+    def _add(self, **numbers: Ints | array[int] | tuple[int]) -> None:
+        """Numbers of each column of the chunk."""
+        for name in NUMBERS:
+            getattr(self._chunk.columns, name).frombytes(np.asarray(numbers[name], np.int64).tobytes())
 
     def _place_of(self, text: bytes) -> int:
         """The place of an instant among those of the chunk."""
@@ -188,18 +197,20 @@ class _Reader:
         if faults or key is None or quantity is None:
             self._refuse(row, tuple(faults))
             return
-        columns = self._chunk.columns
-        columns.rows.append(row)
-        columns.cells.append(self._cells[key.node])
-        columns.positions.append(key.id())
-        columns.quantities.append(quantity)
-        columns.as_of.append(self._instant(entry.texts["as_of"].encode(), count.as_of))
-        columns.sequences.append(NO_SEQUENCE if count.sequence is None else count.sequence)
-        columns.accounts.append(ACCOUNTS_OF[count.basis])
-        columns.lots.append(bool(count.lot or count.expires_on))
-        columns.items.append(key.item)
-        columns.nodes.append(key.node)
-        columns.pools.append(key.pool)
+        item, node, pool = (code.encode() for code in (key.item, key.node, key.pool))
+        self._add(
+            rows=(row,),
+            cells=(self._clerk.cell_of(key.node),),
+            positions=(key.id(),),
+            items=(self._number["item"](item),),
+            nodes=(self._number["node"](node),),
+            pools=(self._number["pool"](pool),),
+            quantities=(quantity,),
+            as_of=(self._instant(entry.texts["as_of"].encode(), count.as_of),),
+            sequences=(NO_SEQUENCE if count.sequence is None else count.sequence,),
+            accounts=(ACCOUNTS_OF[count.basis],),
+            lots=(int(bool(count.lot or count.expires_on)),),
+        )
         self._chunk.told[row] = count
 
     def _instant(self, text: bytes, as_of: datetime) -> int:
@@ -213,12 +224,15 @@ class _Reader:
             self._reject(Reject(STOCK.name, row, fault.field, fault.reason))
 
 
-def _keep_newest(chunk: Chunk) -> None:
-    """Of several counts of a position in a chunk keep the newest, of equal ones the first."""
+def _put_in_order(chunk: Chunk) -> None:
+    """Order counts by position. Of several of a position keep the newest, of equal ones the first."""
     columns = chunk.columns
+    ids = np.asarray(columns.positions)
+    order = np.argsort(ids)
+    (same,) = np.nonzero(ids[order][1:] == ids[order][:-1])
     keep = np.ones(len(columns), bool)
     newest: dict[int, int] = {}
-    for place in sorted(_met_twice(columns.positions), key=columns.rows.__getitem__):
+    for place in sorted({*order[same].tolist(), *order[same + 1].tolist()}, key=columns.rows.__getitem__):
         rival = newest.setdefault(columns.positions[place], place)
         if rival == place:
             continue
@@ -230,19 +244,9 @@ def _keep_newest(chunk: Chunk) -> None:
             chunk.duplicate += 1
         else:
             chunk.stale += 1
-    if newest:
-        for name in ("rows", "cells", "positions", "quantities", "as_of", "sequences", "accounts", "lots"):
-            setattr(columns, name, array("q", np.asarray(getattr(columns, name))[keep].tobytes()))
-        for name in ("items", "nodes", "pools"):
-            setattr(columns, name, list(compress(getattr(columns, name), keep)))
-
-
-def _met_twice(positions: array[int]) -> list[int]:
-    """The places of positions that are there more than once."""
-    ids = np.asarray(positions)
-    order = np.argsort(ids, kind="stable")
-    same = np.flatnonzero(ids[order][1:] == ids[order][:-1])
-    return [int(place) for place in np.unique(order[np.concatenate((same, same + 1))])]
+    order = order[keep[order]]
+    for name in NUMBERS:
+        setattr(columns, name, array("q", np.asarray(getattr(columns, name))[order].tobytes()))
 
 
 def _said(columns: CountColumns, place: int) -> tuple[datetime, int | None]:

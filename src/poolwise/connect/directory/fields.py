@@ -51,21 +51,37 @@ class Fields:
         numbers[self.lengths == 0] = nothing
         return numbers, np.all((digits <= 9) | ~inside, axis=1) & (self.lengths <= LONGEST_WHOLE)
 
+    def text(self, place: int) -> str:
+        """The field at a place; a byte that is no UTF-8 is a lone surrogate."""
+        start = self.starts[place]
+        return self.data[start : start + self.lengths[place]].tobytes().decode(errors="surrogateescape")
+
     def _texts(self, longest: int) -> NDArray[np.bytes_]:
         """The fields, side by side; of those that are longer than `longest` the beginning."""
         width = max(1, min(longest, int(self.lengths.max(initial=0))))
         everywhere = np.ndarray((len(self.data) - width + 1,), f"S{width}", self.data, strides=(1,))
         texts = everywhere[self.starts]
-        _bytes_of(texts)[np.arange(width) >= self.lengths[:, None]] = 0
+        if self.lengths.min(initial=width) < width:
+            _bytes_of(texts)[np.arange(width) >= self.lengths[:, None]] = 0
         return texts
 
 
-def cut(text: bytes, width: int) -> list[Fields]:
-    """The columns of lines that all have `width` fields, and neither quotes nor NUL."""
+def cut(text: bytes, width: int) -> tuple[list[Fields], Ints]:
+    """The columns of those lines that have `width` fields; and how many fields each line has.
+
+    Every line ends with a line feed, before which there may be a carriage return. There are neither quotes nor NUL.
+    """
     data = np.frombuffer(text + bytes(LONGEST_TEXT), np.uint8)
-    (ends,) = np.nonzero((data == ord(",")) | (data == ord("\n")))
-    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
-    return [Fields(data, starts[place::width], (ends - starts)[place::width]) for place in range(width)]
+    ends = np.flatnonzero((data == ord(",")) | (data == ord("\n")))
+    starts = np.concatenate((ends[:0], [0], ends[:-1] + 1))[: len(ends)]
+    lasts = np.flatnonzero(data[ends] == ord("\n"))
+    widths = np.diff(lasts, prepend=-1)
+    ends[lasts] -= data[ends[lasts] - 1] == ord("\r")
+    if np.any(widths != width):
+        fits = np.repeat(widths == width, widths)
+        starts, ends = starts[fits], ends[fits]
+    columns = zip(*(np.ascontiguousarray(each.reshape(-1, width).T) for each in (starts, ends - starts)), strict=True)
+    return [Fields(data, *column) for column in columns], widths
 
 
 def _bytes_of(texts: NDArray[np.bytes_]) -> NDArray[np.uint8]:

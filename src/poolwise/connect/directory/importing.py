@@ -423,7 +423,7 @@ class _About:
 
     def add(self, chunk: Chunk) -> None:
         """Look at a chunk."""
-        self.nodes.update(chunk.columns.nodes)
+        self.nodes.update(chunk.columns.codes.nodes[node] for node in set(chunk.columns.nodes))
         self.instants.update(chunk.columns.instants)
         self.sequences.update(sequence for sequence in set(chunk.columns.sequences) if sequence != NO_SEQUENCE)
 

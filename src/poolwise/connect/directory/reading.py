@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, compress, islice, repeat
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 import numpy as np
 
 from poolwise.connect.directory.columns import File, RowError, Texts, read_values, row_of
+from poolwise.connect.directory.fields import Fields, Ints, cut
 from poolwise.core.values import Fault
 
 if TYPE_CHECKING:
@@ -125,16 +126,20 @@ def _opened(path: Path) -> Iterator[TextIO]:
 class Block:
     """Consecutive rows of a file that have as many fields as the header, each with the line on which it begins.
 
-    `text` has a line for each of `numbers`, its fields apart by commas. Rows that cannot be written so, because a field
-    holds a comma or a line end, are `odd`.
+    The fields of the rows of `numbers` are in `columns`. Rows that cannot be taken to pieces so, because a field holds
+    a comma or a line end, are `odd`.
     """
 
     header: list[str]
-    numbers: Sequence[int]
-    text: str
+    numbers: Ints
+    columns: list[Fields]
     odd: list[Row]
     bad: list[Bad]
     last_line: int
+
+    def row(self, place: int) -> Row:
+        """One of those in columns."""
+        return int(self.numbers[place]), [column.text(place) for column in self.columns]
 
 
 def blocks(file: File, path: Path, size: int) -> Iterator[Block]:
@@ -169,25 +174,19 @@ def _blocks_of_records(file: File, path: Path, size: int) -> Iterator[Block]:
 
 def _plain(header: list[str], above: int, lines: list[str]) -> Block | None:
     """Lines without a quote, which need no CSV reader. None where there is one, or anything else that is rare."""
-    text = "".join(lines).replace("\r\n", "\n")
+    text = "".join(lines)
     width = len(header)
-    if width == 1 or any(rare in text for rare in '"\r\0') or len(max(lines, key=len)) > LONGEST_FIELD:
+    is_rare = '"' in text or "\0" in text or ("\r" in text and "\r" in text.replace("\r\n", ""))
+    if width == 1 or is_rare or max(map(len, lines)) > LONGEST_FIELD:
         return None
-    last, bad = above + len(lines), []
-    numbers: Sequence[int] = range(above + 1, last + 1)
-    counts = list(map(str.count, lines, repeat(",")))
-    if set(counts) != {width - 1}:
-        others = [place for place, count in enumerate(counts) if count != width - 1]
-        bad = [
-            _of_another_length(numbers[place], counts[place] + 1, width)
-            for place in others
-            if lines[place].strip("\r\n")
-        ]
-        fits = np.ones(len(lines), bool)
-        fits[others] = False
-        numbers, text = list(compress(numbers, fits)), "".join(compress(lines, fits)).replace("\r\n", "\n")
-    text = text if text.endswith("\n") or not text else text + "\n"
-    return Block(header, numbers, text, [], bad, last)
+    columns, widths = _cut(text if text.endswith("\n") else text + "\n", width)
+    numbers = above + 1 + np.arange(len(lines))
+    bad = [
+        _of_another_length(int(numbers[place]), int(widths[place]), width)
+        for place in np.flatnonzero(widths != width).tolist()
+        if lines[place].strip("\r\n")
+    ]
+    return Block(header, numbers[widths == width], columns, [], bad, above + len(lines))
 
 
 def _joined(header: list[str], rows: Iterable[Row | Bad], last_line: int) -> Block:
@@ -198,12 +197,17 @@ def _joined(header: list[str], rows: Iterable[Row | Bad], last_line: int) -> Blo
             bad.append(row)
             continue
         line = ",".join(row[1])
-        if line.count(",") == len(header) - 1 and "\n" not in line and "\0" not in line:
+        if line.count(",") == len(header) - 1 and not any(end in line for end in "\r\n\0"):
             numbers.append(row[0])
             lines.append(line + "\n")
         else:
             odd.append(row)
-    return Block(header, numbers, "".join(lines), odd, bad, last_line)
+    columns, _ = _cut("".join(lines), len(header))
+    return Block(header, np.array(numbers, np.int64), columns, odd, bad, last_line)
+
+
+def _cut(text: str, width: int) -> tuple[list[Fields], Ints]:
+    return cut(text.encode(errors="surrogateescape"), width)
 
 
 def _rows(width: int, above: int, reader: Reader) -> Iterator[Row | Bad]:
