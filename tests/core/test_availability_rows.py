@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from poolwise.core.availability import NEVER, Coming, Outlook, Shelves
+from poolwise.core.availability import BETWEEN, Coming, Outlook, Shelves
 from poolwise.core.network import Echelon, Network, Node, NodeStatus, Pool
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import Buffer, SourcingPolicy
@@ -63,13 +63,13 @@ def world(random: Random) -> tuple[Outlook, list[StockFact], list[ReceiptFact]]:
 def columns(stock: list[StockFact], receipts: list[ReceiptFact]) -> tuple[Shelves, Coming]:
     """The facts as the database gives them."""
     places = [fact.place for fact in stock]
+    lots = [(place.position, place.expires_on.toordinal()) for place in places if place.expires_on is not None]
     shelves = Shelves(
         [place.item for place in places],
-        [place.node for place in places],
-        [place.pool for place in places],
+        [place.node + BETWEEN + place.pool for place in places],
         np.array([place.position for place in places], np.int64),
         np.array([fact.available for fact in stock], np.int64),
-        np.array([NEVER if place.expires_on is None else place.expires_on.toordinal() for place in places], np.int64),
+        *np.array(lots, np.int64).reshape(len(lots), 2).T,
     )
     coming = Coming(
         np.array([fact.place.position for fact in receipts], np.int64),

@@ -59,6 +59,37 @@ def test_a_receipt_counts_from_its_day(shop: Shop) -> None:
     assert int(after["now"]) == before
 
 
+def test_lots_count_until_they_expire_and_a_receipt_for_a_lot_with_it(shop: Shop) -> None:
+    """Added up from columns (by channel) and position by position, the answers are the same."""
+    today, lots = OPENED.date(), {"OLD": -1, "NEXT": 3, "LATER": 9}
+    before = available(shop, "CREAM", "&nodes=HAM-DC")
+    for lot, days in lots.items():
+        counts = [{**COUNT, "quantity": "5", "lot": lot, "as_of": shop.clock().isoformat(),
+                   "expires_on": (today + timedelta(days)).isoformat()}]  # fmt: skip
+        shop.post("/v1/stock/counts", {"counts": counts})
+    due = (today + timedelta(2)).isoformat()
+    receipt = {"item": "CREAM", "node": "HAM-DC", "pool": "web", "quantity": "4", "due_on": due, "lot": "NEXT"}
+    shop.post("/v1/receipts", {"receipts": [{**receipt, "reference": "PO-CREAM"}]})
+    after = available(shop, "CREAM", "&nodes=HAM-DC")
+    places = available(shop, "CREAM", "&nodes=HAM-DC&by=position")
+    steps = {step["since"]: int(step["quantity"]) for step in after["later"]}
+
+    assert int(after["now"]) == int(before["now"]) + 10
+    assert [steps[(today + timedelta(day)).isoformat()] - int(before["now"]) for day in (2, 3, 9)] == [14, 5, 0]
+    assert (places["now"], places["later"]) == (after["now"], after["later"])
+
+
+def test_a_connection_that_was_cut_costs_one_answer_and_no_more(shop: Shop) -> None:
+    """What is asked by way of the driver's lowest layer is refused and repeated like everything else."""
+    before = available(shop, "PLATE")["now"]
+    shop.rows(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+              b" AND datname = current_database()")  # fmt: skip
+    answers = [shop.get("/v1/availability?items=PLATE&channel=web") for _ in range(3)]
+
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[-1].json()["items"][0]["now"] == before
+
+
 @pytest.mark.parametrize("by", ["position", "node", "pool", "echelon", "channel"])
 def test_the_parts_add_up_to_the_whole(shop: Shop, by: str) -> None:
     item = available(shop, "MUG-BLUE", f"&by={by}")

@@ -154,18 +154,21 @@ class Offer(NamedTuple):
 
 
 _GroupKey = tuple[str, str, str]
-NEVER: Final = 0
-"""In a column of days, which are counted as `date.toordinal` does: never."""
+BETWEEN: Final = "\x1f"
+"""Stands between node and pool where a place is one text; no code has it."""
 
 
 class Shelves(NamedTuple):
-    """What is available at positions, column by column; `expires_on` is a day by number, or NEVER."""
+    """What is available at positions, column by column, and the positions of lots that expire with the days of that.
+
+    A place is node and pool as one text. Days are counted as `date.toordinal` does.
+    """
 
     items: Sequence[str]
-    nodes: Sequence[str]
-    pools: Sequence[str]
+    places: Sequence[str]
     positions: NDArray[np.int64]
     available: NDArray[np.int64]
+    lots: NDArray[np.int64]
     expires_on: NDArray[np.int64]
 
 
@@ -178,10 +181,21 @@ class Coming(NamedTuple):
 
 
 CLOSED: Final = -1
-"""The column of places that are not open: behind the last one."""
+"""The column of places that are not open."""
 
 ALL_OF_IT: Final = 2**62
 """Kept back where a buffer closes a pool: more than any group has."""
+
+
+class _Gates(NamedTuple):
+    """The gates of one channel, numbered as they were met, and what of them is asked again and again.
+
+    Never changed: who meets new places makes another table, so that threads need not wait for each other.
+    """
+
+    column_of: Mapping[str, int]
+    gates: Sequence[Gate]
+    kept: NDArray[np.int64]
 
 
 class Outlook:
@@ -192,7 +206,7 @@ class Outlook:
         self._network = network
         self._policy = policy
         self._channel = channel
-        self._gates: dict[tuple[str, str], Gate | None] = {}
+        self._met = _Gates({}, (), np.zeros(0, np.int64))
 
     @property
     def open_pools(self) -> tuple[str, ...]:
@@ -232,9 +246,10 @@ class Outlook:
         named = self._policy.buffers_by_item
         found = []
         for item, node, pool in sorted(on_shelf):
-            gate = self._gate((node, pool))
-            if gate is not None:
-                key = (item, node, pool)
+            where = node + BETWEEN + pool
+            met = self._gates([where])
+            if (column := met.column_of[where]) != CLOSED:
+                key, gate = (item, node, pool), met.gates[column]
                 withheld = gate.buffers.of(item) if item in named else gate.buffers.otherwise
                 found.append(_offer(item, gate, withheld, day, on_shelf[key], coming.get(key, ())))
         return found
@@ -244,71 +259,107 @@ class Outlook:
 
         Shelves are of these items; units come to positions that are among the shelves.
         """
+        met = self._gates(shelves.places)
         row_of = {item: row for row, item in enumerate(items)}
-        rows = np.fromiter(map(row_of.__getitem__, shelves.items), np.intp, len(shelves.items))
-        wheres = list(zip(shelves.nodes, shelves.pools, strict=True))
-        gates, column_of = self._columns(wheres)
-        columns = np.fromiter(map(column_of.__getitem__, wheres), np.intp, len(rows))
-        shape = (len(items), len(gates) + 1)
-        expired = (shelves.expires_on != NEVER) & (shelves.expires_on <= day.toordinal())
-        on_hand, known = np.zeros(shape, np.int64), np.zeros(shape, bool)
-        np.add.at(on_hand, (rows, columns), np.where(expired, 0, shelves.available))
-        known[rows, columns] = True
-        kept = self._kept_of(items, gates, known)
-        now = np.maximum(on_hand - kept, 0)
+        columns = np.fromiter(map(met.column_of.__getitem__, shelves.places), np.intp, len(shelves.places))
+        rows = np.fromiter(map(row_of.__getitem__, shelves.items), np.intp, len(columns))
+        if len(columns) and columns.min() == CLOSED:
+            open_ = columns != CLOSED
+            columns, rows = columns[open_], rows[open_]
+            shelves = shelves._replace(positions=shelves.positions[open_], available=shelves.available[open_])
+        used = np.flatnonzero(np.bincount(columns))
+        gates, usual, width = met.gates, met.kept, len(used)
+        if width < len(gates):
+            gates, usual, columns = (
+                [gates[column] for column in used.tolist()],
+                usual[used],
+                np.searchsorted(used, columns),
+            )
+        cells = rows * width + columns
+        on_hand, known = np.zeros(len(items) * width, np.int64), np.zeros((len(items), width), bool)
+        np.add.at(on_hand, cells, shelves.available)
+        known.reshape(-1)[cells] = True
+        changes = self._changes(day, cells, on_hand, shelves, coming)
+        kept = self._kept_of(items, gates, usual, known)
+        now = np.maximum(on_hand.reshape(known.shape) - kept, 0)
         later: list[dict[int, Profile]] = [{} for _ in items]
-        for (row, column), changes in self._changes(day, rows, columns, shelves, coming).items():
-            there, back = int(on_hand[row, column]), int(kept[row, column])
-            later[row][column] = stepped(changes, day, there, back)
-        return Totals(day, items, gates, now[:, :CLOSED], known[:, :CLOSED], later)
+        for cell, moves in changes.items():
+            row, column = divmod(cell, width)
+            later[row][column] = stepped(moves, day, int(on_hand[cell]), int(kept[row, column]))
+        return Totals(day, items, gates, now, known, later)
 
-    def _kept_of(self, items: Sequence[str], gates: Sequence[Gate], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def _kept_of(
+        self, items: Sequence[str], gates: Sequence[Gate], usual: NDArray[np.int64], known: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
         """What is kept back of each item at each gate, and all of it where it is closed."""
-        usual = np.array([*(gate.kept for gate in gates), ALL_OF_IT], np.int64)
-        kept = np.tile(usual, (len(items), 1))
+        kept = np.repeat(usual[None], len(items), axis=0)
         for row, item in enumerate(items):
             if item in self._policy.buffers_by_item:
-                for column in np.flatnonzero(known[row, :CLOSED]).tolist():
+                for column in np.flatnonzero(known[row]).tolist():
                     gate = gates[column]
                     kept[row, column] = _kept(gate.protection, gate.buffers.of(item))
         return kept
 
     def _changes(
-        self, day: date, rows: NDArray[np.intp], columns: NDArray[np.intp], shelves: Shelves, coming: Coming
-    ) -> dict[tuple[int, int], dict[date, Quantity]]:
-        """How lots that expire and receipts change groups after what is on hand on `day`, by row and column."""
-        changes: dict[tuple[int, int], dict[date, Quantity]] = {}
-        for place in np.flatnonzero((shelves.expires_on > day.toordinal()) & (columns != CLOSED)).tolist():
-            expires_on = date.fromordinal(int(shelves.expires_on[place]))
-            going = changes.setdefault((int(rows[place]), int(columns[place])), {})
-            going[expires_on] = going.get(expires_on, 0) - int(shelves.available[place])
-        if self._policy.policy.on_hand_only:
+        self, day: date, cells: NDArray[np.intp], on_hand: NDArray[np.int64], shelves: Shelves, coming: Coming
+    ) -> dict[int, dict[date, Quantity]]:
+        """How lots that expire and receipts change groups after what is on hand on `day`, by cell of the table.
+
+        `cells` says where the positions of the shelves belong. Lots that have expired are taken off `on_hand`.
+        """
+        changes: dict[int, dict[date, Quantity]] = {}
+        ends: dict[int, date] = {}
+        if len(shelves.lots):
+            ends = dict(zip(shelves.lots.tolist(), map(date.fromordinal, shelves.expires_on.tolist()), strict=True))
+            at, is_there = _found(shelves.positions, shelves.lots)
+            for place, lot in zip(at[is_there].tolist(), shelves.lots[is_there].tolist(), strict=True):
+                cell, units = int(cells[place]), int(shelves.available[place])
+                if ends[lot] <= day:
+                    on_hand[cell] -= units
+                else:
+                    _add(changes, cell, ends[lot], -units)
+        if self._policy.policy.on_hand_only or not len(coming.positions):
             return changes
-        at = {position: place for place, position in enumerate(shelves.positions.tolist())}
-        for position, due_on, units in zip(*(column.tolist() for column in coming), strict=True):
-            place = at[position]
-            if columns[place] == CLOSED:
-                continue
-            here = changes.setdefault((int(rows[place]), int(columns[place])), {})
-            ends = int(shelves.expires_on[place])
-            _count(here, day, date.fromordinal(due_on), None if ends == NEVER else date.fromordinal(ends), units)
+        at, is_there = _found(shelves.positions, coming.positions)
+        columns = cells[at[is_there]], *(column[is_there] for column in coming)
+        for cell, position, due_on, units in zip(*(column.tolist() for column in columns), strict=True):
+            begins, expires_on = max(day, date.fromordinal(due_on)), ends.get(position)
+            if expires_on is None:
+                _add(changes, cell, begins, units)
+            elif expires_on > begins:
+                _add(changes, cell, begins, units)
+                _add(changes, cell, expires_on, -units)
         return changes
 
-    def _columns(self, wheres: Iterable[tuple[str, str]]) -> tuple[list[Gate], dict[tuple[str, str], int]]:
-        """The gates that are open among some places, and the column of every place."""
-        gates: list[Gate] = []
-        column_of = dict.fromkeys(wheres, CLOSED)
-        for where in column_of:
-            gate = self._gate(where)
-            if gate is not None:
-                column_of[where] = len(gates)
-                gates.append(gate)
-        return gates, column_of
+    def _gates(self, places: Sequence[str]) -> _Gates:
+        """A table of gates that has the columns of these places."""
+        met = self._met
+        new = set(places).difference(met.column_of)
+        if new:
+            column_of, gates = dict(met.column_of), list(met.gates)
+            for place in sorted(new):
+                gate = _gate(self._network, self._policy, self._channel, *place.split(BETWEEN))
+                column_of[place] = CLOSED if gate is None else len(gates)
+                gates += [] if gate is None else [gate]
+            met = self._met = _Gates(column_of, gates, np.array([gate.kept for gate in gates], np.int64))
+        return met
 
-    def _gate(self, where: tuple[str, str]) -> Gate | None:
-        if where not in self._gates:
-            self._gates[where] = _gate(self._network, self._policy, self._channel, *where)
-        return self._gates[where]
+
+def _found(positions: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Where among some positions each wanted one is, and whether it is there at all."""
+    if not len(positions):
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), bool)
+    order = np.argsort(positions)
+    at = order[np.searchsorted(positions, wanted, sorter=order) % len(order)]
+    return at, positions[at] == wanted
+
+
+def _add(changes: dict[int, dict[date, Quantity]], cell: int, day: date, units: Quantity) -> None:
+    here = changes.get(cell)
+    if here is None:
+        changes[cell] = {day: units}
+    else:
+        here[day] = here.get(day, 0) + units
 
 
 def offers(

@@ -186,28 +186,32 @@ class Totals:
     def _alone(self, wanted: Mapping[str, Quantity]) -> dict[str, date]:
         """The nodes that have all of it by themselves, and from when on.
 
-        Most nodes have it at once, or never will: that is seen without adding dates up.
+        Most nodes have it at once, or never will: that is seen without adding dates up. Of the others only the items
+        that change there are looked at.
         """
         rows = [self._rows[item] for item in wanted]
-        names: dict[str, int] = {}
-        node_of = [names.setdefault(gate.node, len(names)) for gate in self._gates]
-        nodes = list(names)
+        numbers: dict[str, int] = {}
+        node_of = [numbers.setdefault(gate.node, len(numbers)) for gate in self._gates]
+        nodes = list(numbers)
         first = self._now[rows]
-        changing = np.zeros((len(rows), len(nodes)), bool)
+        changing: dict[int, set[int]] = {}
         for place, row in enumerate(rows):
             for column, profile in self._later[row].items():
                 first[place, column] = profile[0][1]
-                changing[place, node_of[column]] = True
+                changing.setdefault(node_of[column], set()).add(place)
         there = np.zeros((len(nodes), len(rows)), np.int64)
         np.add.at(there, node_of, first.T)
-        enough = there.T >= np.array(list(wanted.values()))[:, None]
-        at_once = enough.all(axis=0)
-        found = dict.fromkeys([nodes[place] for place in np.flatnonzero(at_once)], self._day)
-        for place in np.flatnonzero((enough | changing).all(axis=0) & ~at_once).tolist():
-            columns = [column for column, node in enumerate(node_of) if node == place]
-            needs = [(self._at(row, columns), quantity) for row, quantity in zip(rows, wanted.values(), strict=True)]
+        lacking: NDArray[np.bool_] = there < np.array(list(wanted.values()))
+        missing: list[int] = np.sum(lacking, axis=1).tolist()
+        found = {name: self._day for name, lacks in zip(nodes, missing, strict=True) if not lacks}
+        quantities = list(wanted.values())
+        for node, places in changing.items():
+            if not 0 < missing[node] <= len(places) or not places.issuperset(np.flatnonzero(lacking[node]).tolist()):
+                continue
+            columns = [column for column, number in enumerate(node_of) if number == node]
+            needs = [(self._at(rows[place], columns), quantities[place]) for place in sorted(places)]
             if (day := _ready(needs)) is not None:
-                found[nodes[place]] = day
+                found[nodes[node]] = day
         return {node: found[node] for node in sorted(found)}
 
     def _at(self, row: int, columns: Collection[int]) -> Available:

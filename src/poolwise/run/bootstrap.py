@@ -39,7 +39,9 @@ MONTHS_AHEAD: Final = 3
 WORKER_NICENESS: Final = 5
 IMPORT_NICENESS: Final = 10
 FRESH_S: Final = 0.5
-"""How long the answer to "what is in force" is trusted; a change is live in less than two seconds."""
+STALE_S: Final = 1.5
+"""How long the answer to "what is in force" is trusted, and used while somebody looks again. A change is live in less
+than two seconds."""
 
 
 def seek_cycles_seldom() -> None:
@@ -93,18 +95,26 @@ class Rulebook:
 
     def current(self) -> Atlas:
         """The edition and policy in force. Raises Refused("nothing_in_force") before the first import."""
+        known = self._current
+        if known is not None:
+            age = self._stopwatch() - known[0]
+            # One looks again; the others need not wait for it.
+            if age < FRESH_S or (age < STALE_S and self._lock.locked()):
+                return known[1]
         with self._lock:
-            if self._current is not None and self._stopwatch() - self._current[0] < FRESH_S:
-                return self._current[1]
-            edition = self._editions.in_force()
-            versions = {kept.code: kept.version for kept in self._editions.policies()}
-            if not edition or not versions:
-                reason = "no network has been imported yet; run: poolwise import DIRECTORY"
-                raise Refused("nothing_in_force", (Fault("network", reason),))
-            code = DEFAULT_POLICY if DEFAULT_POLICY in versions else min(versions)
-            found = self.atlas(edition, code, versions[code])
-            self._current = (self._stopwatch(), found)
-            return found
+            latest = self._current
+            return self._looked_up() if latest is None or latest is known else latest[1]
+
+    def _looked_up(self) -> Atlas:
+        edition = self._editions.in_force()
+        versions = {kept.code: kept.version for kept in self._editions.policies()}
+        if not edition or not versions:
+            reason = "no network has been imported yet; run: poolwise import DIRECTORY"
+            raise Refused("nothing_in_force", (Fault("network", reason),))
+        code = DEFAULT_POLICY if DEFAULT_POLICY in versions else min(versions)
+        found = self.atlas(edition, code, versions[code])
+        self._current = (self._stopwatch(), found)
+        return found
 
     def refresh(self) -> None:
         """Look again at once when asked next, for example after an import."""

@@ -93,15 +93,21 @@ class PostgresEditions:
         with translated(), postgres.transaction(self._pool) as connection:
             yield connection.cursor(binary=True)
 
+    @contextmanager
+    def _reading(self) -> Iterator[Cursor[TupleRow]]:
+        """A cursor for one statement, without a transaction: every process asks twice a second what is in force."""
+        with translated(), self._pool.connection() as connection:
+            yield connection.cursor(binary=True)
+
     def in_force(self) -> str:
         """See ports."""
-        with self._cursor() as cursor:
+        with self._reading() as cursor:
             row = cursor.execute(READ_IN_FORCE).fetchone()
             return "" if row is None else str(row[0])
 
     def parts(self, edition: str) -> tuple[Part, ...]:
         """See ports."""
-        with self._cursor() as cursor:
+        with self._reading() as cursor:
             found = tuple(Part(*row) for row in cursor.execute(READ_PARTS, (edition,)))
         if not found:
             raise KeyError(edition)
@@ -109,7 +115,7 @@ class PostgresEditions:
 
     def rows(self) -> tuple[MasterRow, ...]:
         """See ports."""
-        with self._cursor() as cursor:
+        with self._reading() as cursor:
             return tuple(
                 MasterRow(kind, key, None if body == NO_BODY else body.encode(), *rest)
                 for kind, key, body, *rest in cursor.execute(READ_ROWS)
@@ -145,12 +151,12 @@ class PostgresEditions:
 
     def policies(self) -> tuple[PolicyVersion, ...]:
         """See ports."""
-        with self._cursor() as cursor:
+        with self._reading() as cursor:
             return tuple(_version(row) for row in cursor.execute(READ_POLICIES))
 
     def policy(self, code: str, version: int) -> PolicyVersion | None:
         """See ports."""
-        with self._cursor() as cursor:
+        with self._reading() as cursor:
             row = cursor.execute(READ_POLICY, (code, version)).fetchone()
             return None if row is None else _version(row)
 

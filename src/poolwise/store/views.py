@@ -23,7 +23,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
-from poolwise.store.arrays import raw_rows, unpacked
+from poolwise.store.arrays import Prepared, packed, packed_texts, unpacked
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
 from poolwise.store.places import Places
@@ -37,6 +37,8 @@ class PostgresViews:
         self._pool = pool
         self._places = Places(cells)
         self._cells = sorted(cells)
+        self._packed_cells = packed("int2", self._cells)
+        self._shelves = Prepared(SHELVES, {"cells": "int2", "items": "text"})
 
     @contextmanager
     def _reading(self) -> Iterator[Cursor[TupleRow]]:
@@ -99,12 +101,11 @@ class PostgresViews:
 
     def shelves(self, items: Sequence[str]) -> tuple[Shelves, Coming]:
         """See flows.views."""
-        with self._reading() as cursor:
-            cursor.execute(SHELVES, {"cells": self._cells, "items": items})
-            (columns,) = raw_rows(cursor)
-        items, nodes, pools = (column.decode().split(SEPARATOR) if column else [] for column in columns[:3])
-        positions, available, expires_on, *coming = map(unpacked, columns[3:])
-        return Shelves(items, nodes, pools, positions, available, expires_on), Coming(*coming)
+        with translated(), self._pool.connection() as connection:
+            (columns,) = self._shelves.rows(connection, self._packed_cells, packed_texts(items))
+        codes, places = (column.decode().split(SEPARATOR) if column else [] for column in columns[:2])
+        positions, available, lots, expires_on, *coming = map(unpacked, columns[2:])
+        return Shelves(codes, places, positions, available, lots, expires_on), Coming(*coming)
 
     def policies(self) -> Sequence[PolicyHead]:
         """See flows.views."""
@@ -294,7 +295,7 @@ CROSS JOIN LATERAL (
 """
 
 
-SEPARATOR: Final = "\x1f"
+SEPARATOR: Final = "\x1e"
 """Between texts of a column that comes as one; no code has it."""
 
 # Columns come as a whole, for a value of a row costs more than all that is done with it. Both kinds come as one
@@ -303,8 +304,9 @@ SEPARATOR: Final = "\x1f"
 SHELVES: Final = """
 SELECT s.*, r.*
 FROM (
-    SELECT string_agg(item, chr(31)), string_agg(node, chr(31)), string_agg(pool, chr(31)), array_agg(id),
-        array_agg(available), array_agg(coalesce(expires_on - DATE '0001-01-01' + 1, 0))
+    SELECT string_agg(item, chr(30)), string_agg(node || chr(31) || pool, chr(30)), array_agg(id),
+        array_agg(available), array_agg(id) FILTER (WHERE expires_on IS NOT NULL),
+        array_agg(expires_on - DATE '0001-01-01' + 1) FILTER (WHERE expires_on IS NOT NULL)
     FROM position
     WHERE cell = ANY (ARRAY(SELECT unnest(%(cells)b::smallint[])))
         AND item = ANY (ARRAY(SELECT unnest(%(items)b::text[])))
