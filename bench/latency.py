@@ -39,7 +39,7 @@ from uuid import UUID
 import msgspec
 
 from bench import pgbench
-from bench.front import Api, Ask, Clients, Told, percentile, running_api
+from bench.front import Api, Ask, Clients, Told, in_loop, percentile, running_api
 from bench.hall import Crew, new_database, running_server, settings_for, settle
 from bench.ten_pools import Shape, item_codes, order_message, set_up, zone_codes
 from poolwise.connect.directory.importing import import_directory
@@ -150,7 +150,7 @@ def clients(api: Api, settings: Settings, seed: int, seconds: int, sending: Conn
         at += random.expovariate(RATE)
         due.append(at)
     with postgres.connect(settings.database_url, connections=1) as pool:
-        sending.send(asyncio.run(_sent(Clients(api), PostgresViews(pool), asked, due)))
+        sending.send(in_loop(_sent(Clients(api), PostgresViews(pool), asked, due)))
 
 
 async def _sent(to: Clients, views: PostgresViews, asked: list[Ask], due: list[float]) -> Round:
@@ -199,7 +199,7 @@ def accepted_per_second(api: Api, asks: list[Ask], at_once: int, orders_each: in
 
 def _as_fast_as_it_goes(api: Api, asks: list[Ask], at_once: int, sending: Connection) -> None:
     began = time.monotonic()
-    told = asyncio.run(Clients(api).as_fast_as_it_goes(asks, at_once))
+    told = in_loop(Clients(api).as_fast_as_it_goes(asks, at_once))
     sending.send((time.monotonic() - began, {each.status for each in told}))
 
 

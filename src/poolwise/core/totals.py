@@ -155,6 +155,10 @@ class Totals:
                 later[row][column] = offer.by_date
         return cls(day, items, gates, now, known, later)
 
+    def knows(self, items: Iterable[str]) -> bool:
+        """Whether this is about all of some items."""
+        return all(item in self._rows for item in items)
+
     def within(self, holds: Callable[[str, str], bool]) -> Totals:
         """Only the groups of which `holds` says so of node and pool."""
         inside = np.array([holds(gate.node, gate.pool) for gate in self._gates], bool)

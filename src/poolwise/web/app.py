@@ -12,18 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
-from anyio import CapacityLimiter, to_thread
 from litestar import HttpMethod, Litestar, Response
 from litestar import Request as HttpRequest
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException
-from litestar.handlers import HTTPRouteHandler
-from litestar.response import Stream
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.handlers import ASGIRouteHandler
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import HTTPScope, Receive, Scope, Send
 
-from poolwise.core.values import Conflict, Fault, Refused, Upstream
+from poolwise.core.values import Conflict, Fault, Refused, Upstream, replace
 from poolwise.flows.tokens import Role
 from poolwise.web import routes
 from poolwise.web.auth import Door
@@ -33,15 +34,16 @@ from poolwise.web.gathering import Gathering
 from poolwise.web.idempotency import InHand, key_of
 from poolwise.web.live import Tail
 from poolwise.web.operations import Measured
+from poolwise.web.threads import Threads
 from poolwise.web.waiting import Decisions
+from poolwise.web.wire import answer, body_of, headers_of
 from poolwise.web.wiring import Services
 
 LOG: Final = logging.getLogger("poolwise.web")
 NOBODY: Final = Actor("", Role.VIEWER)
 CODE_OF_STATUS: Final[Mapping[int, str]] = {404: "path_unknown", 405: "method_not_allowed", 413: "body_too_large"}
-
-Asking = HttpRequest[object, object, State]
-Answer = Response[bytes | None]
+Answered = TypeVar("Answered", Reply, Reply | Exception)
+OPTIONS: Final = HttpMethod.OPTIONS.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,13 @@ def create_app(services: Services) -> Litestar:
     """The application around `services`, to be served by uvicorn."""
     front = Front(services)
     return Litestar(
-        [*front.told_of_methods(), *(front.mounted(endpoint) for endpoint in front.endpoints)],
+        [ASGIRouteHandler("/", is_mount=True, copy_scope=False)(front.handle)],
         openapi_config=None,
         exception_handlers={HTTPException: front.unrouted, Exception: front.unrouted},
         lifespan=[front.open],
         debug=False,
         logging_config=None,
     )
-
-
-def _options(path: str, allow: str) -> HTTPRouteHandler:
-    async def handle() -> Answer:
-        return Response(None, status_code=204, headers={"Allow": allow})
-
-    return HTTPRouteHandler(routes.litestar_path(path), http_method=HttpMethod.OPTIONS, status_code=200)(handle)
 
 
 class Front:
@@ -81,26 +76,22 @@ class Front:
         self.services = services
         self._door = Door(services.tokens)
         self._in_hand = InHand()
-        self._limiter: CapacityLimiter | None = None
+        self._threads = Threads(services.threads)
         self._decisions = Decisions(services.views, services.limits, self._threads)
         self._tail = Tail(services.feed, services.limits, self._threads)
-        self._measured = Measured(lambda: self._tail.followers, self._waiting_for_threads)
+        self._measured = Measured(lambda: self._tail.followers, lambda: self._waiting)
         self.endpoints = routes.endpoints(self._measured)
+        self._paths = routes.Paths(self.endpoints)
         self._gathered = {
             endpoint.title: Gathering(partial(self._answer, endpoint), self._threads)
             for endpoint in self.endpoints
             if endpoint.gathers
         }
 
-    def _threads(self) -> CapacityLimiter:
-        """The threads of this process; made in its event loop."""
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(self.services.threads)
-        return self._limiter
-
-    def _waiting_for_threads(self) -> int:
-        waiting = 0 if self._limiter is None else self._limiter.statistics().tasks_waiting
-        return waiting + sum(len(gathered) for gathered in self._gathered.values())
+    @property
+    def _waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return self._threads.waiting + sum(len(gathered) for gathered in self._gathered.values())
 
     @asynccontextmanager
     async def open(self, _app: Litestar) -> AsyncIterator[None]:
@@ -109,70 +100,68 @@ class Front:
             yield
         finally:
             self._tail.close()
+            self._threads.close()
 
-    def told_of_methods(self) -> list[HTTPRouteHandler]:
-        """OPTIONS of every path: Litestar's own answers for the first method of a path that has two."""
-        methods: dict[str, list[str]] = {}
-        for endpoint in self.endpoints:
-            methods.setdefault(endpoint.path, [HttpMethod.OPTIONS.value]).append(endpoint.method)
-        return [_options(path, ", ".join(sorted(own))) for path, own in methods.items()]
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Any request. Raises what the framework answers: an unknown path, another method, too large a body."""
+        if scope["type"] != ScopeType.HTTP:
+            raise NotFoundException
+        by_method, path = self._paths.find(scope["path"])
+        endpoint = by_method.get(scope["method"])
+        if endpoint is not None:
+            await self._handle(endpoint, path, scope, receive, send)
+            return
+        allow = {"Allow": ", ".join(sorted((*by_method, OPTIONS)))}
+        if scope["method"] != OPTIONS:
+            raise MethodNotAllowedException(headers=allow)
+        await answer(send, 204, allow, None, "")
 
-    def mounted(self, endpoint: Endpoint) -> HTTPRouteHandler:
-        """An endpoint as a route."""
-
-        async def handle(request: Asking) -> Answer | Stream:
-            return await self._handle(endpoint, request)
-
-        limits = self.services.limits
-        return HTTPRouteHandler(
-            routes.litestar_path(endpoint.path),
-            http_method=HttpMethod(endpoint.method),
-            request_max_body_size=limits.most_bytes_in_bulk if endpoint.bulk else limits.most_bytes,
-            status_code=200,
-            name=endpoint.title,
-        )(handle)
-
-    async def _handle(self, endpoint: Endpoint, request: Asking) -> Answer | Stream:
+    async def _handle(
+        self, endpoint: Endpoint, path: Mapping[str, str], scope: HTTPScope, receive: Receive, send: Send
+    ) -> None:
         began = self.services.stopwatch()
         try:
-            reply = await self._reply(endpoint, request)
+            reply = await self._reply(endpoint, path, scope, receive)
+            self._measured.answered(endpoint.title, reply.status, self.services.stopwatch() - began)
+            if reply.waiting is not None:
+                reply = await self._waited(reply.waiting)
         except HTTPException:
             raise
-        except (Refused, Conflict, Upstream) as error:
-            return self._refused(endpoint, error, began)
         except Exception as error:
-            LOG.exception("%s failed", endpoint.title)
-            return self._refused(endpoint, error, began)
-        self._measured.answered(endpoint.title, reply.status, self.services.stopwatch() - began)
-        if reply.waiting is not None:
-            try:
-                reply = await self._waited(reply.waiting)
-            except (Refused, Conflict, Upstream) as error:
-                return self._refused(endpoint, error, began)
-        if reply.follow is not None:
-            return Stream(self._tail.follow(reply.follow), media_type=endpoint.media_type, headers=dict(reply.headers))
-        body = msgspec.json.encode(reply.body) if isinstance(reply.body, msgspec.Struct) else reply.body
-        return Response(body, status_code=reply.status, media_type=endpoint.media_type, headers=dict(reply.headers))
+            if not isinstance(error, (Refused, Conflict, Upstream)):
+                LOG.exception("%s failed", endpoint.title)
+            status, body, headers = problem_of(error)
+            self._measured.answered(endpoint.title, status, self.services.stopwatch() - began)
+            await answer(send, status, headers, body, MEDIA_TYPE)
+            return
+        if reply.follow is None:
+            assert not isinstance(reply.body, msgspec.Struct), "it was encoded in a thread"
+            await answer(send, reply.status, reply.headers, reply.body, endpoint.media_type)
+            return
+        events = self._tail.follow(reply.follow)
+        await ASGIStreamingResponse(iterator=events, media_type=endpoint.media_type, headers=dict(reply.headers))(
+            scope, receive, send
+        )
 
-    async def _reply(self, endpoint: Endpoint, request: Asking) -> Reply:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        takes_body = endpoint.body is not None or endpoint.writes
-        body = await request.body() if takes_body else b""
+    async def _reply(self, endpoint: Endpoint, path: Mapping[str, str], scope: HTTPScope, receive: Receive) -> Reply:
+        headers, limits, body = headers_of(scope), self.services.limits, b""
+        if endpoint.body is not None or endpoint.writes:
+            most = limits.most_bytes_in_bulk if endpoint.bulk else limits.most_bytes
+            body = await body_of(receive, headers.get("content-length", ""), most)
         if endpoint.body is not None and headers.get("content-type", "").split(";")[0].strip() != "application/json":
             raise refused("not_json", "send the body as application/json", "Content-Type")
-        if self._waiting_for_threads() >= self.services.limits.most_waiting:
+        if self._waiting >= limits.most_waiting:
             raise refused("too_many_requests", "this process has its hands full; repeat in a moment")
         if endpoint.streams:
             self._tail.check_room()
-        path = {name: str(value) for name, value in request.path_params.items()}
-        query = request.scope["query_string"].decode("ascii", errors="replace")
+        query = scope["query_string"].decode("ascii", errors="replace")
         arrived = Arrived(path, query, headers, body)
         if endpoint.gathers:
             return await self._gathered[endpoint.title].done(arrived)
-        done = await to_thread.run_sync(self._answer, endpoint, [arrived], limiter=self._threads())
-        if isinstance(done[0], Exception):
-            raise done[0]
-        return done[0]
+        (done,) = await self._threads.run(self._answer, endpoint, [arrived])
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     def _answer(self, endpoint: Endpoint, arrived: Sequence[Arrived]) -> list[Reply | Exception]:
         """Requests from token to answer, in a thread."""
@@ -181,7 +170,7 @@ class Front:
         requests = [each for each in admitted if not isinstance(each, Exception)]
         try:
             done = iter(endpoint.run(requests) if requests else ())
-            return [each if isinstance(each, Exception) else next(done) for each in admitted]
+            return [_encoded(each if isinstance(each, Exception) else next(done)) for each in admitted]
         finally:
             for request in requests:
                 if request.key is not None:
@@ -201,14 +190,9 @@ class Front:
 
     async def _waited(self, waiting: Waiting) -> Reply:
         decided = await self._decisions.decided(waiting.order, waiting.seconds)
-        return await to_thread.run_sync(waiting.then, decided, limiter=self._threads())
+        return await self._threads.run(lambda: _encoded(waiting.then(decided)))
 
-    def _refused(self, endpoint: Endpoint, error: Exception, began: float) -> Answer:
-        status, body, headers = problem_of(error)
-        self._measured.answered(endpoint.title, status, self.services.stopwatch() - began)
-        return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
-
-    def unrouted(self, _request: Asking, error: Exception) -> Answer:
+    def unrouted(self, _request: HttpRequest[object, object, State], error: Exception) -> Response[bytes]:
         """What no endpoint answers: an unknown path, another method, too large a body, a bug in the framework."""
         if isinstance(error, HTTPException):
             code = CODE_OF_STATUS.get(error.status_code, "body_unreadable")
@@ -218,3 +202,12 @@ class Front:
             LOG.error("a request failed outside the endpoints", exc_info=error)
             status, body, headers = problem_of(error)
         return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _encoded(reply: Answered) -> Answered:
+    """With its body as bytes: that is work for a thread."""
+    match reply:
+        case Reply(body=msgspec.Struct() as body):
+            return replace(reply, body=msgspec.json.encode(body))
+        case _:
+            return reply

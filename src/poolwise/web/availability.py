@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from poolwise.core.values import Fault, Quantity, Refused
 from poolwise.flows.intake import Counter, Reader
 from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_closer, look_up
 from poolwise.flows.views import Views
-from poolwise.web.endpoint import Call, Nothing, Reply
+from poolwise.web.endpoint import Call, Nothing, Reply, answered
 from poolwise.web.forms import Code, Decimal, base_to_text
 from poolwise.web.kits import KitsOut, kits_of
 
@@ -122,48 +123,79 @@ class Availability:
         A reader sees its own writes at once. With several items the answer also says when the whole basket can be had,
         and which nodes have it alone.
         """
-        asked = call.query
-        atlas = call.services.rules.current()
-        wanted = _wanted(call, atlas)
-        look = _Look(
-            call.services.views, self._outlooks.of(atlas, asked.channel), call.now.date(), _within(atlas, asked)
-        )
-        totals, offers = look.closer(list(wanted)) if asked.by is By.POSITION else (look.up(list(wanted)), ())
-        basket = totals.basket(wanted)
-        catalog, policy = atlas.edition.catalog, atlas.policy.policy
-        bundles = [item for item in wanted if item in catalog.bills] if policy.kits_from_parts else []
-        made = {item: kits_of(catalog, item, look.up) for item in bundles}
-        body = AvailabilityOut(
-            asked_on=call.now.date(),
-            edition=atlas.edition.hash,
-            policy=policy.code,
-            policy_version=policy.version,
-            items=[
-                _item(catalog, asked, line, _groups(asked, line, totals, offers, catalog), made.get(line.item))
-                for line in basket.lines
-            ],
-            ready_on=basket.ready_on,
-            from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in basket.from_one_node.items()],
-        )
-        return Reply(200, body)
+        (reply,) = self.read_gathered([call])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def read_gathered(self, calls: Sequence[Call[AvailabilityAsked, Nothing]]) -> list[Reply | Exception]:
+        """Several at once: what they ask for one channel is read and added up in one go."""
+        atlas, day = calls[0].services.rules.current(), calls[0].now.date()
+        wanted = [answered(partial(_wanted, call, atlas)) for call in calls]
+        items: dict[str, dict[str, None]] = {}
+        for call, each in zip(calls, wanted, strict=True):
+            if not isinstance(each, Exception) and call.query.by is not By.POSITION:
+                items.setdefault(call.query.channel, {}).update(dict.fromkeys(each))
+        views, outlooks = calls[0].services.views, self._outlooks
+        seen = {
+            channel: look_up(views, outlooks.of(atlas, channel), list(asked), day) for channel, asked in items.items()
+        }
+        replies: list[Reply | Exception] = []
+        for call, each in zip(calls, wanted, strict=True):
+            if isinstance(each, Exception):
+                replies.append(each)
+                continue
+            channel = call.query.channel
+            look = _Look(views, outlooks.of(atlas, channel), day, _within(atlas, call.query), seen.get(channel))
+            replies.append(Reply(200, _answer(call, atlas, each, look)))
+        return replies
 
 
 class _Look(NamedTuple):
-    """Where an answer looks: the stock one channel may be promised, asked on a day, within some nodes and pools."""
+    """Where an answer looks: the stock one channel may be promised, asked on a day, within some nodes and pools.
+
+    `seen` is what was added up of it already, everywhere.
+    """
 
     views: Views
     outlook: Outlook
     day: Day
     within: Within
+    seen: Totals | None
 
     def up(self, items: Sequence[str]) -> Totals:
         """What may be promised of some items, added up."""
+        if self.seen is not None and self.seen.knows(items):
+            return self.seen if self.within is ANYWHERE else self.seen.within(self.within.holds)
         return look_up(self.views, self.outlook, items, self.day, self.within)
 
     def closer(self, items: Sequence[str]) -> tuple[Totals, Sequence[Offer]]:
         """The same, and the positions it is made of."""
         offers = look_closer(self.views, self.outlook, items, self.day, self.within)
         return Totals.of(self.day, items, offers), offers
+
+
+def _answer(
+    call: Call[AvailabilityAsked, Nothing], atlas: Atlas, wanted: Mapping[str, Quantity], look: _Look
+) -> AvailabilityOut:
+    asked = call.query
+    totals, offers = look.closer(list(wanted)) if asked.by is By.POSITION else (look.up(list(wanted)), ())
+    basket = totals.basket(wanted)
+    catalog, policy = atlas.edition.catalog, atlas.policy.policy
+    bundles = [item for item in wanted if item in catalog.bills] if policy.kits_from_parts else []
+    made = {item: kits_of(catalog, item, look.up) for item in bundles}
+    return AvailabilityOut(
+        asked_on=call.now.date(),
+        edition=atlas.edition.hash,
+        policy=policy.code,
+        policy_version=policy.version,
+        items=[
+            _item(catalog, asked, line, _groups(asked, line, totals, offers, catalog), made.get(line.item))
+            for line in basket.lines
+        ],
+        ready_on=basket.ready_on,
+        from_one_node=[NodeReadyOut(node=node, ready_on=day) for node, day in basket.from_one_node.items()],
+    )
 
 
 def _wanted(call: Call[AvailabilityAsked, Nothing], atlas: Atlas) -> dict[str, Quantity]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from poolwise.web.threads import Threads
 
 MOST_TOGETHER: Final = 100
 
@@ -24,9 +24,7 @@ class Gathering(Generic[Item, Result]):
     `work` answers with a result or an error for every item, in order.
     """
 
-    def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], threads: Callable[[], CapacityLimiter]
-    ) -> None:
+    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], threads: Threads) -> None:
         self._work = work
         self._threads = threads
         self._queue: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -50,7 +48,7 @@ class Gathering(Generic[Item, Result]):
             items = [item for item, _ in batch]
             results: Sequence[Result | Exception]
             try:
-                results = await to_thread.run_sync(self._work, items, limiter=self._threads())
+                results = await self._threads.run(self._work, items)
             except Exception as error:  # noqa: BLE001  # those who wait raise it, each for itself
                 results = [error] * len(items)
             for (_, future), result in zip(batch, results, strict=True):

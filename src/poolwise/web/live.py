@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Final
 
 import msgspec
-from anyio import CapacityLimiter, to_thread
 from msgspec import Meta
 
 from poolwise.core.values import Upstream
 from poolwise.flows.views import Feed, Numbered
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.errors import refused
+from poolwise.web.threads import Threads
 from poolwise.web.wiring import Limits
 
 LOG: Final = logging.getLogger("poolwise.web")
@@ -75,7 +75,7 @@ def read_place(text: str, field: str, cells: tuple[int, ...]) -> dict[int, int]:
 class Tail:
     """The newest events of every cell, read once for all who follow. Lives in the event loop; reads in a thread."""
 
-    def __init__(self, feed: Feed, limits: Limits, threads: Callable[[], CapacityLimiter]) -> None:
+    def __init__(self, feed: Feed, limits: Limits, threads: Threads) -> None:
         self._feed = feed
         self._limits = limits
         self._threads = threads
@@ -139,7 +139,7 @@ class Tail:
 
     async def _begin(self) -> None:
         """Keep what comes from now on, and begin to read it."""
-        end = await to_thread.run_sync(self._feed.end, limiter=self._threads())
+        end = await self._threads.run(self._feed.end)
         if self._reading is None or self._reading.done():
             self._first, self._kept = dict(end), {cell: [] for cell in end}
             self._reading = asyncio.create_task(self._keep_reading())
@@ -172,7 +172,7 @@ class Tail:
             self._first[event.cell] += gone
 
     async def _read(self, place: Mapping[int, int]) -> list[Numbered]:
-        return list(await to_thread.run_sync(self._feed.after, dict(place), MOST_AT_ONCE, limiter=self._threads()))
+        return list(await self._threads.run(self._feed.after, dict(place), MOST_AT_ONCE))
 
 
 def written_place(place: Mapping[int, int]) -> str:

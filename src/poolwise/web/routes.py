@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
+from litestar.exceptions import NotFoundException
 
 from poolwise.web import network, orders, plan, reservations, stock, tokens
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
@@ -14,12 +15,33 @@ from poolwise.web.live import EventsAsked, follow_events
 from poolwise.web.openapi import description
 from poolwise.web.operations import HealthOut, Measured, ReadyOut, read_health, read_ready
 
-_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+class Paths:
+    """The endpoints of every path, by method. Slashes at the end of a path, or doubled, count for nothing."""
+
+    def __init__(self, table: Iterable[Endpoint]) -> None:
+        self._plain: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        self._with_parameters: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        for each in table:
+            paths = self._with_parameters if "{" in each.path else self._plain
+            paths.setdefault(_parts(each.path), {})[each.method] = each
+
+    def find(self, path: str) -> tuple[Mapping[str, Endpoint], Mapping[str, str]]:
+        """The endpoints of a path, and its parameters by name. Raises NotFoundException."""
+        parts = _parts(path)
+        found = self._plain.get(parts)
+        if found is not None:
+            return found, {}
+        for template, by_method in self._with_parameters.items():
+            if len(template) == len(parts):
+                given = {t[1:-1]: part for t, part in zip(template, parts, strict=True) if t[0] == "{"}
+                if all(t[0] == "{" or t == part for t, part in zip(template, parts, strict=True)):
+                    return by_method, given
+        raise NotFoundException
 
 
-def litestar_path(path: str) -> str:
-    """A path of the table as Litestar writes it."""
-    return _PARAMETER.sub(r"{\1:str}", path)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
@@ -344,9 +366,11 @@ def metrics(measured: Measured) -> Endpoint:
 
 def availability() -> Endpoint:
     """The endpoint of what may be promised, with what it remembers of channels."""
+    remembering = Availability()
     return endpoint(
         "GET /v1/availability",
-        Availability().read_availability,
+        remembering.read_availability,
+        together=remembering.read_gathered,
         tag="availability",
         summary="Read what may be promised",
         query=AvailabilityAsked,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final
 from uuid import UUID
-
-from anyio import CapacityLimiter, to_thread
 
 from poolwise.core.values import Upstream
 from poolwise.flows.views import Views
 from poolwise.web.errors import refused
+from poolwise.web.threads import Threads
 from poolwise.web.wiring import Limits
 
 LOG: Final = logging.getLogger("poolwise.web")
@@ -21,7 +19,7 @@ LOG: Final = logging.getLogger("poolwise.web")
 class Decisions:
     """Tells those who wait when their order is decided. Lives in the event loop; asks in a thread."""
 
-    def __init__(self, views: Views, limits: Limits, threads: Callable[[], CapacityLimiter]) -> None:
+    def __init__(self, views: Views, limits: Limits, threads: Threads) -> None:
         self._views = views
         self._limits = limits
         self._threads = threads
@@ -51,7 +49,7 @@ class Decisions:
     async def _ask(self) -> None:
         while self._waiting:
             try:
-                done = await to_thread.run_sync(self._views.decided, tuple(self._waiting), limiter=self._threads())
+                done = await self._threads.run(self._views.decided, tuple(self._waiting))
             except Upstream:
                 LOG.warning("the database cannot be asked for decisions at the moment")
                 done = frozenset()
