@@ -18,6 +18,7 @@ from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import StockCount, StockMovement
 from poolwise.flows.ports import Books, CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE, Codes, CountColumns, Sifted, Sifting
+from poolwise.flows.source import source_batch
 from poolwise.flows.stock import Outcome, book_counts, book_movements
 from poolwise.store.locking import RowLocks
 from poolwise.store.sheets import NEVER, Sheets
@@ -61,7 +62,9 @@ def sifted(market: Market, *told: tuple[str, str, int], as_of: float, sequence: 
         columns.lots.append(0)
     assert market.connections is not None
     now = max(market.now, hours(as_of))
-    return PostgresSieve(market.connections).sift(columns, Sifting(market.clerk.ids.new(now), "import", now))
+    return PostgresSieve(market.connections).sift(
+        columns, Sifting(market.clerk.ids.new(now), "import", now, market.edition.catalog)
+    )
 
 
 def counted(market: Market, books, quantity: int, as_of: float, sequence: int | None = None) -> Outcome:
@@ -262,6 +265,34 @@ def test_two_snapshots_of_the_same_positions_end_in_the_newer(market: Market) ->
     found = mark(market)
     assert found is not None
     assert found.as_of == hours(3)
+
+
+# --- what comes to be ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_snapshot_opens_wakes_who_waits_in_the_same_commit(market: Market) -> None:
+    """The import may be killed before it books anything else, and never go on."""
+    orders = [market.order(number, (item, 1)) for number, item in (("1", "BOLT"), ("2", "KIT"), ("3", "NAIL"))]
+    market.work()
+    sifted(market, ("BOLT", "A", 5), ("NUT", "A", 5), ("NAIL", "A", 0), as_of=1)
+    assert market.waiting() == ["1", "2"]
+    market.work()
+    assert [market.state(order) for order in orders] == ["sourced", "sourced", "backordered"]
+
+
+def test_who_is_being_left_short_while_a_snapshot_opens_a_position_is_woken_too(market: Market) -> None:
+    """He has looked everywhere, and holds the gate of the item until he has committed that he waits."""
+    order = market.order("1", ("BOLT", 1))
+    decides = Operation(market, lambda books: source_batch(books, market.desk, 0, market.later(seconds=1), 9)).begin()
+    assert decides.go_to(COMMIT)
+    with beside() as start:
+        opens = start(sifted, market, ("BOLT", "A", 5), as_of=1)
+        until_blocked(market, opens)
+        assert not opens.done()
+        decides.end()
+        opens.result(PATIENCE_S)
+    market.work()
+    assert market.state(order) == "sourced"
 
 
 # --- how it is kept -----------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ chunk that was interrupted can be booked again, and the number of the chunk comm
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
+from poolwise.core.catalog import Catalog
 from poolwise.core.messages import StockCount
 from poolwise.flows.ports import Books
 from poolwise.flows.stock import Outcome, Result, book_counts
@@ -77,30 +78,30 @@ NUMBERS: Final = tuple(each.name for each in fields(CountColumns) if each.name n
 class Sifted:
     """Places of the counts that must be booked, and how many are stale or repeated; the rest is unchanged.
 
-    `opened` counts the positions that came to be with stock; `risen` names items of which there may be more now.
+    `opened` counts the positions that came to be with stock.
     """
 
     differing: Sequence[int]
     stale: int
     duplicate: int
     opened: int = 0
-    risen: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sifting:
-    """Who sifts, when, and the id of the batch that everything is booked under."""
+    """Who sifts, when, under which catalogue, and the id of the batch that everything is booked under."""
 
     batch: UUID
     actor: str
     at: datetime
+    catalog: Catalog
 
 
 class Sieve(Protocol):
     """Finds the few counts of a chunk that must be looked at, and books the others as sets."""
 
     def sift(self, counts: CountColumns, said: Sifting) -> Sifted:
-        """Sift a chunk, and commit what it books itself."""
+        """Sift a chunk, and commit what it books itself; demand that waits for that is woken in the same commit."""
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ def book_sifted(
         part = places[first : first + MOST_STATEMENTS]
         last = first + MOST_STATEMENTS >= len(places)
         told = [message(place) for place in part]
-        booked = book_counts(books, clerk, told, now, messages_seen if last else (), sifted.risen if last else ())
+        booked = book_counts(books, clerk, told, now, messages_seen if last else ())
         for place, outcome in zip(part, booked, strict=True):
             result.outcomes[outcome.outcome] += 1
             if outcome.outcome is Outcome.REFUSED:

@@ -6,7 +6,7 @@ records movements, count marks, broken and woken demand, events and the audit ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -64,14 +64,12 @@ def book_counts(
     counts: Sequence[StockCount],
     now: datetime,
     messages_seen: Sequence[tuple[str, str]] = (),
-    risen: Collection[str] = (),
     answer: Callable[[Sequence[Result]], Answer] | None = None,
 ) -> list[Result]:
     """Book absolute counts; one result for each, in order. Of several counts of a position the newest counts.
 
-    `messages_seen` are recorded in the same commit: an importer marks there how far it has come. `risen` are items of
-    which more was booked just before; demand that waits for them is woken here. `answer` makes of the results what is
-    kept as the answer; it commits with them, as in all flows of this kind.
+    `messages_seen` are recorded in the same commit: an importer marks there how far it has come. `answer` makes of the
+    results what is kept as the answer; it commits with them, as in all flows of this kind.
     """
     assert len(counts) <= MOST_STATEMENTS
     read = [_counted(clerk, count, now) for count in counts]
@@ -95,7 +93,7 @@ def book_counts(
         room.answer(told, answer)
         if newest or messages_seen:
             detail: dict[str, Json] = {"counts": len(counts), "newer": len(newest)}
-            room.record("stock.count", detail, marks, messages_seen, risen)
+            room.record("stock.count", detail, marks, messages_seen)
         return told
 
     return in_transaction(books, now, work)

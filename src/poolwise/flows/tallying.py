@@ -6,7 +6,7 @@ movements, events and the audit row are recorded with the statements in one go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final, TypeVar
@@ -210,7 +210,6 @@ class Room:
         detail: Mapping[str, Json],
         counts: Sequence[CountMark] = (),
         messages_seen: Sequence[tuple[str, str]] = (),
-        risen: Collection[str] = (),
     ) -> None:
         """Record what was booked, with everything that follows from it. Raises LookAgain when orders broke that are
         not locked."""
@@ -237,7 +236,7 @@ class Room:
             )
         )
         room = (ROOM,) if mended.capacity else ()
-        wake(self.transaction, self.clerk.edition.catalog, {*self._risen(movements), *risen, *room}, self.now)
+        wake(self.transaction, self.clerk.edition.catalog, {*self._risen(movements), *room}, self.now)
 
     def _mended(self) -> Mended:
         """What follows from what broke; the orders concerned are locked, else the batch is looked at again."""

@@ -41,7 +41,15 @@ def target_of(ready: App) -> Target:
         policy = policy_in_force(ready, now)
         return accept(ready.books, Counter(edition, policy, ready.ids, SENDER, FROM_FILE), messages, now)
 
-    return Target(ready.books, ready.editions, ready.ids, ready.clock, accept_orders, PostgresSieve(ready.pool), SENDER)
+    return Target(
+        ready.books,
+        ready.editions,
+        ready.ids,
+        ready.clock,
+        accept_orders,
+        PostgresSieve(ready.pool, ready.settings.cell_numbers),
+        SENDER,
+    )
 
 
 def policy_in_force(ready: App, now: datetime) -> SourcingPolicy:

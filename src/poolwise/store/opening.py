@@ -1,8 +1,8 @@
 """Positions that a snapshot names for the first time come to be as a set: each with its one movement.
 
 Laws 1, 3 and 4: a position is what its journal says, from its first version on; journal, events and the audit row
-commit with it, and the mark that the caller makes. A position that somebody else has made meanwhile is left to the flow
-of counts.
+commit with it, and so do the mark and the waking that the caller sees to. A position that somebody else has made
+meanwhile is left to the flow of counts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from poolwise.flows.ports import Event
 from poolwise.flows.snapshot import CountColumns, Sifting
 from poolwise.store.codec import pack_events
 from poolwise.store.journal import first_of_month
+from poolwise.store.locking import RowLocks
 from poolwise.store.posting import ACCOUNT_NUMBER
 from poolwise.store.recording import COPY_OUTBOX
 from poolwise.store.writing import columns, jsonb
@@ -62,6 +63,8 @@ def open_positions(cursor: Cursor[TupleRow], counts: CountColumns, unknown: Sequ
         return Opened()
     order = sorted(unknown, key=lambda place: (counts.cells[place], counts.positions[place]))
     rows = [(counts.cells[p], counts.positions[p], *counts.key(p), counts.quantities[p]) for p in order]
+    # Whoever leaves demand for an item short holds its gate: he comes first and is woken, or sees these.
+    RowLocks(cursor).gates({(cell, item) for cell, _, item, *_ in rows})
     cursor.execute(OPEN, {"at": said.at, **columns(("int2", "int8", "text", "text", "text", "int8"), rows)})
     made = {id_ for (id_,) in cursor.fetchall()}
     places = [p for p in order if counts.positions[p] in made]

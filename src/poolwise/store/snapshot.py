@@ -10,7 +10,7 @@ booked before is seen here, and what comes later sees these marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,14 +20,17 @@ from psycopg.rows import TupleRow
 from poolwise.core.counting import OWN_LOT, owner_of
 from poolwise.core.ledger import PositionKey
 from poolwise.flows.snapshot import NO_SEQUENCE, CountColumns, Sifted, Sifting
+from poolwise.flows.waking import wake
 from poolwise.store import postgres
 from poolwise.store.arrays import instant, micros, packed, raw_rows, unpacked
-from poolwise.store.books import translated
+from poolwise.store.books import GO_BY_KEY, PostgresTransaction, translated
 from poolwise.store.journal import first_of_month
 from poolwise.store.locking import RowLocks
 from poolwise.store.opening import Opened, open_positions
+from poolwise.store.places import Places
 from poolwise.store.postgres import Pool
 from poolwise.store.sheets import Ints, Sheets
+from poolwise.store.steps import never
 
 # `accounts` says how many of available, reserved and blocked a figure includes.
 READ_FIGURES: Final = """
@@ -79,10 +82,11 @@ NOTHING: Final = -(1 << 62)
 
 
 class PostgresSieve:
-    """flows.snapshot.Sieve on the database behind `pool`."""
+    """flows.snapshot.Sieve on the database behind `pool`. Demand of all `cells` in use is woken."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, cells: Sequence[int] = (0,)) -> None:
         self._pool = pool
+        self._places = Places(cells)
 
     def sift(self, counts: CountColumns, said: Sifting) -> Sifted:
         """See flows.snapshot."""
@@ -95,13 +99,14 @@ class PostgresSieve:
         opened = Opened()
         if chunk.unknown:
             # Locks of positions come before those of sheets: by a transaction of its own.
-            with translated(), postgres.transaction(self._pool) as connection:
+            with translated(), postgres.transaction(self._pool, GO_BY_KEY) as connection:
                 cursor = connection.cursor(binary=True)
                 opened = open_positions(cursor, counts, chunk.unknown, said)
                 chunk.mark_opened(cursor, opened)
+                risen = {counts.key(place)[0] for place in opened.places if counts.quantities[place]}
+                wake(PostgresTransaction(connection, self._places, never, []), said.catalog, risen, said.at)
         differing = [*chunk.differing, *(place for place in chunk.unknown if place not in opened.places)]
-        risen = {counts.key(place)[0] for place in (*opened.places, *chunk.duplicate)}
-        return Sifted(sorted(differing), len(chunk.stale), len(chunk.duplicate), opened.with_stock, risen)
+        return Sifted(sorted(differing), len(chunk.stale), len(chunk.duplicate), opened.with_stock)
 
 
 class _Chunk:

@@ -277,7 +277,7 @@ class _Run:
             return None
         now = self.target.clock()
         sieve = self.target.sieve or EVERYTHING
-        return sieve.sift(chunk.columns, Sifting(clerk.ids.new(now), clerk.actor, now))
+        return sieve.sift(chunk.columns, Sifting(clerk.ids.new(now), clerk.actor, now, clerk.edition.catalog))
 
     def _book_counts(
         self, clerk: Clerk, chunk: Chunk, sifting: Future[Sifted | None], mark: _Marks, result: FileResult
