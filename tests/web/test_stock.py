@@ -6,6 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from poolwise.core.values import Refused
+from poolwise.flows.tokens import Role
+from poolwise.web.endpoint import Actor, Reply, Request
+from poolwise.web.routes import availability as availability_endpoint
 from tests.web.shop import OPENED, ORDER, Shop
 
 COUNT = {"item": "CREAM", "node": "HAM-DC", "pool": "web", "basis": "available"}
@@ -112,6 +116,37 @@ def test_a_zone_leaves_only_what_reaches_it(shop: Shop) -> None:
     north = available(shop, "MUG-BLUE", "&by=node&zone=de-north")
 
     assert {group["node"] for group in north["groups"]} <= {group["node"] for group in everywhere["groups"]}
+
+
+QUESTIONS = [
+    "items=MUG-BLUE&channel=web",
+    "items=NOT-THERE&channel=web",
+    "items=MUG-BLUE,PLATE&quantities=2,1&channel=web&by=node",
+    "items=PLATE&channel=store&by=pool",
+    "items=MUG-BLUE&channel=web&by=position",
+    "items=MUG-BLUE&channel=web&zone=de-north",
+    "items=MUG-BLUE&channel=web&zone=nowhere",
+    "items=PLATE&channel=web&nodes=HAM-DC&date=2026-02-20",
+    "items=BREAKFAST&channel=web",
+    "channel=web",
+]
+WRONG = [QUESTIONS[1], QUESTIONS[6], QUESTIONS[9]]
+
+
+@pytest.mark.parametrize("asked", [QUESTIONS, WRONG, [QUESTIONS[-1], QUESTIONS[-1]]])
+def test_questions_that_are_read_together_are_answered_as_they_are_alone(shop: Shop, asked: list[str]) -> None:
+    asking = availability_endpoint()
+    who = Actor("planner", Role.VIEWER)
+    requests = [Request(shop.services, who, shop.clock(), {}, question, {}, b"", None) for question in asked]
+    together = list(asking.run(requests))
+    alone = [reply for request in requests for reply in asking.run([request])]
+
+    assert [_said(reply) for reply in together] == [_said(reply) for reply in alone]
+    assert [isinstance(reply, Refused) for reply in together] == [question in WRONG for question in asked]
+
+
+def _said(reply: Reply | Exception) -> object:
+    return reply.body if isinstance(reply, Reply) else (type(reply), str(reply))
 
 
 def test_a_plan_has_no_effect(shop: Shop) -> None:

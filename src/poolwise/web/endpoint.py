@@ -180,7 +180,8 @@ def endpoint(
         if together is None or len(requests) == 1:
             return [answered(partial(handle, request)) for request in requests]
         calls = [answered(partial(read, request)) for request in requests]
-        done = iter(together([call for call in calls if not isinstance(call, Exception)]))
+        good = [call for call in calls if not isinstance(call, Exception)]
+        done = iter(together(good) if good else ())
         return [call if isinstance(call, Exception) else next(done) for call in calls]
 
     return Endpoint(
