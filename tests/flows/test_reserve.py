@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 
+from poolwise.core.edition.rows import CapacityRow, Section
+from poolwise.core.network import CapacityUnit, Slot
 from poolwise.core.values import Conflict
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
@@ -127,6 +130,53 @@ def test_an_order_for_less_of_a_pledge_keeps_that_much_of_the_receipt(market: Ma
     order = market.order("1", ("BOLT", 2), reservation=market.basket(("BOLT", 4)))
     assert (market.held(order), market.at("BOLT", "A")) == ([("A", 2)], {"expected": 3, "pledged": 2})
     assert (market.record(order).lines[0].pledged, market.state(order)) == (2, "sourced")
+
+
+KILOGRAM = 1_000_000_000
+SLOTS = (CapacityUnit.UNITS, CapacityUnit.WEIGHT, CapacityUnit.LINES, CapacityUnit.ORDERS)
+
+
+@pytest.fixture
+def counting(market: Market) -> Market:
+    """A market in which a day of node A is limited in units, grams, lines and orders."""
+    market.under([(Section.CAPACITIES, CapacityRow("A", n, Slot(unit, 9_000))) for n, unit in enumerate(SLOTS)])
+    return market
+
+
+def booked(market: Market, order: UUID) -> tuple[int, list[int]]:
+    """The weight of an order's only shipment, and what it has booked of each slot."""
+    with market.books.transaction() as transaction:
+        (record,) = transaction.shipments(order)
+    return record.shipment.weight_ug, [booking.quantity for booking in record.shipment.bookings]
+
+
+def test_what_an_order_does_not_take_of_a_shipment_weighs_nothing_and_gives_its_room_back(counting: Market) -> None:
+    counting.count("BOLT", "A", 9)
+    counting.count("NUT", "A", 9)
+    basket = counting.basket(("BOLT", 5), ("NUT", 2))
+    assert booked(counting, basket) == (7 * KILOGRAM // 2, [7, 3_500, 2, 1])
+    order = counting.order("1", ("BOLT", 2), reservation=basket)
+    assert booked(counting, order) == (KILOGRAM, [2, 1_000, 1, 1])
+    assert counting.taken("A", counting.now.date()) == 2 + 1_000 + 1 + 1
+
+
+def test_parts_of_kits_that_an_order_does_not_take_weigh_nothing(counting: Market) -> None:
+    counting.count("BOLT", "A", 3)
+    counting.count("NUT", "A", 6)
+    order = counting.order("1", ("KIT", 1), reservation=counting.basket(("KIT", 3)))
+    assert booked(counting, order) == (3 * KILOGRAM // 2, [3, 1_500, 1, 1])
+
+
+def test_room_that_an_order_does_not_take_over_serves_who_waits_for_it(market: Market) -> None:
+    market.under([(Section.CAPACITIES, CapacityRow("A", 0, Slot(CapacityUnit.UNITS, 5)))], horizon_days=0)
+    market.count("BOLT", "A", 9)
+    basket = market.basket(("BOLT", 5))
+    rival = market.order("rival", ("BOLT", 3))
+    market.work()
+    assert market.state(rival) == "backordered"
+    market.order("1", ("BOLT", 2), reservation=basket)
+    market.work()
+    assert (market.state(rival), market.taken("A", market.now.date())) == ("sourced", 5)
 
 
 def test_an_order_for_fewer_kits_keeps_their_parts_in_proportion(market: Market) -> None:

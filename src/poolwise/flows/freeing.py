@@ -6,7 +6,7 @@ move: it stays reserved, its basket's reservation ends as consumed, and the orde
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -30,6 +30,7 @@ from poolwise.flows.ports import (
     ShipmentRecord,
     Transaction,
 )
+from poolwise.flows.repacking import repacked, spared
 from poolwise.flows.waking import wake
 
 
@@ -47,6 +48,7 @@ class GivenBack:
         self.orders: list[OrderRecord] = []
         self.events: list[Event] = []
         self.handed_over: list[ShipmentRecord] = []
+        self._spared: list[ShipmentRecord] = []
 
     def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
         """All reservations of an owner."""
@@ -55,6 +57,19 @@ class GivenBack:
     def shipments(self, owner: UUID) -> tuple[ShipmentRecord, ...]:
         """Planned shipments of an owner."""
         return self._transaction.shipments(owner)
+
+    def hand_over(
+        self, record: ShipmentRecord, order: Order, taken: Sequence[Reservation], whole: bool
+    ) -> ShipmentRecord:
+        """Make a basket's shipment an order's, with what it takes of it; the room for the rest is given back."""
+        self.handed_over.append(record)
+        shipment = record.shipment
+        if not whole:
+            positions = self._transaction.positions({part.position for part in taken})
+            items = {id_: position.key.item for id_, position in positions.items()}
+            shipment = repacked(shipment, order, taken, items, self._edition)
+            self._spared.append(replace(record, shipment=spared(record.shipment, shipment)))
+        return ShipmentRecord(order.cell, order.id, shipment)
 
     def over(self, basket: OrderRecord) -> None:
         """A basket is over, whatever became of what it held."""
@@ -90,8 +105,8 @@ class GivenBack:
         return [(record.cell, record.owner, record.shipment.no) for record in (*self.dropped, *self.handed_over)]
 
     def capacity(self) -> list[CapacityChange]:
-        """The slots that dropped shipments give back."""
-        return bookings_of(self._edition.network, self.dropped, sign=-1)
+        """The slots that dropped shipments give back, and what is spared of others."""
+        return bookings_of(self._edition.network, [*self.dropped, *self._spared], sign=-1)
 
     def wake(self) -> None:
         """Wake demand that waits for what came back. Called once that is recorded."""
@@ -156,7 +171,8 @@ def take_over(given: GivenBack, basket: OrderRecord, order: Order) -> TakenOver 
     """
     if basket.state != OrderState.BASKET:
         return Fault("reservation", "has been used, freed, or has expired")
-    held = {part.no: part for part in given.reservations(basket.order.id) if part.open}
+    every = given.reservations(basket.order.id)
+    held = {part.no: part for part in every if part.open}
     lines = {line.no: Progress(line.quantity, open=line.quantity) for line in order.lines}
     taken: list[Reservation] = []
     for target, part in _carved(basket, held, order):
@@ -173,16 +189,24 @@ def take_over(given: GivenBack, basket: OrderRecord, order: Order) -> TakenOver 
             pledged=progress.pledged + (served if part.receipt else 0),
         )
     given.end([part for part in held.values() if part.open], Ending.FREED, order.id)
-    numbers = {part.shipment_no for part in taken}
+    planned, kept = _units_by_shipment(every), _units_by_shipment(taken)
     shipments = []
     for record in given.shipments(basket.order.id):
-        if record.shipment.no in numbers:
-            shipments.append(ShipmentRecord(order.cell, order.id, record.shipment))
-            given.handed_over.append(record)
+        no = record.shipment.no
+        if no in kept:
+            packed = [part for part in taken if part.shipment_no == no]
+            shipments.append(given.hand_over(record, order, packed, whole=kept[no] == planned[no]))
         else:
             given.dropped.append(record)
     given.over(basket)
     return TakenOver(tuple(taken), tuple(shipments), tuple(lines[line.no] for line in order.lines))
+
+
+def _units_by_shipment(parts: Iterable[Reservation]) -> dict[int, Quantity]:
+    units: dict[int, Quantity] = {}
+    for part in parts:
+        units[part.shipment_no] = units.get(part.shipment_no, 0) + part.quantity
+    return units
 
 
 def _carved(basket: OrderRecord, held: Mapping[int, Reservation], order: Order) -> Iterator[tuple[int, Reservation]]:
