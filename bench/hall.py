@@ -31,6 +31,7 @@ PATIENCE_S: Final = 60
 PROCESSES: Final = Path("/proc")
 
 WAITING: Final = "SELECT count(*) FROM todo WHERE queue = 'at_once'"
+ANY_WAITS: Final = "SELECT 1 FROM todo WHERE queue = 'at_once' ORDER BY cell, queue, rank, since, order_id LIMIT 1"
 BLOCKED: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
 HOLD: Final = "LOCK TABLE todo IN ACCESS EXCLUSIVE MODE"
 
@@ -163,3 +164,8 @@ def waiting(connection: psycopg.Connection[tuple[int, ...]]) -> int:
     row = connection.execute(WAITING).fetchone()
     assert row is not None
     return row[0]
+
+
+def any_waits(connection: psycopg.Connection[tuple[int, ...]]) -> bool:
+    """Whether an order waits to be sourced at once: to count them while others work costs these what they share."""
+    return connection.execute(ANY_WAITS).fetchone() is not None

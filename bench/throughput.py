@@ -37,6 +37,7 @@ from bench import pgbench
 from bench.hall import (
     CpuSeconds,
     Crew,
+    any_waits,
     drop_database,
     new_database,
     running_server,
@@ -179,12 +180,13 @@ def _work(crew: Crew, watcher: psycopg.Connection[tuple[int, ...]], row: Row) ->
     """Let the crew work until the queue is empty, and take the time of all but the warm-up."""
     crew.release()
     deadline = time.monotonic() + LONGEST_S
-    left = row.orders
-    while left > row.orders - row.orders // WARM_UP:
-        left = _look(watcher, deadline)
-    began, cpu_before, at_first = time.monotonic(), crew.cpu(), left
-    while left:
-        left = _look(watcher, deadline)
+    at_first = row.orders
+    while at_first > row.orders - row.orders // WARM_UP:
+        _pause(deadline)
+        at_first = waiting(watcher)
+    began, cpu_before = time.monotonic(), crew.cpu()
+    while any_waits(watcher):
+        _pause(deadline)
     row.seconds = time.monotonic() - began
     cpu_after = crew.cpu()
     row.lines_per_second = at_first * LINES / row.seconds
@@ -194,10 +196,9 @@ def _work(crew: Crew, watcher: psycopg.Connection[tuple[int, ...]], row: Row) ->
     crew.stop()
 
 
-def _look(watcher: psycopg.Connection[tuple[int, ...]], deadline: float) -> int:
+def _pause(deadline: float) -> None:
     time.sleep(POLL_S)
     assert time.monotonic() < deadline, "the workers do not come to an end"
-    return waiting(watcher)
 
 
 def _judge(watcher: psycopg.Connection[tuple[int, ...]], row: Row, accepted: int) -> None:
