@@ -241,8 +241,9 @@ class Reservation(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Assert law 6."""
-        assert min(self.consumed, self.freed, self.expired, self.broken) >= 0, f"negative ending: {self}"
-        assert self.open >= 0, f"law 6 broken, ended more than once: {self}"
+        consumed, freed, expired, broken = self.consumed, self.freed, self.expired, self.broken
+        assert min(consumed, freed, expired, broken) >= 0, f"negative ending: {self}"
+        assert consumed + freed + expired + broken <= self.quantity, f"law 6 broken, ended more than once: {self}"
 
     @property
     def open(self) -> Quantity:

@@ -44,9 +44,12 @@ STALE_S: Final = 1.5
 than two seconds."""
 
 
-def seek_cycles_seldom() -> None:
-    """Batches and answers are made of thousands of values that hold no cycles: to look after every 700 is a waste."""
-    gc.set_threshold(100_000, 20, 100)
+def seek_cycles_seldom(after: int = 100_000) -> None:
+    """Batches and answers are made of thousands of values that hold no cycles: to look after every 700 is a waste.
+
+    A batch is gone when it is done; who works on such looks `after` more values than a batch has.
+    """
+    gc.set_threshold(after, 20, 100)
 
 
 def step_back(niceness: int) -> None:

@@ -29,6 +29,8 @@ MOST_NUMBERED: Final = 500
 MOST_FORGOTTEN: Final = 1_000
 FORGET_EVERY_S: Final = 60
 GRACE_S: Final = 15
+VALUES_OF_A_BATCH: Final = 500_000
+"""More than a batch of 500 orders ever holds at a time."""
 
 
 def services_of(app: App) -> Services:
@@ -116,7 +118,7 @@ def worker_of(app: App) -> Worker:
 def work(settings: Settings, until_idle: bool = False) -> None:
     """Run one worker in this process until it is told to stop."""
     configure_logs(settings.log_level)
-    seek_cycles_seldom()
+    seek_cycles_seldom(VALUES_OF_A_BATCH)
     with opened(settings) as app:
         step_back(WORKER_NICENESS)
         worker = worker_of(app)

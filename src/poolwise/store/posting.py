@@ -94,8 +94,8 @@ def posting_of(cell: int, position: int, legs: Sequence[Leg]) -> tuple[Posting, 
     one of the ends."""
     sums = [0] * len(ACCOUNTS)
     if len(legs) == 1:
-        source, target, quantity, *_ = legs[0]
-        sums[source], sums[target] = -quantity, quantity
+        leg = legs[0]
+        sums[leg[0]], sums[leg[1]] = -leg[2], leg[2]
         return (cell, position, 1, *sums[1:]), ()
     lows = [0] * len(ACCOUNTS)
     for source, target, quantity, *_ in legs:
@@ -166,8 +166,8 @@ def _assert_one_item(w: Writing, legs: Mapping[int, Sequence[Leg]]) -> None:
     """A transfer moves one item."""
     places = w.places.known
     for position, own in legs.items():
-        for *_, other in own:
-            if other is not None:
+        for leg in own:
+            if (other := leg[-1]) is not None:
                 assert places[position].item == places[other].item, f"a movement moves one item: {position} to {other}"
 
 
