@@ -20,8 +20,9 @@ from poolwise.flows.ports import Books, CountMark
 from poolwise.flows.snapshot import NO_SEQUENCE, Codes, CountColumns, Sifted, Sifting
 from poolwise.flows.source import source_batch
 from poolwise.flows.stock import Outcome, book_counts, book_movements
+from poolwise.store.arrays import instant
 from poolwise.store.locking import RowLocks
-from poolwise.store.sheets import NEVER, Sheets
+from poolwise.store.sheets import NEVER, Sheets, read_sheets
 from poolwise.store.snapshot import PostgresSieve
 from tests.conftest import Database
 from tests.flows.interleaved import COMMIT, Operation
@@ -322,3 +323,26 @@ def test_sheets_keep_the_greatest_of_all_they_were_told(market: Market, seed: in
             position = int(positions[some][place])
             was = known[position]
             known[position] = (max(was[0], int(as_ofs[place])), max(was[1], int(sequences[place])))
+
+
+@pytest.mark.parametrize("looked_up", [0, 1_000], ids=["read whole", "looked up"])
+def test_marks_are_found_whichever_way_they_are_read(market: Market, monkeypatch, looked_up: int) -> None:
+    """Some positions are marked, the first and the last of their sheets are among those that are not."""
+    monkeypatch.setattr("poolwise.store.sheets.MOST_LOOKED_UP", looked_up)
+    chance = np.random.default_rng(1)
+    positions, nodes = np.sort(chance.integers(-(2**63), 2**63 - 1, 300)), chance.integers(0, 2, 300)
+    accepted = chance.random(300) < 0.8
+    as_ofs, sequences = chance.integers(0, 4, 300) * 1_000_000, chance.integers(-1, 3, 300)
+    assert market.connections is not None
+    with market.connections.connection() as connection, connection.transaction():
+        cursor, sheets = connection.cursor(binary=True), Sheets(np.zeros(300, np.int64), nodes, positions, ["A", "B"])
+        RowLocks(cursor).sheets(sheets.keys)
+        sheets.read(cursor)
+        sheets.write(cursor, accepted, as_ofs, sequences)
+        names = ["AB"[node] for node in nodes]
+        found = read_sheets(cursor, RowLocks(cursor), [0] * 300, names, positions.tolist())
+    assert found == {
+        int(position): CountMark(0, int(position), instant(int(as_of)), None if sequence < 0 else int(sequence))
+        for position, as_of, sequence, is_marked in zip(positions, as_ofs, sequences, accepted, strict=True)
+        if is_marked
+    }

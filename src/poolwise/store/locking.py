@@ -6,7 +6,7 @@ The order is order, gate, position, sheet of count marks, receipt, capacity; dem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from enum import IntEnum
 from typing import Final
@@ -53,24 +53,25 @@ WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::bigint[])
 ORDER BY id
 FOR NO KEY UPDATE
 """
-FIND_SHEETS: Final = """
-SELECT count(*)
-FROM count_sheet AS s
-JOIN unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u (cell, node, part)
-    ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
-"""
+# All of them or, where one is not there, none: else one that is made then would be locked out of order.
 SHARE_SHEETS: Final = """
 SELECT s.part
 FROM count_sheet AS s
-JOIN unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u (cell, node, part)
+JOIN unnest(%(cells)b::smallint[], %(nodes)b::text[], %(parts)b::smallint[]) AS u (cell, node, part)
     ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+WHERE cardinality(%(parts)b::smallint[]) = (
+    SELECT count(*)
+    FROM count_sheet AS t
+    JOIN unnest(%(cells)b::smallint[], %(nodes)b::text[], %(parts)b::smallint[]) AS v (cell, node, part)
+        ON t.cell = v.cell AND t.node = v.node AND t.part = v.part
+)
 ORDER BY s.cell, s.node, s.part
 FOR SHARE OF s
 """
 # As with gates.
 LOCK_SHEETS: Final = """
 INSERT INTO count_sheet (cell, node, part)
-SELECT u.* FROM unnest(%b::smallint[], %b::text[], %b::smallint[]) AS u
+SELECT u.* FROM unnest(%(cells)b::smallint[], %(nodes)b::text[], %(parts)b::smallint[]) AS u
 ON CONFLICT (cell, node, part) DO UPDATE SET part = excluded.part WHERE false
 RETURNING part
 """
@@ -148,10 +149,8 @@ class RowLocks:
         if not keys:
             return
         cells, nodes, parts = zip(*keys, strict=True)
-        asked = (array("int2", cells), array("text", nodes), array("int2", parts))
-        if share and self._cursor.execute(FIND_SHEETS, asked).fetchone() == (len(keys),):
-            self._lock(Locked.SHEETS, SHARE_SHEETS, asked)
-        else:
+        asked = {"cells": array("int2", cells), "nodes": array("text", nodes), "parts": array("int2", parts)}
+        if not share or not self._lock(Locked.SHEETS, SHARE_SHEETS, asked):
             self._lock(Locked.SHEETS, LOCK_SHEETS, asked)
 
     def receipts(self, cells: Sequence[int], ids: Sequence[UUID]) -> list[TupleRow]:
@@ -181,7 +180,9 @@ class RowLocks:
         """Lock demand that waits for stock, by order: the rows of LOCK_WAITING."""
         return self._lock(Locked.WAITING, LOCK_WAITING, (cells, orders))
 
-    def _lock(self, what: Locked, statement: str, parameters: Sequence[object]) -> list[TupleRow]:
+    def _lock(
+        self, what: Locked, statement: str, parameters: Sequence[object] | Mapping[str, object]
+    ) -> list[TupleRow]:
         assert what >= self._held, f"{what.name} are locked before {self._held.name}, not after them"
         self._held = what
         return self._cursor.execute(statement, parameters).fetchall()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,17 @@ NEVER: Final = int(np.iinfo(np.int64).min)
 
 NOTHING: Final = np.empty(0, np.int64)
 
+MOST_LOOKED_UP: Final = 8
+"""Positions of a sheet that are looked up one by one: of more, it is cheaper to read all of it."""
+
+# The positions of a sheet are in order: of how many it may be that they come before ours, the last one is ours or none.
+FIND_MARKS: Final = """
+SELECT u.cell, u.position, s.as_ofs[s.which[f.place]], s.sequences[s.which[f.place]]
+FROM unnest(%b::smallint[], %b::text[], %b::smallint[], %b::bigint[]) AS u (cell, node, part, position)
+JOIN count_sheet AS s ON s.cell = u.cell AND s.node = u.node AND s.part = u.part
+CROSS JOIN LATERAL (SELECT width_bucket(u.position, s.positions) AS place OFFSET 0) AS f
+WHERE s.positions[f.place] = u.position
+"""
 READ_SHEETS: Final = """
 SELECT s.positions, s.which, s.as_ofs, s.sequences
 FROM unnest(%b::smallint[], %b::text[], %b::smallint[]) WITH ORDINALITY AS u (cell, node, part, place)
@@ -175,16 +187,33 @@ def read_sheets(
     cursor: Cursor[TupleRow], locks: RowLocks, cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int]
 ) -> dict[int, CountMark]:
     """The marks that sheets hold of some positions. No snapshot marks any of them before our transaction ends."""
+    parts = [position % PARTS for position in positions]
+    keys = sorted(set(zip(cells, nodes, parts, strict=True)))
+    locks.sheets(keys, share=True)
+    if len(positions) <= MOST_LOOKED_UP * len(keys):
+        asked = (array("int2", cells), array("text", nodes), array("int2", parts), array("int8", positions))
+        found = cursor.execute(FIND_MARKS, asked).fetchall() if positions else []
+    else:
+        found = _read_whole(cursor, cells, nodes, positions)
+    return {
+        position: CountMark(cell, position, as_of, None if sequence == NO_SEQUENCE else sequence)
+        for cell, position, as_of, sequence in found
+    }
+
+
+def _read_whole(
+    cursor: Cursor[TupleRow], cells: Sequence[int], nodes: Sequence[str], positions: Sequence[int]
+) -> list[tuple[int, int, datetime, int]]:
+    """As FIND_MARKS."""
     place = {name: place for place, name in enumerate(dict.fromkeys(nodes))}
     numbers = np.array([place[node] for node in nodes], np.int64)
     sheets = Sheets(np.array(cells, np.int64), numbers, np.array(positions, np.int64), list(place))
-    locks.sheets(sheets.keys, share=True)
     as_ofs, sequences = (column.tolist() for column in sheets.read(cursor))
-    return {
-        position: CountMark(cell, position, instant(as_of), None if sequence == NO_SEQUENCE else sequence)
+    return [
+        (cell, position, instant(as_of), sequence)
         for cell, position, as_of, sequence in zip(cells, positions, as_ofs, sequences, strict=True)
         if as_of != NEVER
-    }
+    ]
 
 
 def greatest(one: CountMark | None, other: CountMark) -> CountMark:
