@@ -93,14 +93,9 @@ class _Reader:
         self._codes = Codes(tuple(catalog.items), tuple(network.nodes), tuple(network.pools))
         self._cells = np.array([node.cell for node in network.nodes.values()], np.int64)
         self._is_whole = np.array([item.scale == 0 for item in catalog.items.values()], bool)
-        usual = {
-            "item": self._codes.items,
-            "node": self._codes.nodes,
-            "pool": self._codes.pools,
-            "lot": ("",),
-            "basis": ("", CountBasis.ON_HAND.value),
-            "expires_on": ("",),
-        }
+        codes = {"item": self._codes.items, "node": self._codes.nodes, "pool": self._codes.pools}
+        self._names = {name: np.array(each, object) for name, each in codes.items()}
+        usual = {**codes, "lot": ("",), "basis": ("", CountBasis.ON_HAND.value), "expires_on": ("",)}
         self._number = {name: _numbered(codes).__getitem__ for name, codes in usual.items()}
         self._number["as_of"] = self._place_of
         self._instants: dict[bytes, int] = {}
@@ -142,7 +137,7 @@ class _Reader:
         self._add(
             rows=block.numbers[usual],
             cells=self._cells[said["node"]],
-            positions=self._positions(said["item"], said["node"], said["pool"]),
+            positions=position_ids(*(self._names[name][said[name]].tolist() for name in ("item", "node", "pool"))),
             items=said["item"],
             nodes=said["node"],
             pools=said["pool"],
@@ -151,15 +146,6 @@ class _Reader:
             sequences=said.get("sequence", np.full(count, NO_SEQUENCE)),
             accounts=np.full(count, ACCOUNTS_OF[CountBasis.ON_HAND]),
             lots=np.zeros(count, np.int64),
-        )
-
-    def _positions(self, items: Ints, nodes: Ints, pools: Ints) -> array[int]:
-        codes = self._codes
-        return position_ids(
-            *(
-                list(map(names.__getitem__, numbers.tolist()))
-                for names, numbers in ((codes.items, items), (codes.nodes, nodes), (codes.pools, pools))
-            )
         )
 
     def _add(self, **numbers: Ints | array[int] | tuple[int]) -> None:

@@ -6,8 +6,6 @@ import re
 from datetime import date, time
 from typing import Final
 
-import holidays
-
 from poolwise.connect.directory.columns import Column, File, RowError, Values
 from poolwise.connect.directory.kinds import (
     CLOCK,
@@ -147,6 +145,9 @@ def _calendar(values: Values) -> Calendar:
 
 
 def _holidays(place: str, years: str) -> frozenset[date]:
+    # Loading it takes every command a tenth of a second, and few read calendars.
+    import holidays
+
     country, _, region = place.partition("-")
     span = re.fullmatch(r"(\d{4})(?:-(\d{4}))?", years)
     if not span or not 0 <= int(span[2] or span[1]) - int(span[1]) < MOST_HOLIDAY_YEARS:
