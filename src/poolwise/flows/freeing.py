@@ -14,6 +14,7 @@ from uuid import UUID
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.orders import Order, OrderState, Progress, state_of
+from poolwise.core.sourcing.repack import repacked, spared
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.ports import (
@@ -30,7 +31,6 @@ from poolwise.flows.ports import (
     ShipmentRecord,
     Transaction,
 )
-from poolwise.flows.repacking import repacked, spared
 from poolwise.flows.waking import wake
 
 
