@@ -178,18 +178,19 @@ class Market:
             decided += found
         return decided
 
-    def under(self, told: Sequence[tuple[Section, Row]] = (), **changes: object) -> None:
+    def under(self, told: Sequence[tuple[Section, Row]] = (), policy: SourcingPolicy | None = None) -> None:
         """Another edition, with some rows anew, and another version of the policy are in force."""
         by_key = {(section, key_of(row)): (section, row) for section, row in (*self.told, *told)}
         self.told = tuple(by_key.values())
         self.edition = edition_in_memory(self.told)
-        self.policy = replace(self.policy, version=self.policy.version + bool(changes), **changes)  # type: ignore[arg-type]  # fields by name
+        if policy is not None:
+            self.policy = replace(policy, version=self.policy.version + 1)
         self.past += [(self.edition.hash, self.policy.version)]
         if self.connections is not None:
             editions = PostgresEditions(self.connections)
             found = publish(editions, [Told(row, section) for section, row in told], self.later(seconds=1), "test")
             assert (found.faults, found.edition.hash) == ([], self.edition.hash)
-            if changes:
+            if policy is not None:
                 adopt_policy(editions, self.policy, self.now, "test")
         self.desk = replace(self.desk, atlas=Atlas(self.edition, compile_policy(self.policy)))
         self.counter = replace(self.counter, edition=self.edition, policy=self.policy)

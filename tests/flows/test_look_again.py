@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -21,6 +22,18 @@ SHUT = (Section.NODES, NodeRow(Node("A", status=NodeStatus.SUSPENDED)))
 def midnight(market: Market, days: int) -> None:
     """A day begins, so many days after the first."""
     market.now = MIDNIGHT + timedelta(days=days - 1)
+
+
+def served_on(market: Market, days: int) -> UUID:
+    """An order that waits, looks again at nothing the day before, and is served when this day begins."""
+    order = market.order("1", ("BOLT", 4))
+    market.work()
+    assert market.state(order) == "backordered"
+    midnight(market, days - 1)
+    assert market.look_again() == 0
+    midnight(market, days)
+    assert (market.look_again(), market.state(order)) == (1, "sourced")
+    return order
 
 
 def test_orders_that_are_short_of_room_take_that_of_a_new_day(full_market: Market) -> None:
@@ -73,14 +86,8 @@ def test_a_day_begins_in_the_time_zone_of_the_node() -> None:
 
 def test_a_receipt_serves_who_waits_on_the_day_it_comes_into_the_horizon(market: Market) -> None:
     market.expect("BOLT", "A", 5, due_in_days=20)
-    order = market.order("1", ("BOLT", 4))
-    market.work()
-    assert market.state(order) == "backordered"
     # The horizon is of 14 days.
-    midnight(market, 5)
-    assert market.look_again() == 0
-    midnight(market, 6)
-    assert (market.look_again(), market.state(order)) == (1, "sourced")
+    served_on(market, 6)
     assert market.at("BOLT", "A") == {"expected": 1, "pledged": 4}
 
 
@@ -90,17 +97,11 @@ def test_a_receipt_that_is_due_on_a_closed_day_serves_on_the_next_that_is_open(m
     closed = frozenset(due + timedelta(days=day) for day in range(3))
     market.under(closing("A", closed))
     market.expect("BOLT", "A", 5, due_in_days=13)
-    order = market.order("1", ("BOLT", 4))
-    market.work()
-    assert market.state(order) == "backordered"
-    midnight(market, 1)
-    assert market.look_again() == 0
-    midnight(market, 2)
-    assert (market.look_again(), market.state(order)) == (1, "sourced")
+    served_on(market, 2)
 
 
 def test_receipts_wake_nobody_by_the_calendar_where_they_do_not_count(market: Market) -> None:
-    market.under(on_hand_only=True)
+    market.under(policy=replace(market.policy, on_hand_only=True))
     market.expect("BOLT", "A", 5, due_in_days=20)
     order = market.order("1", ("BOLT", 4))
     market.work()
@@ -116,13 +117,7 @@ def test_a_node_with_stock_serves_who_waits_when_the_day_on_which_it_opens_comes
     market.under(closing("A", closed))
     market.count("BOLT", "A", 9)
     market.count("BOLT", "B", 0)
-    order = market.order("1", ("BOLT", 4))
-    market.work()
-    assert market.state(order) == "backordered"
-    midnight(market, 5)
-    assert market.look_again() == 0
-    midnight(market, 6)
-    assert (market.look_again(), market.held(order)) == (1, [("A", 4)])
+    assert market.held(served_on(market, 6)) == [("A", 4)]
 
 
 def test_a_node_with_stock_serves_who_waits_when_a_day_comes_on_which_it_has_hours(market: Market) -> None:
@@ -187,11 +182,11 @@ def test_who_waits_looks_once_under_another_edition(market: Market, what: str) -
 
 
 def test_who_waits_looks_once_under_another_policy(market: Market) -> None:
-    market.under(max_distance_km=150)
+    market.under(policy=replace(market.policy, max_distance_km=150))
     market.count("BOLT", "B", 3)
     orders = [market.order(str(number), ("BOLT", 2)) for number in range(2)]
     market.work()
-    market.under(max_distance_km=250)
+    market.under(policy=replace(market.policy, max_distance_km=250))
     assert (market.look_again(), market.reserved(*orders)) == (2, 3)
     assert (market.look_again(), market.work()) == (0, 0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from poolwise.core.edition.rows import CapacityRow, Section
 from poolwise.core.network import CapacityUnit, Slot
-from poolwise.core.values import Conflict
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
@@ -168,7 +168,8 @@ def test_parts_of_kits_that_an_order_does_not_take_weigh_nothing(counting: Marke
 
 
 def test_room_that_an_order_does_not_take_over_serves_who_waits_for_it(market: Market) -> None:
-    market.under([(Section.CAPACITIES, CapacityRow("A", 0, Slot(CapacityUnit.UNITS, 5)))], horizon_days=0)
+    room = (Section.CAPACITIES, CapacityRow("A", 0, Slot(CapacityUnit.UNITS, 5)))
+    market.under([room], replace(market.policy, horizon_days=0))
     market.count("BOLT", "A", 9)
     basket = market.basket(("BOLT", 5))
     rival = market.order("rival", ("BOLT", 3))

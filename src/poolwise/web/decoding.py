@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from poolwise.core.values import Fault, Refused
+from poolwise.web.forms import UNLIKE
 
 _T = TypeVar("_T")
 _Query = TypeVar("_Query", bound=msgspec.Struct)
@@ -153,6 +154,9 @@ def _fault(message: str, path: str) -> Fault:
     reason, _, where = message.partition(" - at `$")
     inside = where.rstrip("`")
     field = path + inside if inside.startswith("[") else _joined(path, inside.removeprefix("."))
+    for pattern, unlike in UNLIKE.items():
+        if reason.endswith(f"matching regex {pattern!r}"):
+            return Fault(field, unlike)
     return Fault(field, reason[:1].lower() + reason[1:])
 
 

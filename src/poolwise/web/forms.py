@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -15,6 +15,15 @@ from poolwise.core.values import MILLION, Fault, Quantity, Refused
 
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
 DECIMAL: Final = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,18})?$"
+COUNTRY: Final = "^[A-Z]{0,2}$"
+CURRENCY: Final = "^([A-Z]{3})?$"
+UNLIKE: Final[Mapping[str, str]] = {
+    PRINTABLE: "holds a control character",
+    DECIMAL: "is not a plain decimal number as text, such as 2 or 5.5",
+    COUNTRY: "is not a country code of two capital letters",
+    CURRENCY: "is not a currency code of three capital letters",
+}
+"""What is wrong with a text that does not match a pattern."""
 
 Text = Annotated[str, Meta(max_length=200, pattern=PRINTABLE)]
 Code = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]

@@ -23,6 +23,9 @@ from poolwise.flows.views import OrderHead, OrderQuery, OrderView
 from poolwise.web.endpoint import Asked, Call, Key, Nothing, Reply, Sent, Waiting, answered
 from poolwise.web.errors import Rejection, refused, rejection
 from poolwise.web.forms import (
+    COUNTRY,
+    CURRENCY,
+    PRINTABLE,
     Code,
     Cursor,
     Decimal,
@@ -49,8 +52,8 @@ Priority = Annotated[int, Meta(ge=-100, le=100, description="Higher is sourced e
 class AddressIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where it goes. Name, street, city, email and phone are kept in one table only, apart from the order."""
 
-    country: Annotated[str, Meta(max_length=2, pattern="^[A-Z]{0,2}$", description="ISO 3166, two letters.")] = ""
-    postcode: Annotated[str, Meta(max_length=20, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    country: Annotated[str, Meta(max_length=2, pattern=COUNTRY, description="ISO 3166, two letters.")] = ""
+    postcode: Annotated[str, Meta(max_length=20, pattern=PRINTABLE)] = ""
     latitude: Annotated[str, Meta(max_length=20, description="Degrees as text; finds the zone without postcode.")] = ""
     longitude: Annotated[str, Meta(max_length=20)] = ""
     name: Text = ""
@@ -70,7 +73,7 @@ class LineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_kg: Decimal | None = None
     substitutes: bool = True
     together: Annotated[
-        str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="Lines of one name leave together.")
+        str, Meta(max_length=200, pattern=PRINTABLE, description="Lines of one name leave together.")
     ] = ""
 
 
@@ -84,7 +87,7 @@ class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     zone: Text = ""
     service_level: Code = "standard"
     customer: Text = ""
-    currency: Annotated[str, Meta(max_length=3, pattern="^([A-Z]{3})?$", description="ISO 4217.")] = ""
+    currency: Annotated[str, Meta(max_length=3, pattern=CURRENCY, description="ISO 4217.")] = ""
     priority: Priority = 0
     requested_date: date | None = None
     ship_complete: bool = False
