@@ -43,9 +43,10 @@ from bench.front import Api, Ask, Clients, Told, in_loop, percentile, running_ap
 from bench.hall import Crew, new_database, running_server, settings_for, settle
 from bench.ten_pools import Shape, item_codes, order_message, set_up, zone_codes
 from poolwise.connect.directory.importing import import_directory
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.messages import OrderMessage
 from poolwise.flows.identity import Ids
-from poolwise.run.bootstrap import IMPORT_NICENESS, default_policy, opened, seek_cycles_seldom, step_back
+from poolwise.run.bootstrap import IMPORT_NICENESS, opened, seek_cycles_seldom, step_back
 from poolwise.run.directories import target_of
 from poolwise.run.settings import Settings
 from poolwise.store import postgres

@@ -24,6 +24,7 @@ from uuid import UUID
 import numpy as np
 
 from bench.standard import DROP_FIXED, DROP_PER_KG, GRAMS, ZONES, Instance, Size, instance
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.catalog import Catalog, Item
 from poolwise.core.edition.build import Edition
 from poolwise.core.network import (
@@ -48,7 +49,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.partition import NEVER
 from poolwise.core.sourcing.problem import Demand, Facts, Place, Problem, StockFact, shelves_of
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Rate, ServiceLevel
-from poolwise.run.bootstrap import default_policy, seek_cycles_seldom
+from poolwise.run.bootstrap import seek_cycles_seldom
 
 AT: Final = datetime(2026, 3, 2, 8, tzinfo=UTC)
 STANDARD: Final = Size()

@@ -46,17 +46,18 @@ from bench.hall import (
     waiting,
 )
 from bench.ten_pools import LINES, Shape, accept_all, set_up
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.values import replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter
-from poolwise.run.bootstrap import Rulebook, default_policy, seek_cycles_seldom
-from poolwise.run.proof import verifier
+from poolwise.run.bootstrap import Rulebook, seek_cycles_seldom
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.check import Finding, StoredPlan, Verify
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.evidence import check_database
+from poolwise.store.proof import verifier
 
 POLL_S: Final = 0.05
 WARM_UP: Final = 5

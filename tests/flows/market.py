@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.catalog import Item
 from poolwise.core.edition.build import Edition, edition_of
 from poolwise.core.edition.checks import check
@@ -47,7 +48,6 @@ from poolwise.flows.stock import Outcome as StockOutcome
 from poolwise.flows.stock import book_counts
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.timers import run_timers
-from poolwise.run.bootstrap import default_policy
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.check import Finding, findings

@@ -21,8 +21,8 @@ from poolwise.flows import source
 from poolwise.flows.intake import Accepted
 from poolwise.flows.ports import Answer, Effects
 from poolwise.flows.stock import book_movements
-from poolwise.run import proof
 from poolwise.run.bootstrap import Rulebook
+from poolwise.store import proof
 from poolwise.store.books import PostgresTransaction
 from poolwise.store.check import findings
 from poolwise.store.editions import PostgresEditions

@@ -27,13 +27,13 @@ from poolwise.flows.source import Desk, source_batch
 from poolwise.flows.stock import book_counts
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.wave import run_wave
-from poolwise.run.proof import verifier
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.check import Finding, findings
 from poolwise.store.evidence import BEGINNING, PostgresEvidence, check_database
 from poolwise.store.memory import MemoryBooks
 from poolwise.store.memory_evidence import MemoryEvidence
+from poolwise.store.proof import verifier
 from poolwise.store.steps import Step
 from tests.conftest import Database
 

@@ -21,14 +21,14 @@ from uuid import UUID
 import httpx
 import psycopg
 
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.edition.rows import Row, Section
 from poolwise.core.values import Rate, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.tokens import Role, issue_token
 from poolwise.run import processes
-from poolwise.run.bootstrap import Rulebook, default_policy, prepare
-from poolwise.run.proof import verifier
+from poolwise.run.bootstrap import Rulebook, prepare
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
@@ -36,6 +36,7 @@ from poolwise.store.editions import PostgresEditions
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.evidence import OVERLAP, check_database
 from poolwise.store.feed import PostgresFeed
+from poolwise.store.proof import verifier
 from poolwise.store.tokens import PostgresTokens
 from tests.flows.market import NODES, rows
 from tests.run import doomed

@@ -19,12 +19,12 @@ from poolwise.flows.tokens import Role
 from poolwise.run.bootstrap import App, Rulebook
 from poolwise.run.directories import ensure_policy, target_of
 from poolwise.run.processes import services_of, worker_of
-from poolwise.run.proof import verifier
 from poolwise.run.settings import Settings
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.editions import PostgresEditions
 from poolwise.store.evidence import check_database
+from poolwise.store.proof import verifier
 from tests.web.shop import served, token_of
 
 MONDAY = datetime(2026, 1, 12, 10, tzinfo=UTC)

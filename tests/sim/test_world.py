@@ -9,12 +9,12 @@ from random import Random
 import pytest
 
 from poolwise.connect.directory.loading import Loaded, load_directory
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.catalog import check_digit_is_right
 from poolwise.core.edition.rows import Section
 from poolwise.core.network import Lane
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Reader
-from poolwise.run.bootstrap import default_policy
 from poolwise.sim.assortment import trade_number
 from poolwise.sim.demand import Demand
 from poolwise.sim.geography import POSTCODES, postcode, regions

@@ -15,10 +15,7 @@ from threading import Lock
 from typing import Final
 
 import poolwise
-from poolwise.connect.directory.policies import read_yaml
 from poolwise.core.policy.evaluate import compile_policy
-from poolwise.core.policy.language import parse_policy
-from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Fault, Refused
 from poolwise.flows.identity import Ids
@@ -33,7 +30,6 @@ from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.migrate import Phase, ensure_partitions, migrate, pending, read_schema
 from poolwise.store.postgres import DatabaseUnavailable, Pool
 
-POLICIES: Final = Path(poolwise.__file__).parent / "policies"
 DEFAULT_POLICY: Final = "default"
 MONTHS_AHEAD: Final = 3
 WORKER_NICENESS: Final = 5
@@ -64,11 +60,6 @@ def step_back(niceness: int) -> None:
 def clock() -> datetime:
     """The one place where the time is read."""
     return datetime.now(UTC)
-
-
-def default_policy() -> SourcingPolicy:
-    """The sourcing policy shipped with the product."""
-    return parse_policy(read_yaml(POLICIES / "default.yaml"))
 
 
 class Rulebook:

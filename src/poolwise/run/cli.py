@@ -186,8 +186,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Prove the laws on the live database, from one snapshot, and name what is off."""
-    from poolwise.run.proof import verifier
     from poolwise.store.evidence import check_database
+    from poolwise.store.proof import verifier
 
     seek_cycles_seldom()
     with opened(load()) as ready:

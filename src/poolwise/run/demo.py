@@ -38,7 +38,6 @@ from poolwise.run import processes
 from poolwise.run.bootstrap import App, clock, opened
 from poolwise.run.demo_screen import Caption, Screen, Verdict, plain_line, verdict_of
 from poolwise.run.directories import ensure_policy, target_of
-from poolwise.run.proof import verifier
 from poolwise.run.settings import NAMES, Settings
 from poolwise.sim.demand import Demand
 from poolwise.sim.figures import Decided, FeedReader, Figures
@@ -47,6 +46,7 @@ from poolwise.store.check import StoredPlan
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.evidence import check_database
 from poolwise.store.feed import PostgresFeed, sequence_once
+from poolwise.store.proof import verifier
 
 SENDER: Final = "demo"
 FOLDER: Final = Path(".poolwise") / "demo"

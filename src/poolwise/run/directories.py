@@ -16,13 +16,14 @@ from rich.table import Table
 from poolwise.connect.directory.exporting import export_directory
 from poolwise.connect.directory.importing import SENDER, Imported, Target, import_directory
 from poolwise.connect.directory.importing import Progress as Step
+from poolwise.connect.directory.policies import default_policy
 from poolwise.core.edition.build import Edition
 from poolwise.core.messages import OrderMessage
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.flows.intake import Accepted, Counter, Rejected, accept
 from poolwise.flows.masterdata import adopt_policy
 from poolwise.flows.ports import Editions
-from poolwise.run.bootstrap import IMPORT_NICENESS, App, default_policy, seek_cycles_seldom, step_back
+from poolwise.run.bootstrap import IMPORT_NICENESS, App, seek_cycles_seldom, step_back
 from poolwise.store.contents import PostgresContents
 from poolwise.store.snapshot import PostgresSieve
 

@@ -15,12 +15,22 @@ from urllib.parse import quote
 
 import yaml
 
+import poolwise
 from poolwise.connect.directory.reading import Reject
 from poolwise.core.policy.language import parse_policy, to_data
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.values import Refused
 
 MOST_BYTES: Final = 5_000_000
+
+
+SHIPPED: Final = Path(poolwise.__file__).parent / "policies"
+"""The policies that come with the product."""
+
+
+def default_policy() -> SourcingPolicy:
+    """The sourcing policy that Poolwise starts with."""
+    return parse_policy(read_yaml(SHIPPED / "default.yaml"))
 
 
 @dataclass(frozen=True, slots=True)
