@@ -59,7 +59,7 @@ def test_orders_priced_together_cost_what_they_cost_alone() -> None:
     for seed in SEEDS:
         problem = simple(problem_of(seed))
         atlas = atlas_of(problem)
-        asked = varied(problem)
+        asked = varied(problem, times=7)
         for alone, together in zip(asked, sheets_of(atlas, asked), strict=True):
             (by_itself,) = sheets_of(atlas, [alone])
             if by_itself is None or together is None:
@@ -90,7 +90,7 @@ def test_orders_decided_together_are_decided_as_one_after_another(made: Callable
         receipts = {fact.place.item: [fact] for fact in problem.facts.receipts}
         market = Market(problem.facts.at, stock, receipts, problem.facts.capacity)
         one_each = Demand(problem.demand.order, tuple((no, 1) for no, _ in problem.demand.open))
-        asked = [*varied(problem), *[(one_each, problem.terms)] * 6]
+        asked = [*varied(problem, times=1), *[(one_each, problem.terms)] * 6]
         for (demand, terms), known in zip(asked, foresee(atlas, asked, market), strict=True):
             one = Problem(demand, problem.edition, terms, left.facts([*stock, *receipts]))
             plan = exact.solve(one, atlas, known)
@@ -102,8 +102,8 @@ def test_orders_decided_together_are_decided_as_one_after_another(made: Callable
     assert min(stood, fell) > 10, f"{stood} stood and {fell} fell: not both are tried here"
 
 
-def varied(problem: Problem) -> list[tuple[Demand, Terms]]:
-    """An order, and others like it that want more, or less, of the same lines."""
+def varied(problem: Problem, times: int) -> list[tuple[Demand, Terms]]:
+    """An order, and others like it that want so many times more and one, or less, of the same lines."""
     demand, terms = problem.demand, problem.terms
-    more = tuple((no, 7 * quantity + 1) for no, quantity in demand.open)
+    more = tuple((no, times * quantity + 1) for no, quantity in demand.open)
     return [(Demand(demand.order, open_), terms) for open_ in (demand.open, more, demand.open[:1], demand.open[::-1])]
