@@ -17,6 +17,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -41,40 +42,55 @@ from poolwise.web.availability import AvailabilityOut
 
 BASKET: Final = 10
 RECEIPTS_OF_AN_ITEM: Final = 2
-WARM_UP: Final = 300
-PGBENCH_S: Final = 4
 
 Basket = list[int]
 
 
-def measure(items: int, nodes: int, rounds: int, questions: int, rate: int, seed: int) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: positions, rounds, questions of each kind in a round and before them, and of pgbench."""
+
+    items: int = 50_000
+    nodes: int = 20
+    rounds: int = 5
+    questions: int = 2_000
+    warm_up: int = 300
+    pgbench_s: int = 4
+    pgbench_scale: int = pgbench.SCALE
+
+
+QUICK: Final = Size(items=100, rounds=1, questions=100, warm_up=20, pgbench_s=1, pgbench_scale=1)
+
+
+def measure(size: Size, rate: int, seed: int) -> dict[str, object]:
     """Everything, on a server of its own; the report."""
     random = Random(seed)
     with running_server() as server, tempfile.TemporaryDirectory(prefix="poolwise-bench-") as folder:
         name = new_database(server, datetime.now(UTC))
         settings, directory = settings_for(server, name), Path(folder)
-        world = World.of(items, nodes, seed)
+        world = World.of(size.items, size.nodes, seed)
         world.write_network(directory)
         world.write_snapshot(directory, datetime.now(UTC), Extra(0, 0, 0, 0))
         receipts = world.write_receipts(directory, RECEIPTS_OF_AN_ITEM, datetime.now(UTC).date())
         bring_in(settings, directory)
         tidy(server.owner_url(name))
         settle(server, name)
-        pgbench.prepare(server)
+        pgbench.prepare(server, size.pgbench_scale)
         inside: list[list[float]] = []
         outside: list[list[float]] = []
         yardsticks: list[tuple[float, float]] = []
         wrong: list[str] = []
         with running_api(settings) as api:
-            over_http(api, world, random, WARM_UP, rate)
-            for _ in range(rounds):
-                took, faults = in_process(settings, world, random, questions)
-                answers, more = over_http(api, world, random, questions, rate)
+            over_http(api, world, random, size.warm_up, rate)
+            for _ in range(size.rounds):
+                took, faults = in_process(settings, world, random, size)
+                answers, more = over_http(api, world, random, size.questions, rate)
                 inside.append(took)
                 outside.append([told.milliseconds for told in answers])
                 wrong += [*faults, *more]
-                alone = pgbench.measure(server, "-S", PGBENCH_S, clients=1)
-                yardsticks.append((alone.latency_ms, pgbench.measure(server, "-S", PGBENCH_S, rate=rate).latency_ms))
+                alone = pgbench.measure(server, "-S", size.pgbench_s, clients=1)
+                at_rate = pgbench.measure(server, "-S", size.pgbench_s, rate=rate)
+                yardsticks.append((alone.latency_ms, at_rate.latency_ms))
     return {
         "in_process_p99_ms": round(median(percentile(took, 0.99) for took in inside), 2),
         "http_p99_ms": round(median(percentile(took, 0.99) for took in outside), 2),
@@ -83,20 +99,20 @@ def measure(items: int, nodes: int, rounds: int, questions: int, rate: int, seed
         "http_p50_ms": round(median(percentile(took, 0.5) for took in outside), 2),
         "pgbench_s_ms": [round(median(each), 3) for each in zip(*yardsticks, strict=True)],
         "wrong": wrong[:10],
-        "inputs": {"items": items, "nodes": nodes, "receipts": receipts, "basket": BASKET, "rounds": rounds,
-                   "questions": questions, "rate": rate, "seed": seed},
+        "inputs": {"items": size.items, "nodes": size.nodes, "receipts": receipts, "basket": BASKET,
+                   "rounds": size.rounds, "questions": size.questions, "rate": rate, "seed": seed},
         "load": os.getloadavg(),
     }  # fmt: skip
 
 
-def in_process(settings: Settings, world: World, random: Random, questions: int) -> tuple[list[float], list[str]]:
+def in_process(settings: Settings, world: World, random: Random, size: Size) -> tuple[list[float], list[str]]:
     """Milliseconds of each question, and what was wrong."""
     took: list[float] = []
     wrong: list[str] = []
     seek_cycles_seldom()  # as the API does
     with postgres.connect(settings.database_url, connections=1) as pool:
         views, outlooks, rules = PostgresViews(pool), Outlooks(), Rulebook(PostgresEditions(pool))
-        for number in range(-WARM_UP, questions):
+        for number in range(-size.warm_up, size.questions):
             basket = random.sample(range(world.items), BASKET)
             wanted = {world.item(item): 1 + item % 3 for item in basket}
             began = time.perf_counter()
@@ -151,12 +167,10 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=2_000, help="of each kind, in a round")
     parser.add_argument("--rate", type=int, default=200, help="HTTP requests a second")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="ten thousand positions, one round")
+    parser.add_argument("--quick", action="store_true", help="two thousand positions, one round")
     asked = parser.parse_args()
-    items, nodes, rounds, questions = asked.items, asked.nodes, asked.rounds, asked.questions
-    if asked.quick:
-        items, nodes, rounds, questions = 500, 20, 1, 100
-    report = measure(items, nodes, rounds, questions, asked.rate, asked.seed)
+    size = QUICK if asked.quick else Size(asked.items, asked.nodes, asked.rounds, asked.questions)
+    report = measure(size, asked.rate, asked.seed)
     print(json.dumps(report, indent=None if asked.json else 2))
 
 

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import uvloop
 
+from bench.hall import beside
 from poolwise.flows.identity import Ids
 from poolwise.flows.tokens import Role, issue_token
 from poolwise.run.processes import serve
@@ -172,9 +173,8 @@ class Clients:
 
 def asked_elsewhere(api: Api, asked: Sequence[Ask], due: Sequence[float]) -> list[Told]:
     """Ask each when it is due, from a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_ask_all, args=(api, asked, due, sending))
+    receiving, sending = beside.Pipe(duplex=False)
+    process = beside.Process(target=_ask_all, args=(api, asked, due, sending))
     process.start()
     sending.close()
     told: list[Told] = receiving.recv()

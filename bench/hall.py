@@ -36,6 +36,9 @@ BLOCKED: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND w
 HOLD: Final = "LOCK TABLE todo IN ACCESS EXCLUSIVE MODE"
 
 numbers = count(1)
+beside = multiprocessing.get_context("forkserver")
+"""Where processes come from that are not measured themselves: forks of one that has imported everything."""
+beside.set_forkserver_preload(["poolwise.run.processes", "poolwise.run.directories"])
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from bench.hall import beside
 from poolwise.connect.directory.importing import Imported, Progress, import_directory
 from poolwise.run.bootstrap import opened
 from poolwise.run.directories import target_of
@@ -79,9 +79,8 @@ class _Peak:
 
 def bring_in_part(settings: Settings, directory: Path, rows_in_a_chunk: int, killed_at: int = 0) -> Imported | None:
     """Import in a process of its own, which is killed (kill -9) when it has read the stock file up to a row."""
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_part, args=(settings, directory, rows_in_a_chunk, killed_at, sending))
+    receiving, sending = beside.Pipe(duplex=False)
+    process = beside.Process(target=_part, args=(settings, directory, rows_in_a_chunk, killed_at, sending))
     process.start()
     sending.close()
     process.join(PATIENCE_S)

@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import csv
 import json
-import multiprocessing
 import os
 import secrets
 import tempfile
@@ -40,8 +39,8 @@ import msgspec
 
 from bench import pgbench
 from bench.front import Api, Ask, Clients, Told, in_loop, percentile, running_api
-from bench.hall import Crew, new_database, running_server, settings_for, settle
-from bench.ten_pools import Shape, item_codes, order_message, set_up, zone_codes
+from bench.hall import Crew, beside, new_database, running_server, settings_for, settle
+from bench.ten_pools import ITEMS, Shape, item_codes, order_message, set_up, zone_codes
 from poolwise.connect.directory.importing import import_directory
 from poolwise.connect.directory.policies import default_policy
 from poolwise.core.messages import OrderMessage
@@ -60,8 +59,22 @@ LOOK_S: Final = 0.01
 SINGLE_CLIENTS: Final = 64
 BULK: Final = 500
 BULK_CLIENTS: Final = 2
-PGBENCH_S: Final = 4
 PATIENCE_S: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: rounds and their seconds, those before them, items, and of pgbench."""
+
+    rounds: int = 5
+    seconds: int = 20
+    warm_up_s: int = 3
+    items: int = ITEMS
+    pgbench_s: int = 4
+    pgbench_scale: int = pgbench.SCALE
+
+
+QUICK: Final = Size(rounds=1, seconds=1, warm_up_s=1, items=500, pgbench_s=1, pgbench_scale=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +96,9 @@ def body_of(message: OrderMessage) -> bytes:
 class Orders:
     """New orders, each with a number of its own."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, items: int) -> None:
         """Begins with the first."""
-        self._random, self._zones, self._items = Random(seed), zone_codes(1, 0), item_codes(1, 0)
+        self._random, self._zones, self._items = Random(seed), zone_codes(1, 0), item_codes(1, 0, items)
         self._numbers = count(1)
 
     def take(self, prefix: str, many: int) -> list[OrderMessage]:
@@ -105,9 +118,9 @@ def posted(body: bytes, path: str = "/v1/orders") -> Ask:
 # --- the processes ------------------------------------------------------------------------------------------------
 
 
-def stream(settings: Settings, seed: int, stop: Event, begun: Event) -> None:
+def stream(settings: Settings, seed: int, items: int, stop: Event, begun: Event) -> None:
     """Import a file of new orders every second, as the command does, until told to stop."""
-    orders = Orders(seed)
+    orders = Orders(seed, items)
     seek_cycles_seldom()
     step_back(IMPORT_NICENESS)
     with tempfile.TemporaryDirectory(prefix="poolwise-bench-") as folder, opened(settings) as app:
@@ -127,11 +140,10 @@ def stream(settings: Settings, seed: int, stop: Event, begun: Event) -> None:
 
 
 @contextmanager
-def streaming(settings: Settings, seed: int) -> Iterator[None]:
+def streaming(settings: Settings, seed: int, items: int) -> Iterator[None]:
     """While a file streams."""
-    context = multiprocessing.get_context("spawn")
-    stop, begun = context.Event(), context.Event()
-    process = context.Process(target=stream, args=(settings, seed, stop, begun))
+    stop, begun = beside.Event(), beside.Event()
+    process = beside.Process(target=stream, args=(settings, seed, items, stop, begun))
     process.start()
     try:
         assert begun.wait(PATIENCE_S), "the import does not begin"
@@ -142,10 +154,10 @@ def streaming(settings: Settings, seed: int) -> Iterator[None]:
     assert process.exitcode == 0, f"the import ended with {process.exitcode}"
 
 
-def clients(api: Api, settings: Settings, seed: int, seconds: int, sending: Connection) -> None:
+def clients(api: Api, settings: Settings, seed: int, items: int, seconds: int, sending: Connection) -> None:
     """Send orders at the rate, and look when they are decided."""
     random = Random(seed)
-    asked = [posted(body_of(order)) for order in Orders(seed).take(f"H{seed}-", RATE * seconds)]
+    asked = [posted(body_of(order)) for order in Orders(seed, items).take(f"H{seed}-", RATE * seconds)]
     due, at = [], 0.0
     for _ in asked:
         at += random.expovariate(RATE)
@@ -173,11 +185,10 @@ async def _sent(to: Clients, views: PostgresViews, asked: list[Ask], due: list[f
     return Round([told.milliseconds for told in await sending], decide, len(waiting))
 
 
-def one_round(api: Api, settings: Settings, seed: int, seconds: int) -> Round:
+def one_round(api: Api, settings: Settings, seed: int, items: int, seconds: int) -> Round:
     """A round of the clients, in a process of their own."""
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=clients, args=(api, settings, seed, seconds, sending))
+    receiving, sending = beside.Pipe(duplex=False)
+    process = beside.Process(target=clients, args=(api, settings, seed, items, seconds, sending))
     process.start()
     sending.close()
     done: Round = receiving.recv()
@@ -187,9 +198,8 @@ def one_round(api: Api, settings: Settings, seed: int, seconds: int) -> Round:
 
 def accepted_per_second(api: Api, asks: list[Ask], at_once: int, orders_each: int) -> float:
     """Orders accepted a second, sent as fast as they go from a process of their own."""
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_as_fast_as_it_goes, args=(api, asks, at_once, sending))
+    receiving, sending = beside.Pipe(duplex=False)
+    process = beside.Process(target=_as_fast_as_it_goes, args=(api, asks, at_once, sending))
     process.start()
     sending.close()
     seconds, statuses = receiving.recv()
@@ -207,32 +217,33 @@ def _as_fast_as_it_goes(api: Api, asks: list[Ask], at_once: int, sending: Connec
 # --- the report ---------------------------------------------------------------------------------------------------
 
 
-def measure(rounds: int, seconds: int, seed: int) -> dict[str, object]:
+def measure(size: Size, seed: int) -> dict[str, object]:
     """Everything, on a server of its own; the report."""
     with running_server() as server:
         name = new_database(server, datetime.now(UTC))
         settings = settings_for(server, name)
-        shape = Shape(orders=(RATE + FROM_FILE_A_SECOND) * seconds * rounds)
+        rounds, seconds = size.rounds, size.seconds
+        shape = Shape(orders=(RATE + FROM_FILE_A_SECOND) * seconds * rounds, items=size.items)
         with postgres.connect(settings.database_url, connections=2) as pool:
             ids = Ids(secrets.randbits)
             set_up(PostgresEditions(pool), PostgresBooks(pool), ids, default_policy(), shape, seed, datetime.now(UTC))
         settle(server, name)
-        pgbench.prepare(server)
+        pgbench.prepare(server, size.pgbench_scale)
         done: list[Round] = []
         yardstick: list[float] = []
         with running_api(settings) as api:
             crew = Crew(server, name, [settings])
             try:
                 crew.release()
-                with streaming(settings, seed):
-                    one_round(api, settings, seed, 3)
+                with streaming(settings, seed, size.items):
+                    one_round(api, settings, seed, size.items, size.warm_up_s)
                     for number in range(rounds):
-                        done.append(one_round(api, settings, seed + number + 1, seconds))
+                        done.append(one_round(api, settings, seed + number + 1, size.items, seconds))
                 for _ in range(rounds):
-                    yardstick.append(pgbench.measure(server, "-S", PGBENCH_S, rate=RATE).latency_ms)
+                    yardstick.append(pgbench.measure(server, "-S", size.pgbench_s, rate=RATE).latency_ms)
             finally:
                 crew.stop()
-            orders = Orders(seed)
+            orders = Orders(seed, size.items)
             singles = [posted(body_of(order)) for order in orders.take("S", 500 * min(seconds, 10))]
             single = accepted_per_second(api, singles, SINGLE_CLIENTS, 1)
             bulks = []
@@ -251,7 +262,7 @@ def measure(rounds: int, seconds: int, seed: int) -> dict[str, object]:
         "orders": sum(len(each.accept) for each in done),
         "lost": sum(each.lost for each in done),
         "inputs": {"rate": RATE, "from_file_a_second": FROM_FILE_A_SECOND, "rounds": rounds, "seconds": seconds,
-                   "seed": seed},
+                   "items": size.items, "seed": seed},
         "load": os.getloadavg(),
     }  # fmt: skip
 
@@ -263,10 +274,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=20, help="of a round")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one round of a second")
+    parser.add_argument("--quick", action="store_true", help="one round of a second, few items")
     asked = parser.parse_args()
-    rounds, seconds = (1, 1) if asked.quick else (asked.rounds, asked.seconds)
-    print(json.dumps(measure(rounds, seconds, asked.seed), indent=None if asked.json else 2))
+    size = QUICK if asked.quick else Size(asked.rounds, asked.seconds)
+    print(json.dumps(measure(size, asked.seed), indent=None if asked.json else 2))
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ class Measured:
     latency_ms: float
 
 
-def prepare(server: EmbeddedServer) -> None:
+def prepare(server: EmbeddedServer, scale: int = SCALE) -> None:
     """Make and fill the database of pgbench."""
     with psycopg.connect(server.superuser_url(), autocommit=True) as administrator:
         administrator.execute(f"CREATE DATABASE {DATABASE}")
-    _run(server, "-i", "-q", "-s", str(SCALE))
+    _run(server, "-i", "-q", "-s", str(scale))
 
 
 def measure(server: EmbeddedServer, script: str, seconds: int, rate: int = 0, clients: int = CLIENTS) -> Measured:

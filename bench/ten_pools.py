@@ -52,6 +52,7 @@ class Shape:
     scarce: bool = False
     orders: int = 20_000
     full_days: int = 4
+    items: int = ITEMS
 
     @property
     def daily_capacity(self) -> int:
@@ -69,16 +70,16 @@ def zone_codes(cells: int, cell: int) -> list[str]:
     return [f"Z{number:02}" for number in range(ZONES) if number % cells == cell]
 
 
-def item_codes(cells: int, cell: int) -> list[str]:
+def item_codes(cells: int, cell: int, items: int = ITEMS) -> list[str]:
     """The items that are stocked and ordered in a cell: all positions together are as many with any number of cells."""
-    return [f"I{number:04}" for number in range(ITEMS) if number % cells == cell]
+    return [f"I{number:04}" for number in range(items) if number % cells == cell]
 
 
 def told(shape: Shape, seed: int) -> list[Told]:
     """All master rows, as statements."""
     random = Random(seed)
     rows: list[tuple[Section, Row]] = [(Section.NETWORK, Settings("EUR", "ten pools"))]
-    rows += [(Section.ITEMS, ItemRow(_item(random, f"I{number:04}"))) for number in range(ITEMS)]
+    rows += [(Section.ITEMS, ItemRow(_item(random, f"I{number:04}"))) for number in range(shape.items)]
     for cell in range(shape.cells):
         rows += [(Section.ZONES, Zone(code, cell=cell)) for code in zone_codes(shape.cells, cell)]
         for number in range(NODES):
@@ -164,7 +165,7 @@ def _busy_days(shape: Shape, ids: Ids, now: datetime) -> Effects:
 def _opening(shape: Shape, random: Random) -> Iterator[tuple[Position, int]]:
     """Positions and their stock: what is ordered of an item on average, three times over or two thirds of it."""
     for cell in range(shape.cells):
-        items = item_codes(shape.cells, cell)
+        items = item_codes(shape.cells, cell, shape.items)
         for place, item in enumerate(items):
             lines = shape.orders * LINES / shape.cells
             share = 1 / len(items)
@@ -181,7 +182,7 @@ def messages(shape: Shape, seed: int) -> Iterator[OrderMessage]:
     """The orders, of three lines each, in turn from every cell."""
     random = Random(seed + 2)
     zones = [zone_codes(shape.cells, cell) for cell in range(shape.cells)]
-    items = [item_codes(shape.cells, cell) for cell in range(shape.cells)]
+    items = [item_codes(shape.cells, cell, shape.items) for cell in range(shape.cells)]
     for number in range(shape.orders):
         cell = number % shape.cells
         yield order_message(random, f"B{seed}-{number}", random.choice(zones[cell]), items[cell], shape.hot)

@@ -32,7 +32,7 @@ def test_a_snapshot_books_what_changed_and_a_killed_one_ends_the_same():
 
 def test_a_basket_is_answered_as_the_files_say():
     found = report("availability", "in_process_p99_ms", "http_p99_ms")
-    assert found["positions"] == 10_000
+    assert found["positions"] == 2_000
     assert found["wrong"] == []
 
 
