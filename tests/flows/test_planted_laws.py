@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from poolwise.core.messages import StockMovement
+from poolwise.core.messages import ReceiptNotice, StockMovement
 from poolwise.core.sourcing import exact
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Conflict, replace
 from poolwise.flows import source
 from poolwise.flows.intake import Accepted
 from poolwise.flows.ports import Answer, Effects
+from poolwise.flows.receipts import book_receipts
 from poolwise.flows.stock import book_movements
 from poolwise.run.bootstrap import Rulebook
 from poolwise.store import proof
@@ -218,6 +220,20 @@ def test_a_decision_that_does_not_stand_is_found(hall: Hall, name: str, monkeypa
 def test_decisions_that_stand_are_proven(hall: Hall) -> None:
     decided(hall)
     assert proven(hall.market) == []
+
+
+def test_a_pledge_of_which_a_part_has_come_is_no_other_plan(hall: Hall) -> None:
+    """Found by the simulator: what came of a pledge was taken for something nobody had planned."""
+    market = hall.market
+    market.expect("BOLT", "A", 3)
+    order = market.order("1", ("BOLT", 3))
+    market.work()
+    at = market.later(seconds=1)
+    due = (at + timedelta(days=3)).date()
+    said = {"reference": "PO-1", "item": "BOLT", "node": "A", "pool": "P", "quantity": "3", "arrived": "1"}
+    book_receipts(market.books, market.clerk, [ReceiptNotice(**said, due_on=due, sequence=1)], at)
+    assert market.record(order).lines[0].reserved == 1
+    assert proven(market) == []
 
 
 def test_every_law_has_a_planted_bug() -> None:

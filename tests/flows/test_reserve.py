@@ -14,6 +14,7 @@ from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
 from poolwise.flows.reserve import Reserved
+from poolwise.flows.wave import run_wave
 from tests.flows.market import Market, in_memory, on_postgres
 
 
@@ -207,6 +208,28 @@ def test_an_order_for_more_keeps_its_basket_and_is_sourced_for_the_rest(market: 
     order = market.order("1", ("BOLT", 5), reservation=basket)
     market.work()
     assert (market.state(order), market.held(order)) == ("sourced", [("A", 3), ("C", 2)])
+
+
+def test_an_order_that_waits_for_a_wave_keeps_its_basket_and_is_planned_for_the_rest(market: Market) -> None:
+    """Found by the simulator: such an order was dropped by the wave and never planned."""
+    market.count("BOLT", "A", 9)
+    market.count("NUT", "B", 9)
+    basket = market.basket(("BOLT", 2))
+    order = market.order("1", ("BOLT", 3), ("NUT", 1), reservation=basket, service_level="economy")
+    wave = run_wave(market.books, market.desk, 0, market.later(seconds=1))
+    assert (wave.claimed, wave.planned, wave.moved) == (1, 1, 0)
+    assert market.state(order) == "sourced"
+    assert sorted(market.held(order)) == [("A", 1), ("A", 2), ("B", 1)]
+    assert market.findings() == []
+
+
+def test_an_order_that_loses_what_it_took_over_says_why_it_waits(market: Market) -> None:
+    """Found by the simulator: the check missed a decision, though the broken reservation's incident says why."""
+    market.count("BOLT", "A", 2)
+    order = market.order("1", ("BOLT", 2), reservation=market.basket(("BOLT", 2)))
+    market.count("BOLT", "A", 0)
+    assert market.state(order) == "backordered"
+    assert market.findings() == []
 
 
 def test_a_basket_is_part_of_one_order_only(market: Market) -> None:

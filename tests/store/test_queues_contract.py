@@ -51,6 +51,18 @@ class TestQueues:
         assert self.claimed(books, queue=Queue.WAVE) == ["c"]
         assert self.claimed(books) == ["a"]
 
+    def test_who_waits_for_stock_anew_waits_for_what_the_new_demand_says_at_the_old_place(self, books) -> None:
+        """Found by the simulator: PostgreSQL kept the old demand, memory the new place."""
+        asked = order(("BOLT", 1), ("NUT", 1))
+        first = replace(todo(asked, Queue.STOCK, minute=1), open=((1, 1),), attempt=2, rules="old")
+        second = replace(todo(asked, Queue.STOCK, minute=3), open=((2, 1),), attempt=3, rules="new")
+        recorded(books, todo=[first])
+        recorded(books, todo=[second])
+        with books.transaction() as transaction:
+            assert transaction.waiting(all_of("BOLT"), 9) == ()
+            assert transaction.claim(0, Queue.STOCK, at(9), 9, "new") == ()
+            assert transaction.waiting(all_of("NUT"), 9) == (replace(second, since=at(1)),)
+
     def test_what_begins_later_is_not_claimed_yet(self, books) -> None:
         recorded(books, todo=[todo(order(("BOLT", 1), number="later"), rank=1, minute=5), todo(order(("BOLT", 1)))])
         with books.transaction() as transaction:

@@ -128,6 +128,12 @@ def source_batch(books: Books, desk: Desk, cell: int, now: datetime, limit: int,
     raise Conflict(f"a batch of cell {cell} met {MOST_CONFLICTS} conflicts in a row")
 
 
+def waiting_of(record: OrderRecord) -> tuple[tuple[int, Quantity], ...]:
+    """What is still to be sourced of an order, by line."""
+    lines = zip(record.order.lines, record.lines, strict=True)
+    return tuple((line.no, p.open + p.backordered) for line, p in lines if p.open + p.backordered)
+
+
 class Asked(Struct, frozen=True, gc=False):
     """A demand with what the policy grants its order, and the items whose stock could serve it, in order."""
 
@@ -188,8 +194,7 @@ class Batch:
             if todo.attempt == 1:
                 found.append(todo)
             elif record is not None:
-                waits = zip(record.order.lines, record.lines, strict=True)
-                rest = tuple((line.no, p.open + p.backordered) for line, p in waits if p.open + p.backordered)
+                rest = waiting_of(record)
                 if rest:
                     found.append(replace(todo, order=record.order, open=rest, attempt=record.attempt + 1))
         return found

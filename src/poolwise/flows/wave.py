@@ -43,7 +43,7 @@ from poolwise.flows.ports import (
     Transaction,
     place_of,
 )
-from poolwise.flows.source import Batch, Choice, Desk, Shelf, again_in_wave, items_wanted, terms_of
+from poolwise.flows.source import Batch, Choice, Desk, Shelf, again_in_wave, items_wanted, terms_of, waiting_of
 
 MOST_CLAIMED: Final = 500
 MOST_CONFLICTS: Final = 3
@@ -143,6 +143,7 @@ class _Weaving:
         self._transaction, self._desk, self._cell, self._now = transaction, desk, cell, now
         self._may_move = may_move
         self._standing: dict[UUID, _Standing] = {}
+        self._rest: dict[UUID, OrderRecord] = {}
         self._members: list[Todo] = []
         self._again: list[Todo] = []
 
@@ -172,7 +173,10 @@ class _Weaving:
         return Wove(wave, *counts, planned.columns, planned.gap_ppm)
 
     def _take_in(self, claimed: Sequence[Todo]) -> None:
-        """Who waits, as the queue says; who was planned before, as its record says, if all of it is still held."""
+        """Who waits, as the queue says; who was planned before, as its record says, if all of it is still held.
+
+        Of an order that began with a basket only the rest waits.
+        """
         before = [todo.order.id for todo in claimed if todo.attempt > 1]
         records = self._transaction.orders(before) if before else {}
         for todo in claimed:
@@ -180,8 +184,14 @@ class _Weaving:
                 self._members.append(todo)
                 continue
             record = records.get(todo.order.id)
-            standing = None if record is None else self._standing_of(record)
+            if record is None:
+                continue
+            standing = self._standing_of(record)
             if standing is None:
+                if any(line.open for line in record.lines):
+                    self._rest[todo.order.id] = record
+                    rest, attempt = waiting_of(record), record.attempt + 1
+                    self._members.append(replace(todo, order=record.order, open=rest, attempt=attempt))
                 continue
             if self._may_move:
                 self._standing[todo.order.id] = standing
@@ -221,7 +231,7 @@ class _Weaving:
             if place not in planned.kept
         ]
         moved = [choice.todo.order.id for choice in choices if choice.todo.order.id in self._standing]
-        self._lock_moved(moved)
+        self._lock_known(moved, [choice.todo.order.id for choice in choices if choice.todo.order.id in self._rest])
         old = [part for id_ in moved for part in self._standing[id_].reservations]
         parts = [part for choice in choices for part in choice.plan.assignments]
         shelf = Shelf(stock, self._desk.atlas)
@@ -236,7 +246,7 @@ class _Weaving:
             if wish.held is not None and place not in planned.kept:
                 shelf.draw(wish.held, -1)
         batch = Batch(self._transaction, self._desk, self._now)
-        batch.known = {id_: self._standing[id_].opened() for id_ in moved}
+        batch.known = {id_: self._standing[id_].opened() for id_ in moved} | self._rest
         for choice in choices:
             fits = shelf.fits(choice.plan)
             if moved and not fits:
@@ -249,11 +259,14 @@ class _Weaving:
                 batch.returned.append(replace(choice.todo, queue=Queue.ONCE))
         return batch
 
-    def _lock_moved(self, moved: Sequence[UUID]) -> None:
-        """Lock orders that are to move; what is held for them must be as it was read."""
-        locked = self._transaction.orders(moved, lock=True) if moved else {}
+    def _lock_known(self, moved: Sequence[UUID], rest: Sequence[UUID]) -> None:
+        """Lock orders that are to move, and those of which a rest waits; they must be as they were read."""
+        locked = self._transaction.orders([*moved, *rest], lock=True) if moved or rest else {}
         for id_ in moved:
             if id_ not in locked or self._standing_of(locked[id_]) != self._standing[id_]:
+                raise Conflict(f"order {id_} changed while a wave was planned")
+        for id_ in rest:
+            if locked.get(id_) != self._rest[id_]:
                 raise Conflict(f"order {id_} changed while a wave was planned")
 
     def _effects(
@@ -261,7 +274,7 @@ class _Weaving:
     ) -> Effects:
         """What the orders give back, then what they take, and the wave."""
         freed: list[Event] = []
-        for id_ in batch.known:
+        for id_ in (choice.todo.order.id for choice in batch.made if choice.todo.order.id in self._standing):
             standing = self._standing[id_]
             given.end(standing.reservations, Ending.FREED, id_)
             given.dropped.extend(standing.shipments)

@@ -1,13 +1,14 @@
-"""What the law checks look at in the memory books: everything, every time."""
+"""What the law checks look at in the memory books: everything, or only the rows that somebody has touched."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Reservation
+from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Reservation
 from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
 from poolwise.store.check import (
@@ -26,6 +27,17 @@ from poolwise.store.check import (
 from poolwise.store.shelves import Shelves
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows: positions, owners of reservations and decisions, slots (node, day, slot), later events and audit."""
+
+    positions: Collection[int]
+    owners: Collection[UUID]
+    slots: Collection[tuple[str, date, int]]
+    events_from: int
+    audit_from: int
+
+
 class MemoryEvidence:
     """The shelves, as store.check reads them. Memory books keep no editions and policies; they may be told some."""
 
@@ -34,47 +46,76 @@ class MemoryEvidence:
         shelves: Shelves,
         editions: Collection[str] | None = None,
         policies: Collection[tuple[str, int]] | None = None,
+        only: Rows | None = None,
     ) -> None:
+        """With `only`, what is found is of these rows; their sums are over all that belongs to them."""
         self._shelves = shelves
         self._editions = editions
         self._policies = policies
+        self._only = only
+
+    def _positions(self) -> list[Position]:
+        kept = self._shelves.positions
+        chosen = kept if self._only is None else self._only.positions
+        return sorted((kept[id_] for id_ in chosen if id_ in kept), key=lambda p: (p.cell, p.id))
+
+    def _reservations(self) -> Iterable[Reservation]:
+        shelves = self._shelves
+        if self._only is None:
+            return shelves.reservations.values()
+        owned = shelves.reservations_of
+        return [shelves.reservations[owner, no] for owner in sorted(self._only.owners) for no in owned.get(owner, ())]
+
+    def _orders(self) -> list[OrderRecord]:
+        kept = self._shelves.orders
+        chosen = kept if self._only is None else sorted(self._only.owners)
+        return [kept[id_] for id_ in chosen if id_ in kept]
 
     def positions(self) -> Iterator[PositionRow]:
         """See store.check."""
-        for position in sorted(self._shelves.positions.values(), key=lambda p: (p.cell, p.id)):
+        for position in self._positions():
             yield PositionRow(position.cell, position.id, position.balances, position.version, 0, EMPTY)
 
     def movements(self) -> Iterator[MovementRow]:
         """See store.check."""
         positions = self._shelves.positions
-        cells = {id_: positions[id_].cell if id_ in positions else 0 for id_ in self._shelves.journal}
-        for id_ in sorted(self._shelves.journal, key=lambda id_: (cells[id_], id_)):
-            for row in self._shelves.journal[id_]:
+        journal = self._shelves.journal if self._only is None else self._only.positions
+        cells = {id_: positions[id_].cell if id_ in positions else 0 for id_ in journal}
+        for id_ in sorted(cells, key=lambda id_: (cells[id_], id_)):
+            for row in self._shelves.journal.get(id_, ()):
                 source, target = ACCOUNTS.index(row.movement.source), ACCOUNTS.index(row.movement.target)
                 yield MovementRow(cells[id_], id_, row.version, source, target, row.movement.quantity)
 
     def held(self) -> Iterator[HeldRow]:
         """See store.check."""
-        for position in self._shelves.positions.values():
+        for position in self._positions():
             accounts = (Account.EXPECTED, Account.PLEDGED, Account.RESERVED)
             yield HeldRow(position.id, *(position.balance(account) for account in accounts))
 
     def open_reservations(self) -> Iterator[OpenReservations]:
         """See store.check."""
         sums: Counter[tuple[int, UUID | None]] = Counter()
-        for reservation in self._shelves.reservations.values():
+        for reservation in self._held_here():
             sums[reservation.position, reservation.receipt] += reservation.quantity - sum(_endings(reservation))
         for (position, receipt), units in sums.items():
             yield OpenReservations(position, receipt, units)
 
+    def _held_here(self) -> Iterable[Reservation]:
+        """Reservations with open units at the positions."""
+        kept = self._shelves.reservations
+        if self._only is None:
+            return kept.values()
+        return [kept[key] for id_ in self._only.positions for key in self._shelves.open_at.get(id_, ())]
+
     def receipts(self) -> Iterator[ReceiptRow]:
         """See store.check."""
         for r in self._shelves.receipts.values():
-            yield ReceiptRow(r.id, r.position, r.quantity, r.pledged, r.arrived, r.cancelled)
+            if self._only is None or r.position in self._only.positions:
+                yield ReceiptRow(r.id, r.position, r.quantity, r.pledged, r.arrived, r.cancelled)
 
     def reservations(self) -> Iterator[ReservationRow]:
         """See store.check."""
-        for reservation in self._shelves.reservations.values():
+        for reservation in self._reservations():
             yield _reservation(reservation)
 
     def orders(self) -> Iterator[OrderRow]:
@@ -86,7 +127,8 @@ class MemoryEvidence:
         for d in shelves.decisions.values():
             row = DecisionRow(d.attempt, d.edition, d.policy, d.policy_version)
             decisions.setdefault(d.owner, []).append(row)
-        for id_, record in shelves.orders.items():
+        for record in self._orders():
+            id_ = record.order.id
             own = [shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ())]
             yield OrderRow(
                 id_,
@@ -104,9 +146,9 @@ class MemoryEvidence:
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check. Memory needs no guards: a decision's key is unique."""
         decided = {owner for owner, _ in self._shelves.decisions}
-        for owner, no in self._shelves.reservations:
-            if owner not in self._shelves.orders and owner not in decided:
-                yield "reservation", f"{owner}/{no}"
+        for held in self._reservations():
+            if held.owner not in self._shelves.orders and held.owner not in decided:
+                yield "reservation", f"{held.owner}/{held.no}"
 
     def editions(self) -> Collection[str] | None:
         """See store.check."""
@@ -122,25 +164,30 @@ class MemoryEvidence:
         for record in self._shelves.shipments.values():
             for booking in record.shipment.bookings:
                 booked[booking.node, booking.day, booking.slot] += booking.quantity
-        for (_, node), slots in self._shelves.capacity.items():
-            for (day, slot), (taken, limit) in slots.items():
-                yield SlotRow(node, day, slot, taken, limit, booked.pop((node, day, slot), 0))
-        yield from (SlotRow(*key, 0, None, units) for key, units in booked.items())
+        found = [
+            SlotRow(node, day, slot, taken, limit, booked.pop((node, day, slot), 0))
+            for (_, node), slots in self._shelves.capacity.items()
+            for (day, slot), (taken, limit) in slots.items()
+        ]
+        found += [SlotRow(*key, 0, None, units) for key, units in booked.items()]
+        yield from (row for row in found if self._only is None or row[:3] in self._only.slots)
 
     def documents(self) -> Iterator[Stored]:
         """See store.check."""
-        for place, (_, event) in enumerate(self._shelves.outbox):
+        first, second = (0, 0) if self._only is None else (self._only.events_from, self._only.audit_from)
+        for place, (_, event) in enumerate(self._shelves.outbox[first:], first):
             yield Stored("event", f"{place}/{event.type}/{event.subject}", dict(event.data))
-        for place, (_, entry) in enumerate(self._shelves.audit):
+        for place, (_, entry) in enumerate(self._shelves.audit[second:], second):
             yield Stored("audit", f"{place}/{entry.action}/{entry.subject}", dict(entry.detail))
-        for record in self._shelves.orders.values():
+        for record in self._orders():
             facts: dict[str, Json] = dict(record.order.facts)
             yield Stored("order", str(record.order.id), facts)
 
     def plans(self) -> Iterator[StoredPlan]:
         """See store.check."""
         shelves = self._shelves
-        for id_, record in shelves.orders.items():
+        for record in self._orders():
+            id_ = record.order.id
             decision = shelves.decisions.get((id_, record.attempt))
             if decision is not None:
                 reservations = tuple(shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ()))

@@ -193,9 +193,10 @@ class MemoryRecording:
         key = (todo.queue, todo.order.id)
         before = self._shelves.todo.get(key) if todo.attempt > 1 else None
         if before is not None:
-            # Demand of an order that was decided before waits already. What it waits for may be more now.
+            # As `store.recording` has it: what is to be sourced says all there is to say; who waits keeps his place.
             if todo.queue is not Queue.STOCK:
                 return
+            todo = replace(todo, since=min(todo.since, before.since))
             self._undo.drop(self._shelves.todo, key)
             for item in before.lines:
                 self._undo.drop(self._shelves.waiting[item], key)

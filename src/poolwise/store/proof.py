@@ -74,12 +74,12 @@ def verdicts(atlas: Atlas, problem: Problem) -> dict[tuple[str, ...], Cost | Non
 
 
 def _not_reserved(stored: StoredPlan, plan: Plan) -> Iterator[str]:
-    """Where the reservations of this attempt are not what the plan assigned."""
+    """Where the reservations of this attempt are not what the plan assigned. Those made later came of its pledges."""
     first = (stored.decision.attempt - 1) * PARTS_PER_ATTEMPT
     held = {
         part.no - first: (part.position, part.receipt, part.quantity, part.line_no)
         for part in stored.reservations
-        if first < part.no <= first + PARTS_PER_ATTEMPT
+        if first < part.no <= first + PARTS_PER_ATTEMPT and part.made_at <= stored.decision.at
     }
     planned = {
         no: (part.position, part.receipt, part.quantity, part.line_no) for no, part in enumerate(plan.assignments, 1)

@@ -6,14 +6,16 @@ and the number of changed rows must be right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from poolwise.core.orders import TRANSITIONS, OrderState, Progress
+from poolwise.core.values import replace
 from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
 from poolwise.store.arrays import texts
+from poolwise.store.claiming import DELETE_ITEMS
 from poolwise.store.codec import bucket, pack_events, pack_order, pack_todo
 from poolwise.store.journal import first_of_month
 from poolwise.store.posting import change_capacity, ensure_positions, move, write_receipts, write_reservations
@@ -213,7 +215,15 @@ def write_shipments(w: Writing) -> None:
 
 
 COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
-# Demand of an order that was decided before may wait in the queue already: then its row says all there is to say.
+# Demand of an order that was decided before may wait in the queue already. A row that is to be sourced says all there
+# is to say; of one that waits for stock the new one knows better for what and under which rules, the old one since
+# when.
+TAKE_BACK: Final = """
+DELETE FROM todo AS t
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
+WHERE t.cell = u.cell AND t.order_id = u.order_id AND t.queue = 'stock'
+RETURNING t.order_id, t.since
+"""
 ADD_TODO: Final = """
 INSERT INTO todo (cell, queue, rank, since, order_id, alone, demand)
 SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::text[], %(c3)b::integer[], %(c4)b::timestamptz[], %(c5)b::uuid[],
@@ -241,7 +251,7 @@ def write_queues(w: Writing) -> None:
     new = [todo for todo in w.effects.todo if todo.attempt == 1]
     w.copy(COPY_TODO, TODO_TYPES, [_todo_row(todo) for todo in new])
     w.copy(COPY_TODO_ITEMS, TODO_ITEM_TYPES, [row for todo in new for row in _waits(todo)])
-    again = [todo for todo in w.effects.todo if todo.attempt > 1]
+    again = _renewed(w, [todo for todo in w.effects.todo if todo.attempt > 1])
     if again:
         w.cursor.execute(ADD_TODO, columns(TODO_TYPES, [_todo_row(todo) for todo in again]))
         items = [row for todo in again for row in _waits(todo)]
@@ -252,6 +262,22 @@ def write_queues(w: Writing) -> None:
         w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid"), dropped))
     timers = [(t.cell, t.kind.value, t.subject, t.due_at) for t in w.effects.timers]
     w.copy(COPY_TIMERS, ("int2", "text", "uuid", "timestamptz"), timers)
+
+
+def _renewed(w: Writing, again: Sequence[Todo]) -> list[Todo]:
+    """Demand in place of what waits for stock already, in its place in line."""
+    waiting = [(todo.cell, todo.order.id) for todo in again if todo.queue is Queue.STOCK]
+    before: dict[UUID, datetime] = {}
+    if waiting:
+        before = dict(w.cursor.execute(TAKE_BACK, columns(("int2", "uuid"), waiting)).fetchall())
+        if before:
+            w.cursor.execute(DELETE_ITEMS, (list(before), sorted({cell for cell, _ in waiting})))
+    return [
+        replace(todo, since=min(todo.since, before.get(todo.order.id, todo.since)))
+        if todo.queue is Queue.STOCK
+        else todo
+        for todo in again
+    ]
 
 
 def _todo_row(todo: Todo) -> tuple[object, ...]:

@@ -1,4 +1,7 @@
-"""What the database forgets: answers under idempotency keys, once they are old enough (law 5). And how it is tidied."""
+"""What the database forgets: answers under idempotency keys, once they are old enough (law 5). And how it is tidied.
+
+Or emptied, for simulations.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,22 @@ def tidy(owner_url: str) -> None:
                 owner.execute(statement)
     except psycopg.Error as error:
         raise diagnose(error, owner_url) from error
+
+
+ALL_TABLES: Final = """
+SELECT format('%I', relname)
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+    AND relname <> 'schema_migration'
+ORDER BY relname
+"""
+
+
+def empty(owner_url: str) -> None:
+    """Take everything out of a database but its schema: simulations begin with nothing, one after another."""
+    with psycopg.connect(session_parameters(owner_url, TIDYING_MAY_TAKE_MS, "poolwise empty")) as owner:
+        names = [name for (name,) in owner.execute(ALL_TABLES)]
+        owner.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE".encode())
 
 
 def forget_answers(pool: Pool, now: datetime, limit: int, failpoint: Failpoint = never) -> int:

@@ -1,0 +1,300 @@
+"""One kind of books on which a simulation plays, watched: what is asked goes through the very flows.
+
+The watch sees what no result shows: in which order locks are taken (DESIGN section 3), and that no instant and no id
+is of another time than the simulated one (law 18). It keeps which rows were touched, and a digest of all that was
+recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from random import Random
+from typing import Final, TypeAlias, cast
+from uuid import UUID
+
+import msgspec
+
+from poolwise.core.counting import OWN_LOT
+from poolwise.core.ledger import Position
+from poolwise.core.messages import OrderMessage, ReceiptNotice, ReservationRequest, StockCount, StockMovement
+from poolwise.core.sourcing.atlas import Atlas
+from poolwise.core.values import Refused
+from poolwise.flows.identity import Ids
+from poolwise.flows.intake import Counter, Rejected, accept
+from poolwise.flows.ports import Answer, Books, Effects, Queue, SlotKey, Transaction
+from poolwise.flows.receipts import book_receipts
+from poolwise.flows.reserve import Reserved, free, reserve
+from poolwise.flows.source import Desk, source_batch
+from poolwise.flows.stock import Result, book_counts, book_movements
+from poolwise.flows.tallying import Clerk
+from poolwise.flows.timers import run_timers
+from poolwise.flows.wave import run_wave
+
+CELL: Final = 0
+SENDER: Final = "shop"
+RELEASE: Final = "simulated"
+HORIZON: Final = timedelta(days=400)
+"""How far ahead of the simulated time a day or an instant may lie."""
+
+INSTANT: Final = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)')
+ID_OF_VERSION_7: Final = re.compile(rb'"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-')
+
+
+SIGN: Final = 1 << 63
+"""Added to the number of a position it is not negative."""
+
+
+class Wrong(Exception):
+    """What a simulation has found."""
+
+
+class Crashed(BaseException):
+    """The process dies at a failpoint. No flow catches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A basket is asked for, with the key of the request."""
+
+    request: ReservationRequest
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """A basket is given back."""
+
+    basket: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A worker takes what waits in a queue."""
+
+    queue: Queue
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Timers that are due go off."""
+
+    limit: int = 100
+
+
+Asked: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice | SetAside | GiveBack | Work | Sweep
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the watch has seen since it was last asked, and of everything the digest."""
+
+    now: datetime
+    positions: set[int] = field(default_factory=set)
+    owners: set[UUID] = field(default_factory=set)
+    receipts: set[UUID] = field(default_factory=set)
+    slots: set[tuple[str, date, int]] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    journal: bytes = b""
+
+    def forget(self) -> None:
+        """Begin a new step."""
+        for found in (self.positions, self.owners, self.receipts, self.slots):
+            found.clear()
+
+    def note(self, effects: Effects) -> None:
+        """Something is recorded."""
+        written = msgspec.json.encode(effects, enc_hook=list)
+        self.journal = sha256(self.journal + written).digest()
+        self._check_times(written)
+        for movement in effects.movements:
+            self.positions |= {movement.position, movement.to_position or movement.position}
+        self.positions |= {position.id for position in effects.positions}
+        for part in effects.reservations:
+            self.owners.add(part.owner)
+            self.positions.add(part.position)
+        for things in (effects.reservation_ends, effects.shipments, effects.decisions):
+            self.owners |= {thing.owner for thing in things}
+        self.owners |= {owner for _, owner, _ in effects.shipments_dropped}
+        self.owners |= {record.order.id for record in (*effects.orders, *effects.orders_changed)}
+        self.receipts |= {receipt.id for receipt in effects.receipts}
+        self.receipts |= {change.receipt for change in effects.receipt_changes}
+        self.slots |= {(change.node, change.day, change.slot) for change in effects.capacity}
+
+    def _check_times(self, written: bytes) -> None:
+        instants = [datetime.fromisoformat(text.decode()).replace(tzinfo=UTC) for text in INSTANT.findall(written)]
+        for high, low in ID_OF_VERSION_7.findall(written):
+            instants.append(datetime.fromtimestamp(int(high + low, 16) / 1000, UTC))
+        for at in instants:
+            if abs(at - self.now) > HORIZON:
+                self.wrong.append(f"law 18: {at:%Y-%m-%d %H:%M} is recorded at {self.now:%Y-%m-%d %H:%M}")
+                return
+
+
+class _WatchedTransaction:
+    """A transaction whose locks come in their one order: orders, positions, receipts, slots, then who waits.
+
+    Inside a class they come by key; only what a position owes is locked after it.
+    """
+
+    def __init__(self, transaction: Transaction, seen: Seen) -> None:
+        self._transaction, self._seen = transaction, seen
+        self._rank, self._held = 0, dict[int, list[str]]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transaction, name)
+
+    def _lock(self, rank: int, what: str, keys: Iterable[str]) -> None:
+        held = self._held.setdefault(rank, [])
+        new = [key for key in keys if key not in held]
+        if new and rank < self._rank:
+            self._seen.wrong.append(f"locks: {what} are locked after what comes behind them")
+        if held and any(key < held[-1] for key in sorted(new)):
+            self._seen.wrong.append(f"locks: {what} are not locked by key")
+        self._rank = max(self._rank, rank)
+        held.extend(new)
+
+    def orders(self, ids: Iterable[UUID], lock: bool = False) -> object:
+        """See ports."""
+        asked = list(ids)
+        if lock:
+            self._lock(0, "orders", [str(id_) for id_ in asked])
+        return self._transaction.orders(asked, lock)
+
+    def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
+        """See ports."""
+        found = self._transaction.positions(ids, lock)
+        if lock:
+            own = [id_ for id_, each in found.items() if not each.key.lot.startswith(OWN_LOT)]
+            self._lock(1, "positions", [f"{id_ + SIGN:020}" for id_ in own])
+        return found
+
+    def receipts(self, ids: Iterable[UUID], lock: bool = False) -> object:
+        """See ports."""
+        asked = list(ids)
+        if lock:
+            self._lock(2, "receipts", [str(id_) for id_ in asked])
+        return self._transaction.receipts(asked, lock)
+
+    def capacity(self, slots: Iterable[SlotKey]) -> object:
+        """See ports."""
+        asked = list(slots)
+        self._lock(3, "slots", [f"{cell:05}/{node}/{day}/{slot:03}" for cell, node, day, slot in asked])
+        return self._transaction.capacity(asked)
+
+    def record(self, effects: Effects) -> None:
+        """See ports."""
+        self._transaction.record(effects)
+        self._seen.note(effects)
+
+
+class Watched:
+    """Books whose transactions are watched."""
+
+    def __init__(self, books: Books, seen: Seen) -> None:
+        """What is seen is told to `seen`."""
+        self._books, self._seen = books, seen
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """See ports."""
+        with self._books.transaction() as transaction:
+            yield cast(Transaction, _WatchedTransaction(transaction, self._seen))
+
+
+class Failpoint:
+    """Where the next crash is; it happens once."""
+
+    def __init__(self) -> None:
+        """Nowhere yet."""
+        self.at = ""
+
+    def __call__(self, step: str) -> None:
+        """A step is done."""
+        if step == self.at:
+            self.at = ""
+            raise Crashed(step)
+
+
+class Stage:
+    """Books with everybody who works on them."""
+
+    def __init__(self, name: str, make: Callable[[Failpoint], Books], atlas: Atlas, now: datetime) -> None:
+        """`make` makes the books, which crash at the failpoint they are given."""
+        self.name, self._failpoint = name, Failpoint()
+        self.plain = make(self._failpoint)
+        self.seen = Seen(now)
+        self.books: Books = Watched(self.plain, self.seen)
+        self._random = Random()
+        self._ids = Ids(self._random.getrandbits)
+        self.under(atlas)
+
+    def under(self, atlas: Atlas) -> None:
+        """Another edition or policy is in force."""
+        self.desk = Desk(atlas, RELEASE, (CELL,), self._ids)
+        self._counter = Counter(atlas.edition, atlas.policy.policy, self._ids, SENDER)
+        self._clerk = Clerk(atlas.edition, self._ids, "wms")
+
+    def perform(self, asked: Asked, now: datetime, chance: int, crash_at: str = "") -> tuple[object, bool]:
+        """Do what is asked, and whether it was done again after a crash: who gets no answer asks again."""
+        self._random.seed(chance)
+        self.seen.now = now
+        self.seen.forget()
+        self._failpoint.at = crash_at
+        try:
+            return self._done(asked, now), False
+        except Crashed:
+            return self._done(asked, now), True
+        finally:
+            self._failpoint.at = ""
+
+    def _done(self, asked: Asked, now: datetime) -> object:
+        match asked:
+            case OrderMessage():
+                (outcome,) = accept(self.books, self._counter, [asked], now)
+                return outcome
+            case StockCount():
+                return _only(book_counts(self.books, self._clerk, [asked], now))
+            case StockMovement():
+                return _only(book_movements(self.books, self._clerk, [asked], now))
+            case ReceiptNotice():
+                return _only(book_receipts(self.books, self._clerk, [asked], now))
+            case SetAside():
+                return self._set_aside(asked, now)
+            case GiveBack():
+                try:
+                    return free(self.books, self.desk, asked.basket, now)
+                except Refused as refused:
+                    return refused.code
+            case Work(Queue.WAVE):
+                return run_wave(self.books, self.desk, CELL, now)
+            case Work():
+                return source_batch(self.books, self.desk, CELL, now, asked.limit, asked.queue)
+            case Sweep():
+                return run_timers(self.books, self.desk, CELL, now, asked.limit)
+
+    def _set_aside(self, asked: SetAside, now: datetime) -> str:
+        """As the API does it: an answer that is on record is given again."""
+        with self.books.transaction() as transaction:
+            known = transaction.answer(SENDER, asked.key)
+        if known is not None:
+            return known.reference
+
+        def answer(outcome: Reserved | Rejected) -> Answer:
+            return Answer(SENDER, asked.key, b"", 201, _reference(outcome))
+
+        return _reference(reserve(self.books, self.desk, self._counter, asked.request, now, answer))
+
+
+def _reference(outcome: Reserved | Rejected) -> str:
+    return str(outcome.reservation) if isinstance(outcome, Reserved) else outcome.code
+
+
+def _only(results: list[Result]) -> Result:
+    (result,) = results
+    return result

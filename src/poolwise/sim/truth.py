@@ -1,0 +1,323 @@
+"""The simulated world as it truly is: what lies on shelves, who asked for what, what is under way.
+
+It draws what happens next, and judges what Poolwise answers: a message has one effect however often and late it
+comes, a basket is over when its time is, and once all mail has come, the books hold what the shelves hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from heapq import heappop, heappush
+from random import Random
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from poolwise.core.ledger import PositionKey
+from poolwise.core.messages import OrderLine, OrderMessage, ReceiptNotice, ReservationRequest, StockCount, StockMovement
+from poolwise.core.values import replace
+from poolwise.flows.intake import Accepted
+from poolwise.flows.ports import Queue
+from poolwise.flows.stock import Outcome, Result
+from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
+from poolwise.sim.stage import Asked, GiveBack, SetAside, Sweep, Work, Wrong
+
+START: Final = datetime(2101, 1, 3, tzinfo=UTC)
+"""No real clock shows this."""
+
+LONGEST_STEP_S: Final = 4 * 3_600
+LONGEST_BASKET_S: Final = 2 * 86_400
+TWICE: Final = 0.2
+"""How often a message comes twice."""
+
+Mail: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice
+
+
+class Act(StrEnum):
+    """What may happen next."""
+
+    ORDER = "order"
+    BASKET = "basket"
+    GIVE_BACK = "give_back"
+    ARRIVE = "arrive"
+    LEAVE = "leave"
+    CARRY = "carry"
+    VANISH = "vanish"
+    COUNT = "count"
+    EXPECT = "expect"
+    RECEIVE = "receive"
+    DELIVER = "deliver"
+    SOURCE = "source"
+    WAVE = "wave"
+    LOOK_AGAIN = "look_again"
+    SWEEP = "sweep"
+    RULES = "rules"
+
+
+WEIGHTS: Final = {
+    Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
+    Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
+    Act.SWEEP: 4, Act.RULES: 1,
+}  # fmt: skip
+"""How often, of a hundred and some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a history: what happens, and the number all its chance comes from."""
+
+    act: Act
+    chance: int
+
+
+def history(seed: int, steps: int) -> list[Step]:
+    """The steps of a seed."""
+    random = Random(f"history {seed}")
+    acts = random.choices(list(WEIGHTS), list(WEIGHTS.values()), k=steps)
+    return [Step(act, random.getrandbits(48)) for act in acts]
+
+
+@dataclass(slots=True)
+class Inbound:
+    """What a supplier has promised: in all, come so far, and as which statement."""
+
+    notice: ReceiptNotice
+    key: PositionKey
+    arrived: int = 0
+
+
+@dataclass(slots=True)
+class World:
+    """The truth. `shelves` are base units by position; `unseen` what vanished there since it was counted last."""
+
+    nodes: tuple[str, ...]
+    now: datetime = START
+    shelves: dict[PositionKey, int] = field(default_factory=dict)
+    unseen: dict[PositionKey, int] = field(default_factory=dict)
+    inbound: list[Inbound] = field(default_factory=list)
+    orders: dict[str, UUID | None] = field(default_factory=dict)
+    baskets: dict[UUID, datetime] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    mail: list[tuple[datetime, int, Mail]] = field(default_factory=list)
+    _sent: int = 0
+
+    def next(self, step: Step) -> Asked | None:
+        """What is asked of Poolwise in a step, after some time has passed; None where nothing is."""
+        random = Random(step.chance)
+        self.now += timedelta(seconds=random.randint(1, LONGEST_STEP_S) if random.random() < 0.3 else 1)
+        return _ACTS[step.act](self, random)
+
+    def judge(self, asked: Asked, answer: object, crashed: bool) -> None:
+        """Raise Wrong when an answer cannot be true. After a crash the first message may have had its effect."""
+        match asked, answer:
+            case OrderMessage(), Accepted():
+                first = self.orders.get(asked.number)
+                if first is not None and (answer.order != first or not answer.known):
+                    raise Wrong(f"order {asked.number} was accepted twice (law 5)")
+                if first is None and answer.known and not crashed:
+                    raise Wrong(f"order {asked.number} came for the first time and was known")
+                self.orders[asked.number] = answer.order
+            case StockMovement(), Result():
+                known = asked.id in self.told
+                self.told.add(asked.id)
+                right = {Outcome.DUPLICATE} if known else {Outcome.BOOKED}
+                if answer.outcome not in (right | {Outcome.DUPLICATE} if crashed else right):
+                    raise Wrong(f"movement {asked.id} came {'again' if known else 'first'}: {answer.outcome} (law 5)")
+            case ((StockCount() | ReceiptNotice()), Result()):
+                if answer.outcome is Outcome.REFUSED:
+                    raise Wrong(f"{asked} was refused: {answer.faults}")
+            case SetAside(), str():
+                if answer.count("-") == 4:  # an id
+                    self.baskets[UUID(answer)] = self.now + timedelta(seconds=asked.request.expires_in_seconds)
+            case _:
+                pass
+
+    def overdue(self) -> Iterator[UUID]:
+        """Baskets whose time is over."""
+        return (basket for basket, until in self.baskets.items() if until <= self.now)
+
+    def on_hand(self, key: PositionKey) -> int:
+        """What the books must hold of a position once all mail has come."""
+        return self.shelves.get(key, 0) + self.unseen.get(key, 0)
+
+    # --- what happens
+
+    def _send(self, random: Random, mail: Mail, promptly: bool = False) -> None:
+        """Put a message on its way: mostly at once, at times much later, at times twice."""
+        for _ in range(1 + (random.random() < TWICE)):
+            late = 0 if promptly else random.choice((0, 0, 30, 3_600, 20_000))
+            self._sent += 1
+            heappush(self.mail, (self.now + timedelta(seconds=random.randint(0, late)), self._sent, mail))
+
+    def _order(self, random: Random) -> None:
+        basket = random.choice([None, None, *self.baskets])
+        number = f"S-{len(self.orders) + 1}"
+        self.orders[number] = None
+        message = OrderMessage(
+            number=number,
+            channel=random.choice(CHANNELS),
+            zone=random.choice(ZONES),
+            lines=_lines(random),
+            service_level=random.choice(("standard", "standard", "standard", "express", "economy")),
+            priority=random.choice((0, 0, 0, 9, -5)),
+            ship_complete=random.random() < 0.15,
+            max_shipments=random.choice((None, None, 1, 2)),
+            reservation=basket,
+        )
+        self._send(random, message)
+
+    def _basket(self, random: Random) -> SetAside:
+        request = ReservationRequest(
+            channel=random.choice(CHANNELS),
+            zone=random.choice(ZONES),
+            lines=_lines(random),
+            expires_in_seconds=random.randint(1, LONGEST_BASKET_S),
+            ship_complete=random.random() < 0.5,
+        )
+        return SetAside(request, f"basket-{random.getrandbits(60):x}")
+
+    def _give_back(self, random: Random) -> GiveBack | None:
+        return GiveBack(random.choice(list(self.baskets))) if self.baskets else None
+
+    def _somewhere(self, random: Random) -> PositionKey:
+        return PositionKey(random.choice(ITEMS), random.choice(self.nodes), random.choice("PPPQ"))
+
+    def _move(self, random: Random, key: PositionKey, units: int, source: str, target: str, to_node: str = "") -> None:
+        said = StockMovement(
+            id=f"m-{random.getrandbits(60):x}",
+            item=key.item,
+            node=key.node,
+            pool=key.pool,
+            quantity=_text(key.item, units),
+            source=source,
+            target=target,
+            at=self.now,
+            to_node=to_node,
+        )
+        self._send(random, said)
+
+    def _put(self, key: PositionKey, units: int) -> None:
+        self.shelves[key] = self.shelves.get(key, 0) + units
+        assert self.shelves[key] >= 0, "a shelf holds nothing less than nothing"
+
+    def _arrive(self, random: Random) -> None:
+        key, units = self._somewhere(random), random.choice((1, 2, 4, 9, 20))
+        self._put(key, units)
+        self._move(random, key, units, "outside", "available")
+
+    def _taken(self, random: Random) -> tuple[PositionKey, int] | None:
+        """Some units of a shelf that has any."""
+        full = [key for key, units in self.shelves.items() if units]
+        if not full:
+            return None
+        key = random.choice(full)
+        units = random.randint(1, self.shelves[key])
+        self._put(key, -units)
+        return key, units
+
+    def _leave(self, random: Random) -> None:
+        taken = self._taken(random)
+        if taken is not None:
+            self._move(random, *taken, "available", "outside")
+
+    def _carry(self, random: Random) -> None:
+        taken = self._taken(random)
+        if taken is not None:
+            key, units = taken
+            there = random.choice([node for node in self.nodes if node != key.node])
+            self._put(replace(key, node=there), units)
+            self._move(random, key, units, "available", "available", there)
+
+    def _vanish(self, random: Random) -> None:
+        """Nobody notices before somebody counts."""
+        taken = self._taken(random)
+        if taken is not None:
+            self.unseen[taken[0]] = self.unseen.get(taken[0], 0) + taken[1]
+
+    def _count(self, random: Random) -> None:
+        key = random.choice([*self.shelves, self._somewhere(random)])
+        self.unseen.pop(key, None)
+        units = _text(key.item, self.shelves.get(key, 0))
+        self._send(random, StockCount(item=key.item, node=key.node, pool=key.pool, quantity=units, as_of=self.now))
+
+    def _expect(self, random: Random) -> None:
+        """A supplier announces goods, or says that they come later, or not at all."""
+        open_ = [each for each in self.inbound if not each.notice.cancelled]
+        if open_ and random.random() < 0.4:
+            found = random.choice(open_)
+            slipped = found.notice.due_on + timedelta(days=random.randint(-2, 7))
+            self._notify(random, found, replace(found.notice, due_on=slipped, cancelled=random.random() < 0.3))
+            return
+        key, units = self._somewhere(random), random.randint(1, 12)
+        notice = ReceiptNotice(
+            reference=f"PO-{len(self.inbound) + 1}",
+            item=key.item,
+            node=key.node,
+            pool=key.pool,
+            quantity=_text(key.item, units),
+            due_on=(self.now + timedelta(days=random.randint(0, 10))).date(),
+            announced=random.random() < 0.5,
+        )
+        self.inbound.append(Inbound(notice, key))
+        self._notify(random, self.inbound[-1], notice)
+
+    def _receive(self, random: Random) -> None:
+        """Some of what a supplier promised comes, or more than that."""
+        open_ = [each for each in self.inbound if not each.notice.cancelled]
+        if open_:
+            found = random.choice(open_)
+            units = random.randint(1, 8)
+            self._put(found.key, units)
+            found.arrived += units
+            arrived = _text(found.key.item, found.arrived)
+            self._notify(random, found, replace(found.notice, arrived=arrived, arrived_at=self.now))
+
+    def _notify(self, random: Random, found: Inbound, notice: ReceiptNotice) -> None:
+        """Of what has come a notice tells only when the last of it came: these may not overtake each other."""
+        found.notice = replace(notice, sequence=found.notice.sequence + 1)
+        self._send(random, found.notice, promptly=found.arrived > 0)
+
+    def _deliver(self, _: Random) -> Mail | None:
+        """The next message comes."""
+        if not self.mail:
+            return None
+        come = heappop(self.mail)
+        self.now = max(self.now, come[0])
+        return come[2]
+
+
+def _lines(random: Random) -> tuple[OrderLine, ...]:
+    items = random.choices((*ITEMS, KIT), k=random.choice((1, 1, 1, 2, 2, 3)))
+    together = random.choice(("", "", "", "g"))
+    return tuple(
+        OrderLine(item=item, quantity=_text(item, random.randint(1, 4)), substitutes=random.random() < 0.8,
+                  together=together)
+        for item in items
+    )  # fmt: skip
+
+
+def _text(item: str, units: int) -> str:
+    """Base units as a sender writes them."""
+    return f"{units // 10}.{units % 10}" if item == "WIRE" else str(units)
+
+
+_ACTS: Final[dict[Act, Callable[[World, Random], Asked | None]]] = {
+    Act.ORDER: World._order,
+    Act.BASKET: World._basket,
+    Act.GIVE_BACK: World._give_back,
+    Act.ARRIVE: World._arrive,
+    Act.LEAVE: World._leave,
+    Act.CARRY: World._carry,
+    Act.VANISH: World._vanish,
+    Act.COUNT: World._count,
+    Act.EXPECT: World._expect,
+    Act.RECEIVE: World._receive,
+    Act.DELIVER: World._deliver,
+    Act.SOURCE: lambda _world, random: Work(Queue.ONCE, random.choice((1, 2, 500))),
+    Act.WAVE: lambda _world, _random: Work(Queue.WAVE, 500),
+    Act.LOOK_AGAIN: lambda _world, _random: Work(Queue.STOCK, 500),
+    Act.SWEEP: lambda _world, _random: Sweep(),
+    Act.RULES: lambda _world, _random: None,
+}
