@@ -38,12 +38,12 @@ HOLD: Final = "LOCK TABLE todo IN ACCESS EXCLUSIVE MODE"
 numbers = count(1)
 beside = multiprocessing.get_context("forkserver")
 """Where processes come from that are not measured themselves: forks of one that has imported everything."""
-beside.set_forkserver_preload(["poolwise.run.processes", "poolwise.run.directories"])
 
 
 @contextmanager
 def running_server() -> Iterator[EmbeddedServer]:
     """A new embedded server, stopped and removed at the end."""
+    beside.set_forkserver_preload(["poolwise.run.processes", "poolwise.run.directories"])
     with tempfile.TemporaryDirectory(prefix="poolwise-bench-") as folder:
         server = EmbeddedServer(Path(folder) / "server")
         server.start()

@@ -1,8 +1,8 @@
-"""Import a directory in a process of its own that is killed at a given point: `python -m tests.connect.doomed ...`.
+"""Import a directory, as the target of a process of its own, that is killed at a given point.
 
-Arguments: the database, the directory, and either `row N` (killed when the stock file is read that far), or `STEP N`:
-killed at that step of the n-th recording, or when the n-th chunk is `opened` (its new positions are made, and not
-committed) or `sifted` (committed, and what differs not booked), or the n-th edition is `published`.
+Either at `row N`, when the stock file is read that far, or at `STEP N`: at that step of the n-th recording, or when the
+n-th chunk is `opened` (its new positions are made, and not committed) or `sifted` (committed, and what differs not
+booked), or the n-th edition is `published`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -39,9 +38,9 @@ def target_of(pool: Pool, books: PostgresBooks) -> Target:
     return replace(plain, ids=ids, clock=lambda: NOW, sieve=PostgresSieve(pool), rows_in_a_chunk=ROWS)
 
 
-def main(url: str, directory: str, step: str, number: str) -> None:
+def bring_until(url: str, directory: str, step: str, number: int) -> None:
     """Import, until the end comes."""
-    left = int(number)
+    left = number
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -76,7 +75,3 @@ def then(work: Callable[..., object], tell: Callable[[], None]) -> Callable[...,
         return found
 
     return done
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -20,9 +18,10 @@ from poolwise.store.contents import PostgresContents
 from poolwise.store.editions import PostgresEditions
 from tests.conftest import Database, copied_database
 from tests.connect.depot import SMALL, contents, write
-from tests.connect.doomed import ROWS, target_of
+from tests.connect.doomed import ROWS, bring_until, target_of
+from tests.forks import context
 
-ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120
 COUNT = 300
 BAD = (7, 155)
 CHUNKS = -(-COUNT // ROWS)
@@ -107,9 +106,10 @@ def movements(database: Database) -> list[tuple[object, ...]]:
 def test_a_killed_import_goes_on_where_it_was(
     step: str, number: str, database: Database, directory: Path, undisturbed, tmp_path: Path
 ):
-    command = [sys.executable, "-m", "tests.connect.doomed", database.url, str(directory), step, number]
-    doomed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert doomed.returncode == -signal.SIGKILL, doomed.stderr
+    doomed = context.Process(target=bring_until, args=(database.url, str(directory), step, int(number)))
+    doomed.start()
+    doomed.join(PATIENCE_S)
+    assert doomed.exitcode == -signal.SIGKILL, f"the import ended with {doomed.exitcode}"
     done = bring(database, directory)
     assert done.rejected == len(BAD)
     assert (exported(database, tmp_path), movements(database)) == undisturbed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
 import secrets
@@ -39,6 +38,7 @@ from poolwise.store.feed import PostgresFeed
 from poolwise.store.proof import verifier
 from poolwise.store.tokens import PostgresTokens
 from tests.flows.market import NODES, rows
+from tests.forks import context
 from tests.run import doomed
 from tests.run.doomed import Doom
 
@@ -61,9 +61,6 @@ INSERT INTO answer (cell, sender, key, body_hash, status, reference, at)
 SELECT n, 'long ago', gen_random_uuid()::text, '', 201, '', timestamptz '2020-01-01' FROM generate_series(1, %s) AS n
 """
 ANSWERS_LEFT = "SELECT count(*) FROM answer WHERE sender = 'long ago'"
-# A fork of a process that has imported everything, and has never had a thread or a connection: a start takes no time.
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.run.doomed"])
 
 
 def until(what: Callable[[], object], says: str, poll_s: float = POLL_S) -> None:
