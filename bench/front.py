@@ -123,6 +123,11 @@ class Clients:
         self._api = api
         self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
+    def close(self) -> None:
+        """Close the connections, once nothing is under way."""
+        for _, _, writer in self._idle:
+            writer.close()
+
     async def ask(self, asked: Ask, due: float) -> Told:
         """Ask, and wait for the answer."""
         api = self._api

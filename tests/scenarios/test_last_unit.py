@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 
+from bench.front import Api, Ask, Clients, Told
 from poolwise.flows.tokens import Role
 from tests.scenarios.stage import Stage, held, network, stock
 
@@ -20,16 +21,15 @@ def basket(quantity: int, minutes: int = 15) -> dict[str, object]:
             "lines": [{"item": "A", "quantity": str(quantity)}]}  # fmt: skip
 
 
-async def all_at_once(stage: Stage, requests: int) -> list[httpx.Response]:
-    """As many clients as requests, each with its own key."""
-    headers = {"Authorization": f"Bearer {stage.tokens[Role.INTEGRATOR]}"}
-    limits = httpx.Limits(max_connections=requests, max_keepalive_connections=requests)
-    async with httpx.AsyncClient(base_url=stage.url, headers=headers, limits=limits, timeout=120) as client:
-        sent = [
-            client.post("/v1/reservations", json=basket(1), headers={"Idempotency-Key": f"many-{n}"})
-            for n in range(requests)
-        ]
-        return list(await asyncio.gather(*sent))
+async def all_at_once(stage: Stage, requests: int) -> list[Told]:
+    """As many connections as requests, each with its own key."""
+    port = int(stage.url.rpartition(":")[2])
+    body = json.dumps(basket(1)).encode()
+    asks = [Ask("POST", "/v1/reservations", body, {"Idempotency-Key": f"many-{n}"}) for n in range(requests)]
+    clients = Clients(Api(port, stage.tokens[Role.INTEGRATOR], process=0))
+    answers = await clients.as_fast_as_it_goes(asks, requests)
+    clients.close()
+    return answers
 
 
 @pytest.mark.parametrize(("units", "requests"), [(1, 500), (7, 120)])
@@ -42,8 +42,8 @@ def test_as_many_succeed_as_there_are_units_and_all_others_are_refused_clearly(
 
     answers = asyncio.run(all_at_once(stage, requests))
 
-    assert Counter(answer.status_code for answer in answers) == {201: units, 409: requests - units}
-    refusals = [answer.json() for answer in answers if answer.status_code == 409]
+    assert Counter(answer.status for answer in answers) == {201: units, 409: requests - units}
+    refusals = [json.loads(answer.body) for answer in answers if answer.status == 409]
     assert {refusal["code"] for refusal in refusals} == {"not_available"}
     assert {refusal["problems"][0]["field"] for refusal in refusals} == {"lines[0]"}
     assert stage.available("A") == "0"
