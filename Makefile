@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Test processes at a time; each that needs a database starts its own.
 JOBS ?= 2
 SOURCES := src/poolwise $(wildcard bench)
-BENCHES ?= quality brunel throughput latency availability feed
+BENCHES ?= quality brunel throughput latency availability feed cartons
 BRUNEL_DATA ?= ../shared/data/brunel
 
 .DEFAULT_GOAL := help

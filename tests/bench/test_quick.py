@@ -40,3 +40,9 @@ def test_every_order_that_is_answered_is_decided():
     found = report("latency", "accept_p99_ms", "decide_p99_ms", "single_per_second", "bulk_orders_per_second")
     assert found["orders"] == 100
     assert found["lost"] == 0
+
+
+def test_shipments_of_every_shape_are_packed():
+    found = report("cartons", "boxes")
+    assert len(found["shapes"]) == 10
+    assert all(0 < shape["at_least"] <= shape["boxes"] for shape in found["shapes"])

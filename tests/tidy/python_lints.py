@@ -20,6 +20,7 @@ BANNED_ENDINGS = ("_common", "_helpers", "_manager", "_misc", "_service", "_util
 CORE = "src/poolwise/core"
 STORE = "src/poolwise/store"
 NO_FLOAT = (
+    f"{CORE}/cartons.py",
     f"{CORE}/ledger.py",
     f"{CORE}/values.py",
     *[f"{CORE}/sourcing/{name}.py" for name in ("blocks", "exact", "nodes", "portions")],

@@ -13,7 +13,7 @@ import pytest
 from tests.tidy.source import ROOT
 
 CORE_MODULES = """
-    values catalog network edition messages orders ledger availability verify promising backorders fulfilment
+    values catalog network edition messages orders ledger availability verify promising backorders cartons fulfilment
     returns measures incidents partners policy/terms policy/expressions policy/language policy/evaluate
     policy/lifecycle sourcing/problem sourcing/plan sourcing/solver sourcing/partition sourcing/record
     sourcing/routes sourcing/costs sourcing/tariff sourcing/options sourcing/build sourcing/divide
