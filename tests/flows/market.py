@@ -31,12 +31,22 @@ from poolwise.core.edition.rows import (
     key_of,
 )
 from poolwise.core.ledger import Account, PositionKey
-from poolwise.core.messages import OrderLine, OrderMessage, ReceiptNotice, ReservationRequest, StockCount
+from poolwise.core.messages import (
+    OrderLine,
+    OrderMessage,
+    ReceiptNotice,
+    ReportKind,
+    ReportLine,
+    ReservationRequest,
+    ShipmentReport,
+    StockCount,
+)
 from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, RateBand, Slot, Zone
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Rate, replace
+from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, Outcome, accept
 from poolwise.flows.masterdata import Told, adopt_policy, publish
@@ -106,6 +116,7 @@ class Market:
     known_findings: frozenset[int] = frozenset()
     told: Sequence[tuple[Section, Row]] = ()
     past: list[tuple[str, int]] = field(default_factory=list)
+    reports: int = 0
     desk: Desk = field(init=False)
     counter: Counter = field(init=False)
     clerk: Clerk = field(init=False)
@@ -141,6 +152,15 @@ class Market:
         )
         book_receipts(self.books, self.clerk, [said], at)
 
+    def arrive(self, item: str, node: str, units: int, reference: str = "PO-1") -> None:
+        """All of what a supplier announced has come."""
+        at = self.later(seconds=1)
+        said = ReceiptNotice(
+            reference=reference, item=item, node=node, pool="P", quantity=str(units), due_on=at.date(),
+            arrived=str(units), sequence=1,
+        )  # fmt: skip
+        book_receipts(self.books, self.clerk, [said], at)
+
     def order(self, number: str, *lines: tuple[str, int], **more: object) -> UUID:
         """An order arrives; its id."""
         outcome = self.send(number, *lines, **more)
@@ -170,6 +190,30 @@ class Market:
     def expire(self) -> int:
         """Timers that are due go off."""
         return run_timers(self.books, self.desk, 0, self.now, 100)
+
+    def release(self) -> int:
+        """An hour later, what is due is released; how many timers went off."""
+        self.later(hours=1)
+        return self.expire()
+
+    def report(self, order: str, kind: str, *lines: tuple[str, int], shipment: int = 1, id: str = "") -> StockOutcome:  # noqa: A002
+        """A node or carrier reports what became of a shipment."""
+        at = self.later(seconds=1)
+        self.reports += 1
+        said = ShipmentReport(
+            id=id or f"r-{self.reports}",
+            order=order,
+            shipment=shipment,
+            kind=ReportKind(kind),
+            at=at,
+            lines=tuple(ReportLine(item=item, quantity=str(units)) for item, units in lines),
+        )
+        return book_report(self.books, self.clerk, said, at).outcome
+
+    def stages(self, order: UUID) -> list[str]:
+        """Stages of the shipments of an order, with their nodes."""
+        with self.books.transaction() as transaction:
+            return [f"{each.shipment.node} {each.stage}" for each in transaction.shipments(order)]
 
     def look_again(self, limit: int = 500) -> int:
         """Whoever waits for stock and must look again is decided; how many decisions that were."""

@@ -108,6 +108,9 @@ class Cause(StrEnum):
     BREAK = "break"
     TRANSFER = "transfer"
     ASSEMBLY = "assembly"
+    SHIP = "ship"
+    SHORT = "short"
+    DECLINE = "decline"
 
 
 class Movement(Struct, frozen=True, gc=False):

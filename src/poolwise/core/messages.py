@@ -130,6 +130,41 @@ class StockMovement:
     to_pool: str = ""
 
 
+class ReportKind(StrEnum):
+    """What a node or a carrier reports of a shipment."""
+
+    SHORT = "short"
+    DECLINED = "declined"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """Units of an item in a report: decimal text in the item's unit."""
+
+    item: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipmentReport:
+    """What became of a shipment of an order, by the sender's own id: once, in any order.
+
+    `lines` are what was not found, or what has left; none means all of it. `declined`, `delivered` and `failed` are of
+    the whole shipment. `tracking` is the carrier's number.
+    """
+
+    id: str
+    order: str
+    shipment: int
+    kind: ReportKind
+    at: datetime
+    lines: tuple[ReportLine, ...] = ()
+    tracking: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptNotice:
     """Expected inbound stock, by the supplier's reference; a later sequence replaces an earlier one.

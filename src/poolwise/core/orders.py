@@ -20,6 +20,8 @@ MOST_LINES: Final = 2_000
 class OrderState(StrEnum):
     """Where an order stands. `SOURCED` may still be re-planned by a wave; nothing is released yet.
 
+    Nodes work on one that is `RELEASED`; of one that is `SHIPPED` nothing is left to be sent.
+
     A `BASKET` is no order yet: stock set aside by itself for a while, until an order names it or it expires.
     """
 
@@ -29,22 +31,25 @@ class OrderState(StrEnum):
     SOURCED = "sourced"
     PARTIAL = "partly_backordered"
     BACKORDERED = "backordered"
+    RELEASED = "released"
+    SHIPPED = "shipped"
     CANCELLED = "cancelled"
 
 
+_SERVED: Final = frozenset(
+    {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.RELEASED, OrderState.SHIPPED}
+)
+"""An order of which something is decided goes from any of these to any other, until nothing is left to be sent."""
+
 TRANSITIONS: Final[dict[OrderState, frozenset[OrderState]]] = {
     OrderState.BASKET: frozenset({OrderState.CANCELLED}),
-    OrderState.RECEIVED: frozenset(
-        {OrderState.WAITING, OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
-    ),
-    OrderState.WAITING: frozenset(
-        {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
-    ),
-    OrderState.SOURCED: frozenset({OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED}),
-    OrderState.PARTIAL: frozenset({OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED}),
-    OrderState.BACKORDERED: frozenset(
-        {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.CANCELLED}
-    ),
+    OrderState.RECEIVED: _SERVED | {OrderState.WAITING, OrderState.CANCELLED},
+    OrderState.WAITING: _SERVED | {OrderState.CANCELLED},
+    OrderState.SOURCED: _SERVED,
+    OrderState.PARTIAL: _SERVED,
+    OrderState.BACKORDERED: _SERVED | {OrderState.CANCELLED},
+    OrderState.RELEASED: _SERVED,
+    OrderState.SHIPPED: frozenset(),
     OrderState.CANCELLED: frozenset(),
 }
 
@@ -116,15 +121,22 @@ class Progress(Struct, frozen=True, gc=False):
 
 def state_of(lines: tuple[Progress, ...]) -> OrderState:
     """The state of an order, derived from where its units stand."""
-    is_open = waiting = served = 0
+    is_open = waiting = planned = released = shipped = 0
     for line in lines:
         is_open += line.open
         waiting += line.backordered
-        served += line.reserved + line.pledged + line.released + line.shipped
+        planned += line.reserved + line.pledged
+        released += line.released
+        shipped += line.shipped
+    served = planned + released + shipped
     if is_open:
         return OrderState.RECEIVED
     if waiting and served:
         return OrderState.PARTIAL
     if waiting:
         return OrderState.BACKORDERED
+    if shipped and shipped == served:
+        return OrderState.SHIPPED
+    if released or shipped:
+        return OrderState.RELEASED
     return OrderState.SOURCED if served else OrderState.CANCELLED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from poolwise.core import messages
-from poolwise.flows import explain, intake, masterdata, propose, receipts, reserve, source, stock, timers, wave
+from poolwise.flows import execute, explain, intake, masterdata, propose, receipts, reserve, source, stock, timers, wave
 from poolwise.flows.ports import Queue, TimerKind
 
 MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
@@ -15,6 +15,7 @@ MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
     messages.StockCount: stock.book_counts,
     messages.StockMovement: stock.book_movements,
     messages.ReceiptNotice: receipts.book_receipts,
+    messages.ShipmentReport: execute.book_report,
 }
 """Which flow accepts which message."""
 
@@ -27,6 +28,7 @@ QUEUES: Final[Mapping[Queue, Callable[..., object]]] = {
 
 TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {
     TimerKind.EXPIRE: timers.run_timers,
+    TimerKind.RELEASE: timers.run_timers,
 }
 """Which flow runs when a timer is due."""
 

@@ -7,13 +7,14 @@ commit; a shipment that is left empty gives its capacity back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
 from poolwise.core.counting import Break
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Account, Cause, Movement, Reservation
 from poolwise.core.orders import OrderState, Progress, state_of
 from poolwise.core.values import Json, Quantity, replace
@@ -27,6 +28,8 @@ from poolwise.flows.ports import (
     Queue,
     ReceiptChange,
     ReservationEnd,
+    ShipmentRecord,
+    StageChange,
     Todo,
     Transaction,
 )
@@ -44,6 +47,7 @@ class Mended:
     orders: list[OrderRecord] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
     shipments_dropped: list[tuple[int, UUID, int]] = field(default_factory=list)
+    stages: list[StageChange] = field(default_factory=list)
     capacity: list[CapacityChange] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -51,15 +55,16 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Demand of a line that is no longer served, in the ordered item's base units."""
+    """Demand of a line that is no longer served, in the ordered item's base units, by where it stood."""
 
     reserved: Quantity = 0
     pledged: Quantity = 0
+    released: Quantity = 0
 
     @property
     def whole(self) -> Quantity:
         """All of it."""
-        return self.reserved + self.pledged
+        return self.reserved + self.pledged + self.released
 
 
 @dataclass(slots=True)
@@ -103,10 +108,11 @@ def mend(
             reservation.no: replace(reservation, consumed=reservation.consumed + ended.get((owner, reservation.no), 0))
             for reservation in transaction.reservations(owner)
         }
+        shipments = transaction.shipments(owner)
         state = _Owner(held, by_owner[owner])
-        lost = _close_lines(state)
+        lost = _close_lines(state, {each.shipment.no for each in shipments if each.stage is not Stage.PLANNED})
         _end(transaction, made, state, cause)
-        _drop_empty_shipments(transaction, made, state, owner, cell_of)
+        _close_shipments(made, state, shipments, cell_of)
         record = orders.get(owner)
         if record is not None and record.state is OrderState.BASKET:
             lines = _lines(record, lost, _given_up)
@@ -124,8 +130,11 @@ def mend(
     return made
 
 
-def _close_lines(state: _Owner) -> dict[int, Lost]:
-    """Decide what else of the lines hit must be freed; the demand that is lost by it, by line."""
+def _close_lines(state: _Owner, released: Collection[int]) -> dict[int, Lost]:
+    """Decide what else of the lines hit must be freed; the demand that is lost by it, by line.
+
+    `released` are the shipments that their nodes work on.
+    """
     lost: dict[int, Lost] = {}
     for no in sorted({state.reservations[number].line_no for number in state.broken}):
         line = [held for held in state.reservations.values() if held.line_no == no and held.open]
@@ -136,8 +145,9 @@ def _close_lines(state: _Owner) -> dict[int, Lost]:
                 state.freed[held.no] = rest
         units = {held.no: state.broken.get(held.no, 0) if alone else open_line_quantity(held) for held in line}
         lost[no] = Lost(
-            sum(units[held.no] for held in line if held.receipt is None),
+            sum(units[held.no] for held in line if held.receipt is None and held.shipment_no not in released),
             sum(units[held.no] for held in line if held.receipt is not None),
+            sum(units[held.no] for held in line if held.receipt is None and held.shipment_no in released),
         )
     return lost
 
@@ -168,16 +178,24 @@ def _end(transaction: Transaction, made: Mended, state: _Owner, cause: UUID) -> 
         made.movements.append(Movement(held.position, source, target, quantity, Cause.FREE, cause))
 
 
-def _drop_empty_shipments(
-    transaction: Transaction, made: Mended, state: _Owner, owner: UUID, cell_of: Callable[[str], int]
+def _close_shipments(
+    made: Mended, state: _Owner, shipments: Sequence[ShipmentRecord], cell_of: Callable[[str], int]
 ) -> None:
-    """Shipments with nothing left to send go, and with them the capacity they have booked."""
+    """Shipments with nothing left to send go, and with them the capacity they have booked.
+
+    One of which a part has left already was that part.
+    """
     touched = {state.reservations[no].shipment_no for no in (*state.broken, *state.freed)}
     full = {held.shipment_no for held in state.reservations.values() if state.open(held)}
+    left = {held.shipment_no for held in state.reservations.values() if held.consumed and held.receipt is None}
     given: dict[tuple[int, str, date, int], int] = {}
-    for record in transaction.shipments(owner):
-        if record.shipment.no in touched and record.shipment.no not in full:
-            made.shipments_dropped.append((record.cell, owner, record.shipment.no))
+    for record in shipments:
+        no = record.shipment.no
+        if no in touched and no not in full and no in left:
+            if record.stage is Stage.RELEASED:
+                made.stages.append(StageChange(record.cell, record.owner, no, record.stage, Stage.SHIPPED))
+        elif no in touched and no not in full:
+            made.shipments_dropped.append((record.cell, record.owner, no))
             for booking in record.shipment.bookings:
                 key = (cell_of(booking.node), booking.node, booking.day, booking.slot)
                 given[key] = given.get(key, 0) + booking.quantity
@@ -187,7 +205,7 @@ def _drop_empty_shipments(
 def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now: datetime) -> None:
     """The order's demand is in the queue again, ahead of files; it stands as backordered until it is decided."""
     lines = _lines(record, lost, _waiting_again)
-    made.orders.append(OrderRecord(record.order, state_of(lines), lines, record.attempt))
+    made.orders.append(replace(record, state=state_of(lines), lines=lines))
     made.todo.append(
         Todo(
             cell=record.order.cell,
@@ -197,6 +215,7 @@ def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now:
             order=record.order,
             open=tuple((no, units.whole) for no, units in sorted(lost.items()) if units.whole),
             attempt=record.attempt + 1,
+            without=record.declined,
         )
     )
 
@@ -225,5 +244,6 @@ def _waiting_again(progress: Progress, units: Lost) -> Progress:
         progress,
         reserved=progress.reserved - units.reserved,
         pledged=progress.pledged - units.pledged,
+        released=progress.released - units.released,
         backordered=progress.backordered + units.whole,
     )

@@ -40,6 +40,8 @@ from poolwise.flows.ports import (
     Event,
     OrderRecord,
     Queue,
+    Timer,
+    TimerKind,
     Todo,
     Transaction,
 )
@@ -193,6 +195,7 @@ def _effects(
               for t in todo if t.order.id in taken and taken[t.order.id].open),
         ],
         timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
+        timers=[Timer(d.order.cell, TimerKind.RELEASE, d.order.id, now) for d in drafts if d.order.id in taken],
         answers=kept,
         events=[Event("order.accepted", str(d.order.id), _event(d.order), d.order.cell) for d in drafts],
         audit=[Audit(counter.sender, "orders.accept", draft.order.number) for draft in drafts],

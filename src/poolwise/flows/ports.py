@@ -17,6 +17,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from poolwise.core.edition.chunks import Part
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.orders import Order, OrderState, Progress
 from poolwise.core.sourcing.plan import PlannedShipment
@@ -25,12 +26,16 @@ from poolwise.core.values import Json, Quantity
 
 
 class OrderRecord(Struct, frozen=True, gc=False):
-    """An order with where it stands. `attempt` counts the decisions made for it."""
+    """An order with where it stands. `attempt` counts the decisions made for it.
+
+    It is sourced without the nodes that have `declined` it, or did not find what they should have.
+    """
 
     order: Order
     state: OrderState
     lines: tuple[Progress, ...]
     attempt: int = 0
+    declined: tuple[str, ...] = ()
 
 
 RANKS_OF_A_SOURCE: Final = 1_000
@@ -68,6 +73,7 @@ class Todo(Struct, frozen=True, gc=False):
     `returns` counts how often the order came back because somebody took its stock first. One that was left short though
     there was stock, at a node of which a day may be full, waits `for_room` too. Demand that waits for stock was left
     short under some `rules`, and looks again under others; at `again_at` a day begins that may bring what it lacks.
+    It is served `without` some nodes.
     """
 
     cell: int
@@ -81,6 +87,7 @@ class Todo(Struct, frozen=True, gc=False):
     for_room: bool = False
     rules: str = ""
     again_at: datetime | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -115,11 +122,12 @@ class TimerKind(StrEnum):
     """What happens when a timer is due."""
 
     EXPIRE = "expire_reservation"
+    RELEASE = "release_shipments"
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Something that happens at an instant, to a basket."""
+    """Something that happens at an instant, to a basket or an order."""
 
     cell: int
     kind: TimerKind
@@ -243,11 +251,43 @@ class CapacityChange(Struct, frozen=True, gc=False):
 
 
 class ShipmentRecord(Struct, frozen=True, gc=False):
-    """A planned shipment of an owner, with the capacity it has booked."""
+    """A shipment of an owner, with the capacity it has booked, and where it stands."""
 
     cell: int
     owner: UUID
     shipment: PlannedShipment
+    stage: Stage = Stage.PLANNED
+
+
+class StageChange(Struct, frozen=True, gc=False):
+    """A shipment goes on from one stage to another."""
+
+    cell: int
+    owner: UUID
+    no: int
+    before: Stage
+    after: Stage
+
+
+class Milestone(Struct, frozen=True, gc=False):
+    """What somebody has said of a shipment: what happened, when, and who told us. Ids rise as we hear of it."""
+
+    cell: int
+    owner: UUID
+    id: UUID
+    shipment_no: int
+    kind: str
+    at: datetime
+    told_by: str
+    detail: Mapping[str, Json]
+
+
+class CountTask(Struct, frozen=True, gc=False):
+    """A position that somebody must count: what should be there was not found."""
+
+    cell: int
+    position: int
+    cause: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +327,9 @@ class Effects:
     capacity: Sequence[CapacityChange] = ()
     shipments: Sequence[ShipmentRecord] = ()
     shipments_dropped: Sequence[tuple[int, UUID, int]] = ()
+    stages: Sequence[StageChange] = ()
+    milestones: Sequence[Milestone] = ()
+    count_tasks: Sequence[CountTask] = ()
     orders: Sequence[OrderRecord] = ()
     orders_changed: Sequence[OrderRecord] = ()
     contacts: Sequence[Contact] = ()

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from poolwise.core.fulfilment import release_at
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Order, OrderState, Progress, state_of
@@ -28,7 +29,7 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.later import again_at
 from poolwise.core.sourcing.options import Market, Options
 from poolwise.core.sourcing.plan import Elimination, Plan
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact
+from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, shelves_of
 from poolwise.core.sourcing.record import Held, Packer, digest
 from poolwise.core.sourcing.together import Prepared, foresee
 from poolwise.core.values import Conflict, Json, Quantity, replace
@@ -47,6 +48,8 @@ from poolwise.flows.ports import (
     ReceiptChange,
     ShipmentRecord,
     Stock,
+    Timer,
+    TimerKind,
     Todo,
     Transaction,
 )
@@ -171,11 +174,12 @@ class Batch:
         stock = self._transaction.stock(self._desk.cells, items, self._since)
         shelf = Shelf(stock, atlas)
         first = [each for each in asked if each.todo.returns < patience]
-        demands = [(Demand(each.todo.order, each.todo.open), each.terms) for each in first]
-        prepared = foresee(atlas, demands, shelf.market(self._now))
+        together = [each for each in first if not each.todo.without]
+        demands = [(Demand(each.todo.order, each.todo.open), each.terms) for each in together]
+        prepared = iter(foresee(atlas, demands, shelf.market(self._now)))
         made = [
-            choose(self._desk, each, shelf, self._now, prepared=known)
-            for each, known in zip(first, prepared, strict=True)
+            choose(self._desk, each, shelf, self._now, prepared=None if each.todo.without else next(prepared))
+            for each in first
         ]
         self._check_under_lock(stock, made, [each for each in asked if each.todo.returns >= patience])
 
@@ -196,7 +200,8 @@ class Batch:
             elif record is not None:
                 rest = waiting_of(record)
                 if rest:
-                    found.append(replace(todo, order=record.order, open=rest, attempt=record.attempt + 1))
+                    anew = replace(todo, order=record.order, open=rest, attempt=record.attempt + 1)
+                    found.append(replace(anew, without=record.declined))
         return found
 
     def _check_under_lock(self, stock: Stock, made: Sequence[Choice], patient: Sequence[Asked]) -> None:
@@ -274,6 +279,7 @@ class Batch:
         orders = [w.order() for w in written]
         again = [entry for order in orders if (entry := again_in_wave(desk.atlas, order, now)) is not None]
         hard = desk.atlas.policy.policy.capacity_is_hard
+        releases: dict[tuple[str, date], datetime] = {}
         told: dict[str, Json] = {"orders": len(written), "returned": len(self.returned)}
         return Effects(
             at=now,
@@ -284,6 +290,8 @@ class Batch:
             shipments=shipments,
             orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
+            timers=[timer for w in written if (timer := w.release(releases)) is not None],
+            timers_dropped=[(w.cell, w.owner) for w in written if w.known is not None],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
@@ -498,6 +506,12 @@ def ask(atlas: Atlas, todo: Todo) -> Asked:
     return Asked(todo, terms_of(atlas, todo.order), items_wanted(atlas, todo.order))
 
 
+def without(facts: Facts, nodes: Collection[str]) -> Facts:
+    """Facts as they are for an order that some nodes have declined: as if nothing lay there."""
+    left = shelves_of(fact for fact in facts.stock if fact.place.node not in nodes)
+    return replace(facts, shelves=left, receipts=tuple(fact for fact in facts.receipts if fact.place.node not in nodes))
+
+
 def choose(
     desk: Desk,
     asked: Asked,
@@ -514,6 +528,8 @@ def choose(
     todo, terms, atlas = asked.todo, asked.terms, desk.atlas
     most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(todo.order.lines)
     facts = shelf.facts(asked.items, now, most_bookings)
+    if todo.without:
+        facts = without(facts, todo.without)
     if before is not None and facts == before.facts:
         shelf.draw(before.plan)
         return before
@@ -561,6 +577,25 @@ class Written:
             if part.receipt is not None
         ]
 
+    def release(self, known: dict[tuple[str, date], datetime]) -> Timer | None:
+        """When the first of its shipments is released; of an order that has others they are looked at at once.
+
+        `known` keeps the instants of nodes and days.
+        """
+        if not self.shipments:
+            return None if self.known is None else Timer(self.cell, TimerKind.RELEASE, self.owner, self.now)
+        if self.known is not None:
+            return Timer(self.cell, TimerKind.RELEASE, self.owner, self.now)
+        due = self.now
+        for place, record in enumerate(self.shipments):
+            key = (record.shipment.node, record.shipment.ship_on)
+            at = known.get(key)
+            if at is None:
+                node = self.desk.atlas.edition.network.nodes[key[0]]
+                at = known[key] = max(self.now, release_at(node, key[1], self.now))
+            due = at if not place else min(due, at)
+        return Timer(self.cell, TimerKind.RELEASE, self.owner, due)
+
     def order(self) -> OrderRecord:
         """The order with where its units stand now."""
         order, plan = self.choice.todo.order, self.choice.plan
@@ -598,7 +633,8 @@ class Written:
                     )
                 )
         lines = tuple(after)
-        return OrderRecord(order, state_of(lines), lines, self.attempt)
+        declined = () if self.known is None else self.known.declined
+        return OrderRecord(order, state_of(lines), lines, self.attempt, declined)
 
     def waiting(self) -> Todo:
         """Demand that waits for supply: the next attempt, once stock of its items rises, or it must look again."""

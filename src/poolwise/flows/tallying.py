@@ -24,11 +24,14 @@ from poolwise.flows.ports import (
     Audit,
     Books,
     CountMark,
+    CountTask,
     Effects,
     Event,
+    Milestone,
     OrderRecord,
     ReceiptChange,
     ReservationEnd,
+    StageChange,
     Transaction,
 )
 from poolwise.flows.waking import wake
@@ -110,6 +113,9 @@ class Also:
     ends: list[ReservationEnd] = field(default_factory=list)
     orders: dict[UUID, OrderRecord] = field(default_factory=dict)
     breaks: list[Break] = field(default_factory=list)
+    stages: list[StageChange] = field(default_factory=list)
+    milestones: list[Milestone] = field(default_factory=list)
+    count_tasks: list[CountTask] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
 
@@ -226,6 +232,9 @@ class Room:
                 receipt_changes=[*also.receipt_changes, *mended.receipts],
                 capacity=mended.capacity,
                 shipments_dropped=mended.shipments_dropped,
+                stages=[*also.stages, *mended.stages],
+                milestones=also.milestones,
+                count_tasks=also.count_tasks,
                 orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
                 todo=mended.todo,
                 counts=counts,

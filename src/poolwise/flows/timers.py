@@ -1,4 +1,4 @@
-"""What is due: baskets expire.
+"""What is due: baskets expire, shipments are released.
 
 Timers are taken and their effect is recorded in one transaction, so that none fires twice or is lost (laws 4 and 6).
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from poolwise.flows.execute import release
 from poolwise.flows.freeing import GivenBack
-from poolwise.flows.ports import Books, Ending
+from poolwise.flows.ports import Books, Ending, TimerKind
 from poolwise.flows.source import Desk
 
 
@@ -18,11 +19,11 @@ def run_timers(books: Books, desk: Desk, cell: int, now: datetime, limit: int) -
         timers = transaction.due(cell, now, limit)
         if not timers:
             return 0
-        baskets = [timer.subject for timer in timers]
-        records = transaction.orders(baskets, lock=True)
+        records = transaction.orders([timer.subject for timer in timers], lock=True)
+        due = {kind: [t.subject for t in timers if t.kind is kind and t.subject in records] for kind in TimerKind}
+        transaction.record(release(transaction, desk, [records[order] for order in due[TimerKind.RELEASE]], now))
         given = GivenBack(transaction, desk.atlas.edition, desk.actor, now)
-        for basket in baskets:
-            if basket in records:
-                given.add(records[basket], Ending.EXPIRED)
+        for basket in due[TimerKind.EXPIRE]:
+            given.add(records[basket], Ending.EXPIRED)
         given.record("reservations.expire")
         return len(timers)

@@ -187,6 +187,11 @@ class _Weaving:
             if record is None:
                 continue
             standing = self._standing_of(record)
+            if record.declined:
+                # A wave decides on the same facts for all: who is served without some nodes is decided by himself.
+                rest = waiting_of(record)
+                self._again += [replace(todo, queue=Queue.ONCE, open=rest, attempt=record.attempt + 1)] if rest else []
+                continue
             if standing is None:
                 if any(line.open for line in record.lines):
                     self._rest[todo.order.id] = record

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import Connection, Cursor, errors
 from psycopg.rows import TupleRow
 
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
@@ -216,10 +217,10 @@ class PostgresTransaction:
         self._cursor.execute(READ_LINES, (self._cells, wanted))
         lines = {(row[0], row[1]): Progress(*row[2:]) for row in self._cursor.fetchall()}
         found = {}
-        for order_id, state, attempt, document in rows:
+        for order_id, state, attempt, declined, document in rows:
             order = unpack_order(document)
             progress = tuple(lines[order_id, line.no] for line in order.lines)
-            found[order_id] = OrderRecord(order, OrderState(state), progress, attempt)
+            found[order_id] = OrderRecord(order, OrderState(state), progress, attempt, tuple(declined))
         return found
 
     def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
@@ -239,10 +240,10 @@ class PostgresTransaction:
             bookings.setdefault(shipment_no, []).append(Booking(*booking))
         found = []
         rows = self._cursor.execute(READ_SHIPMENTS, (self._cells, owner)).fetchall()
-        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg in rows:
+        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage in rows:
             booked = tuple(bookings.get(no, ()))
             planned = PlannedShipment(no, node, tuple(lanes), ship_on, arrive_by, weight_ug, co2e_mg, booked)
-            found.append(ShipmentRecord(cell, owner, planned))
+            found.append(ShipmentRecord(cell, owner, planned, Stage(stage)))
         return tuple(found)
 
     def reservations_at(self, position: int) -> tuple[Reservation, ...]:
@@ -316,7 +317,7 @@ JOIN unnest(%(positions)b::bigint[], %(references)b::text[]) AS u (position, ref
 WHERE r.cell = ANY (%(cells)b::smallint[])
 """
 READ_ORDERS: Final = """
-SELECT id, state, attempt, document
+SELECT id, state, attempt, declined, document
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id
@@ -350,7 +351,7 @@ WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY shipment_no, no
 """
 READ_SHIPMENTS: Final = """
-SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg
+SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage
 FROM shipment
 WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY no

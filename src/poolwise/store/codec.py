@@ -61,6 +61,7 @@ class _Todo(msgspec.Struct, array_like=True, frozen=True):
     for_room: bool
     rules: str = ""
     again_at: datetime | None = None
+    without: tuple[str, ...] = ()
 
 
 class _Event(msgspec.Struct, array_like=True, frozen=True):
@@ -106,6 +107,7 @@ def pack_todo(todo: Todo) -> bytes:
             todo.for_room,
             todo.rules,
             todo.again_at,
+            todo.without,
         )
     )
 
@@ -126,6 +128,7 @@ def unpack_todo(demand: bytes) -> Todo:
         kept.for_room,
         kept.rules,
         kept.again_at,
+        kept.without,
     )
 
 

@@ -175,6 +175,13 @@ class MemoryRecording:
         for record in self._effects.shipments:
             self._add(shelves.shipments, (record.owner, record.shipment.no), record)
             self._add_number(shelves.shipments_of, record.owner, record.shipment.no)
+        for change in sorted(self._effects.stages, key=lambda change: (change.cell, change.owner, change.no)):
+            before = shelves.shipments.get((change.owner, change.no))
+            if before is None or before.stage is not change.before:
+                raise Conflict(f"shipment {change.no} of {change.owner} is no longer {change.before}")
+            self._undo.put(shelves.shipments, (change.owner, change.no), replace(before, stage=change.after))
+        for milestone in self._effects.milestones:
+            self._add(shelves.milestones, (milestone.owner, milestone.id), milestone)
 
     def _write_queues(self) -> None:
         shelves = self._shelves
@@ -214,6 +221,11 @@ class MemoryRecording:
     def _write_counts(self) -> None:
         for mark in self._effects.counts:
             self._undo.put(self._shelves.marks, mark.position, mark)
+            if self._shelves.count_tasks.get(mark.position, mark.as_of) < mark.as_of:
+                self._undo.drop(self._shelves.count_tasks, mark.position)
+        for task in self._effects.count_tasks:
+            if task.position not in self._shelves.count_tasks:
+                self._undo.put(self._shelves.count_tasks, task.position, self._effects.at)
         for incident in self._effects.incidents:
             self._add(self._shelves.incidents, incident.id, incident)
 

@@ -125,6 +125,14 @@ FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[], %(c4)b::text[], 
 WHERE o.cell = u.cell AND o.id = u.id AND o.attempt = u.attempt_before
     AND o.state = ANY (string_to_array(u.allowed_before, ','))
 """
+NODES_APART: Final = "\x1f"
+# Hardly any order has them.
+UPDATE_DECLINED: Final = """
+UPDATE customer_order AS o
+SET declined = string_to_array(u.declined, E'\\x1f')
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, id, declined)
+WHERE o.cell = u.cell AND o.id = u.id
+"""
 UPDATE_LINES: Final = """
 UPDATE order_line AS l
 SET open = u.open, reserved = u.reserved, pledged = u.pledged, backordered = u.backordered, released = u.released,
@@ -157,6 +165,9 @@ def change_orders(w: Writing) -> None:
         for r in records
     ]
     w.change(UPDATE_ORDERS, ("int2", "uuid", "text", "text", "int4", "int4"), orders, at=w.effects.at)
+    declined = [(r.order.cell, r.order.id, NODES_APART.join(r.declined)) for r in records if r.declined]
+    if declined:
+        w.change(UPDATE_DECLINED, ("int2", "uuid", "text"), declined)
     lines = [
         (record.order.cell, record.order.id, line.no, *_parts(progress))
         for record in records
@@ -199,8 +210,22 @@ COPY booking (cell, owner, shipment_no, no, node, day, slot, quantity) FROM STDI
 BOOKING_TYPES: Final = ("int2", "uuid", "int8", "int4", "text", "date", "int4", "int8")
 
 
+CHANGE_STAGES: Final = """
+UPDATE shipment AS s
+SET stage = u.after
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::text[], %(c5)b::text[])
+    AS u (cell, owner, no, before, after)
+WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no AND s.stage = u.before
+"""
+STAGE_TYPES: Final = ("int2", "uuid", "int8", "text", "text")
+COPY_MILESTONES: Final = """
+COPY milestone (cell, owner, id, shipment_no, kind, at, told_at, told_by, detail) FROM STDIN (FORMAT BINARY)
+"""
+MILESTONE_TYPES: Final = ("int2", "uuid", "uuid", "int8", "text", "timestamptz", "timestamptz", "text", "jsonb")
+
+
 def write_shipments(w: Writing) -> None:
-    """Planned shipments that end, then those that begin, each with the capacity it has booked."""
+    """Planned shipments that end, then those that begin, each with the capacity it has booked, and those that go on."""
     dropped = sorted(set(w.effects.shipments_dropped))
     if dropped:
         w.cursor.execute(DELETE_BOOKINGS, columns(("int2", "uuid", "int8"), dropped))
@@ -212,6 +237,15 @@ def write_shipments(w: Writing) -> None:
             bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
     w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)
     w.copy(COPY_BOOKINGS, BOOKING_TYPES, bookings)
+    stages = [(s.cell, s.owner, s.no, s.before.value, s.after.value) for s in w.effects.stages]
+    if stages:
+        w.change(CHANGE_STAGES, STAGE_TYPES, sorted(stages))
+    told = w.effects.at
+    milestones = [
+        (m.cell, m.owner, m.id, m.shipment_no, m.kind, m.at, told, m.told_by, jsonb(m.detail))
+        for m in w.effects.milestones
+    ]
+    w.copy(COPY_MILESTONES, MILESTONE_TYPES, milestones)
 
 
 COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
@@ -340,6 +374,17 @@ INSERT INTO count_mark (cell, position, as_of, sequence)
 SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[], %(c4)b::bigint[]) AS u
 ON CONFLICT (cell, position) DO UPDATE SET as_of = excluded.as_of, sequence = excluded.sequence
 """
+# A count that is as of a later time has answered the question.
+DELETE_COUNT_TASKS: Final = """
+DELETE FROM count_task AS t
+USING unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[]) AS u (cell, position, as_of)
+WHERE t.cell = u.cell AND t.position = u.position AND t.since < u.as_of
+"""
+ADD_COUNT_TASKS: Final = """
+INSERT INTO count_task (cell, position, cause, since)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::uuid[], %(c4)b::timestamptz[]) AS u
+ON CONFLICT (cell, position) DO NOTHING
+"""
 COPY_INCIDENTS: Final = "COPY incident (cell, id, kind, cause, order_id, at) FROM STDIN (FORMAT BINARY)"
 
 
@@ -349,6 +394,11 @@ def write_counts(w: Writing) -> None:
     if marks:
         rows = [(mark.cell, mark.position, mark.as_of, mark.sequence) for _, mark in marks]
         w.cursor.execute(UPSERT_MARKS, columns(("int2", "int8", "timestamptz", "int8"), rows))
+        counted = [(mark.cell, mark.position, mark.as_of) for _, mark in marks]
+        w.cursor.execute(DELETE_COUNT_TASKS, columns(("int2", "int8", "timestamptz"), counted))
+    tasks = sorted({(t.cell, t.position, t.cause, w.effects.at) for t in w.effects.count_tasks})
+    if tasks:
+        w.cursor.execute(ADD_COUNT_TASKS, columns(("int2", "int8", "uuid", "timestamptz"), tasks))
     incidents = [(i.cell, i.id, i.kind, i.cause, i.order, w.effects.at) for i in w.effects.incidents]
     w.copy(COPY_INCIDENTS, ("int2", "uuid", "text", "text", "uuid", "timestamptz"), incidents)
 

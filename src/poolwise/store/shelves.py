@@ -22,6 +22,7 @@ from poolwise.flows.ports import (
     Decision,
     Event,
     Incident,
+    Milestone,
     OrderRecord,
     Queue,
     ShipmentRecord,
@@ -68,6 +69,8 @@ class Shelves:
     )
     shipments: dict[tuple[UUID, int], ShipmentRecord] = field(default_factory=dict)
     shipments_of: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
+    milestones: dict[tuple[UUID, UUID], Milestone] = field(default_factory=dict)
+    count_tasks: dict[int, datetime] = field(default_factory=dict)
     orders: dict[UUID, OrderRecord] = field(default_factory=dict)
     order_ids: dict[str, UUID] = field(default_factory=dict)
     todo: dict[TodoKey, Todo] = field(default_factory=dict)

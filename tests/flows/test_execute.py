@@ -1,0 +1,185 @@
+"""Stories of execution, on both kinds of books: released, short, declined, shipped, delivered, told in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from poolwise.flows.stock import Outcome
+from tests.flows.market import Market, in_memory, on_postgres
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def market(request: pytest.FixtureRequest) -> Iterator[Market]:
+    if request.param == "memory":
+        yield in_memory()
+        return
+    with on_postgres(request.getfixturevalue("database")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def lawful(market: Market) -> Iterator[None]:
+    """Every story ends in lawful books."""
+    yield
+    assert market.findings() == []
+
+
+def sourced(market: Market, *lines: tuple[str, int], released: bool = True) -> UUID:
+    """An order with the number 1, and what became of it an hour later."""
+    order = market.order("1", *lines)
+    market.work()
+    if released:
+        market.release()
+    return order
+
+
+def parts(market: Market, order: UUID) -> dict[str, int]:
+    """Where the units of all lines of an order stand."""
+    lines = market.record(order).lines
+    names = ("reserved", "pledged", "backordered", "released", "shipped")
+    sums = {name: sum(getattr(line, name) for line in lines) for name in names}
+    return {name: units for name, units in sums.items() if units}
+
+
+def test_a_shipment_is_released_a_while_after_it_was_decided(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3), released=False)
+    market.later(minutes=20)
+    assert (market.expire(), market.state(order)) == (0, "sourced")
+    market.later(minutes=10)
+    assert (market.expire(), market.state(order)) == (1, "released")
+    assert (parts(market, order), market.stages(order)) == ({"released": 3}, ["A released"])
+    assert market.at("BOLT", "A") == {"reserved": 3}
+
+
+def test_what_is_pledged_is_released_when_it_has_come(market: Market) -> None:
+    market.expect("BOLT", "A", 3, due_in_days=0)
+    order = sourced(market, ("BOLT", 3))
+    assert (market.state(order), parts(market, order)) == ("sourced", {"pledged": 3})
+    market.arrive("BOLT", "A", 3)
+    market.later(days=1)
+    market.expire()
+    assert (market.state(order), parts(market, order)) == ("released", {"released": 3})
+
+
+def test_what_has_left_is_no_longer_there(market: Market) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 3))
+    assert market.report("1", "shipped") is Outcome.BOOKED
+    assert (market.state(order), market.stages(order)) == ("shipped", ["A shipped"])
+    assert (parts(market, order), market.at("BOLT", "A")) == ({"shipped": 3}, {"available": 2})
+    assert market.report("1", "delivered") is Outcome.BOOKED
+    assert market.stages(order) == ["A delivered"]
+
+
+@pytest.mark.parametrize("released", [True, False])
+@pytest.mark.parametrize(
+    "kinds", [("delivered", "shipped"), ("shipped", "delivered"), ("shipped", "shipped", "delivered")]
+)
+def test_reports_may_come_before_those_they_depend_on(market: Market, told: str, released: bool) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 3), released=released)
+    for kind in told.split():
+        market.report("1", kind)
+    assert (market.state(order), market.stages(order)) == ("shipped", ["A delivered"])
+    assert market.at("BOLT", "A") == {"available": 2}
+    assert market.release() == (0 if released else 1)
+
+
+def test_a_report_has_its_effect_once(market: Market) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 3))
+    assert market.report("1", "shipped", ("BOLT", 1), id="r") is Outcome.BOOKED
+    assert market.report("1", "shipped", ("BOLT", 1), id="r") is Outcome.DUPLICATE
+    assert parts(market, order) == {"released": 2, "shipped": 1}
+    assert (market.state(order), market.stages(order)) == ("released", ["A released"])
+
+
+def test_what_is_not_found_is_blocked_and_comes_from_elsewhere(market: Market) -> None:
+    market.count("BOLT", "A", 9)
+    market.count("BOLT", "B", 4)
+    order = sourced(market, ("BOLT", 3))
+    assert market.report("1", "short", ("BOLT", 1)) is Outcome.BOOKED
+    assert parts(market, order) == {"released": 2, "backordered": 1}
+    assert market.at("BOLT", "A") == {"available": 6, "reserved": 2, "blocked": 1}
+    assert market.work() == 1
+    # There are six more at A, but nobody is sent there again for this order.
+    assert sorted(market.held(order)) == [("A", 2), ("B", 1)]
+    assert parts(market, order) == {"released": 2, "reserved": 1}
+    market.report("1", "shipped")
+    market.release()
+    assert market.stages(order) == ["A shipped", "B released"]
+    market.report("1", "shipped", shipment=100_001)
+    assert (market.state(order), parts(market, order)) == ("shipped", {"shipped": 3})
+
+
+def test_what_is_declined_is_free_again_and_comes_from_elsewhere(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    market.count("BOLT", "B", 4)
+    order = sourced(market, ("BOLT", 3))
+    market.report("1", "declined")
+    assert (market.at("BOLT", "A"), parts(market, order)) == ({"available": 3}, {"backordered": 3})
+    market.work()
+    assert market.held(order) == [("B", 3)]
+    market.release()
+    market.report("1", "declined", shipment=100_001)
+    market.work()
+    # Nobody is left; and stock that comes to A is not for this order.
+    market.count("BOLT", "A", 9)
+    market.work()
+    assert (market.held(order), market.state(order)) == ([], "backordered")
+
+
+def test_a_part_leaves_and_the_rest_is_not_found(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    market.count("BOLT", "B", 1)
+    order = sourced(market, ("BOLT", 3))
+    market.report("1", "shipped", ("BOLT", 2))
+    market.report("1", "short", ("BOLT", 1))
+    assert market.stages(order) == ["A shipped"]
+    market.work()
+    assert (parts(market, order), market.stages(order)) == ({"reserved": 1, "shipped": 2}, ["A shipped", "B planned"])
+
+
+def test_a_kit_that_lacks_a_part_is_made_elsewhere(market: Market) -> None:
+    for node in "AB":
+        market.count("BOLT", node, 1)
+        market.count("NUT", node, 2)
+    order = sourced(market, ("KIT", 1))
+    market.report("1", "short", ("NUT", 1))
+    assert (market.at("NUT", "A"), market.at("BOLT", "A")) == ({"available": 1, "blocked": 1}, {"available": 1})
+    market.work()
+    assert sorted(market.held(order)) == [("B", 1), ("B", 2)]
+
+
+def test_stock_that_is_counted_away_breaks_what_is_released_too(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    market.count("BOLT", "B", 3)
+    order = sourced(market, ("BOLT", 3))
+    market.count("BOLT", "A", 1)
+    assert parts(market, order) == {"released": 1, "backordered": 2}
+    market.work()
+    assert parts(market, order) == {"released": 1, "reserved": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "shipment", "number"),
+    [
+        ("shipped", (), 2, "1"),
+        ("shipped", (), 1, "ghost"),
+        ("shipped", (("GHOST", 1),), 1, "1"),
+        ("short", (), 1, "1"),
+        ("short", (("BOLT", 0),), 1, "1"),
+        ("declined", (("BOLT", 1),), 1, "1"),
+    ],
+)
+def test_bad_reports_are_refused_and_change_nothing(
+    market: Market, kind: str, lines: tuple[tuple[str, int], ...], shipment: int, number: str
+) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3))
+    assert market.report(number, kind, *lines, shipment=shipment) is Outcome.REFUSED
+    assert (parts(market, order), market.stages(order)) == ({"released": 3}, ["A released"])
