@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from poolwise.core.counting import Break
-from poolwise.core.fulfilment import Stage
+from poolwise.core.fulfilment import STAGES, Stage
 from poolwise.core.ledger import Account, Cause, Movement, Reservation
 from poolwise.core.orders import OrderState, Progress, state_of
 from poolwise.core.values import Json, Quantity, replace
@@ -192,7 +192,7 @@ def _close_shipments(
     for record in shipments:
         no = record.shipment.no
         if no in touched and no not in full and no in left:
-            if record.stage is Stage.RELEASED:
+            if Stage.SHIPPED in STAGES[record.stage]:
                 made.stages.append(StageChange(record.cell, record.owner, no, record.stage, Stage.SHIPPED))
         elif no in touched and no not in full:
             made.shipments_dropped.append((record.cell, record.owner, no))

@@ -295,12 +295,14 @@ class _Report:
             self._release_rest(lines)
 
     def _release_rest(self, lines: dict[int, Progress]) -> None:
-        """A node that ships a part of what was not released yet works on the rest, too."""
+        """A node that ships a part of what was not released yet works on the rest, too, if all of that is there."""
+        if any(part.receipt is not None for part in self._known.held):
+            return
         room, record = self._room, self._known.record
         sent = {share.held.no: share.quantity for share in self._units}
         for part in self._known.held:
             left = part.open - sent.get(part.no, 0)
-            if left and part.receipt is None:
+            if left:
                 served = left if stands_alone(part) else open_line_quantity(part)
                 _move(lines, part.line_no, served, "reserved", "released")
         after = tuple(lines.values())

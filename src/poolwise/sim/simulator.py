@@ -17,6 +17,7 @@ from enum import StrEnum
 from random import Random
 from typing import Final, Protocol
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from poolwise.core.counting import IN_DEBT, debt_key
 from poolwise.core.edition.build import Edition, edition_of
@@ -32,7 +33,7 @@ from poolwise.flows.ports import Queue, Transaction
 from poolwise.sim import hamlet
 from poolwise.sim.hamlet import Told
 from poolwise.sim.stage import CELL, Asked, Failpoint, Stage, Sweep, Work, Wrong
-from poolwise.sim.truth import START, Act, Step, World
+from poolwise.sim.truth import START, Act, PickList, Step, World
 from poolwise.store.check import Finding, Verify, findings
 from poolwise.store.memory import MemoryBooks
 from poolwise.store.memory_evidence import MemoryEvidence, Rows
@@ -171,10 +172,30 @@ class _Simulation:
             self._change_rules(Random(step.chance))
             return
         asked = self._world.next(step)
+        if step.act is Act.REPORT:
+            picked = self._pick(Random(step.chance + 2))
+            asked = None if picked is None else self._world.report(Random(step.chance + 3), picked)
         if asked is not None:
             chance = Random(step.chance + 1)
             crash_at = chance.choice(CRASH_AT).value if chance.random() < CRASHES else ""
             self._perform(asked, step.chance, crash_at)
+
+    def _pick(self, random: Random) -> PickList | None:
+        """A shipment that somebody works on, as its node would be told."""
+        known = [order for order in self._world.orders.values() if order is not None]
+        if not known:
+            return None
+        with self._stages[0].plain.transaction() as transaction:
+            order = random.choice(known)
+            shipments = transaction.shipments(order)
+            if not shipments:
+                return None
+            no = random.choice(shipments).shipment.no
+            held = [part for part in transaction.reservations(order) if part.shipment_no == no and part.open]
+            places = transaction.positions({part.position for part in held})
+            number = transaction.orders([order])[order].order.number
+        parts = tuple((places[part.position].key, part.open) for part in held if part.receipt is None)
+        return PickList(number, no, parts)
 
     def _perform(self, asked: Asked, chance: int, crash_at: str = "") -> object:
         now = self._world.now
@@ -231,6 +252,7 @@ class _Simulation:
             self._raise_first(self._in_shelves(self._memory, only), "memory")
         if isinstance(asked, Sweep):
             self._check_overdue()
+            self._check_released()
         if len(self._stages) > 1 and (seen.positions or seen.owners or seen.receipts):
             self._compare(seen.positions, seen.owners, seen.receipts)
 
@@ -251,6 +273,17 @@ class _Simulation:
                 for basket in self._world.overdue():
                     if any(part.open for part in transaction.reservations(basket)):
                         raise Wrong(f"{stage.name}: basket {basket} is held after its time (law 6)")
+
+    def _check_released(self) -> None:
+        """No node works on what does not leave today: it might be planned anew until then."""
+        for stage in self._stages:
+            with stage.plain.transaction() as transaction:
+                for owner, no in sorted(stage.seen.released):
+                    record = next(each for each in transaction.shipments(owner) if each.shipment.no == no)
+                    node = stage.desk.atlas.edition.network.nodes[record.shipment.node]
+                    today = self._world.now.astimezone(ZoneInfo(node.time_zone)).date()
+                    if today < record.shipment.ship_on:
+                        raise Wrong(f"{stage.name}: shipment {no} of {owner} is released on {today}, too early")
 
     def _compare(self, positions: Iterable[int], owners: Iterable[UUID], receipts: Iterable[UUID]) -> None:
         rows = []

@@ -20,10 +20,19 @@ from uuid import UUID
 import msgspec
 
 from poolwise.core.counting import OWN_LOT
+from poolwise.core.fulfilment import Stage as ShipmentStage
 from poolwise.core.ledger import Position
-from poolwise.core.messages import OrderMessage, ReceiptNotice, ReservationRequest, StockCount, StockMovement
+from poolwise.core.messages import (
+    OrderMessage,
+    ReceiptNotice,
+    ReservationRequest,
+    ShipmentReport,
+    StockCount,
+    StockMovement,
+)
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Refused
+from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Rejected, accept
 from poolwise.flows.ports import Answer, Books, Effects, Queue, SlotKey, Transaction
@@ -87,7 +96,8 @@ class Sweep:
     limit: int = 100
 
 
-Asked: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice | SetAside | GiveBack | Work | Sweep
+Mail: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice | ShipmentReport
+Asked: TypeAlias = Mail | SetAside | GiveBack | Work | Sweep
 
 
 @dataclass(slots=True)
@@ -99,12 +109,13 @@ class Seen:
     owners: set[UUID] = field(default_factory=set)
     receipts: set[UUID] = field(default_factory=set)
     slots: set[tuple[str, date, int]] = field(default_factory=set)
+    released: set[tuple[UUID, int]] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
     journal: bytes = b""
 
     def forget(self) -> None:
         """Begin a new step."""
-        for found in (self.positions, self.owners, self.receipts, self.slots):
+        for found in (self.positions, self.owners, self.receipts, self.slots, self.released):
             found.clear()
 
     def note(self, effects: Effects) -> None:
@@ -124,6 +135,10 @@ class Seen:
         self.owners |= {record.order.id for record in (*effects.orders, *effects.orders_changed)}
         self.receipts |= {receipt.id for receipt in effects.receipts}
         self.receipts |= {change.receipt for change in effects.receipt_changes}
+        self.owners |= {change.owner for change in effects.stages}
+        self.released |= {
+            (change.owner, change.no) for change in effects.stages if change.after is ShipmentStage.RELEASED
+        }
         self.slots |= {(change.node, change.day, change.slot) for change in effects.capacity}
 
     def _check_times(self, written: bytes) -> None:
@@ -264,6 +279,8 @@ class Stage:
                 return _only(book_movements(self.books, self._clerk, [asked], now))
             case ReceiptNotice():
                 return _only(book_receipts(self.books, self._clerk, [asked], now))
+            case ShipmentReport():
+                return book_report(self.books, self._clerk, asked, now)
             case SetAside():
                 return self._set_aside(asked, now)
             case GiveBack():

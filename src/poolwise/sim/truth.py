@@ -12,17 +12,27 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from heapq import heappop, heappush
 from random import Random
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 from poolwise.core.ledger import PositionKey
-from poolwise.core.messages import OrderLine, OrderMessage, ReceiptNotice, ReservationRequest, StockCount, StockMovement
+from poolwise.core.messages import (
+    OrderLine,
+    OrderMessage,
+    ReceiptNotice,
+    ReportKind,
+    ReportLine,
+    ReservationRequest,
+    ShipmentReport,
+    StockCount,
+    StockMovement,
+)
 from poolwise.core.values import replace
 from poolwise.flows.intake import Accepted
 from poolwise.flows.ports import Queue
 from poolwise.flows.stock import Outcome, Result
 from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
-from poolwise.sim.stage import Asked, GiveBack, SetAside, Sweep, Work, Wrong
+from poolwise.sim.stage import Asked, GiveBack, Mail, SetAside, Sweep, Work, Wrong
 
 START: Final = datetime(2101, 1, 3, tzinfo=UTC)
 """No real clock shows this."""
@@ -31,8 +41,6 @@ LONGEST_STEP_S: Final = 4 * 3_600
 LONGEST_BASKET_S: Final = 2 * 86_400
 TWICE: Final = 0.2
 """How often a message comes twice."""
-
-Mail: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice
 
 
 class Act(StrEnum):
@@ -53,13 +61,14 @@ class Act(StrEnum):
     WAVE = "wave"
     LOOK_AGAIN = "look_again"
     SWEEP = "sweep"
+    REPORT = "report"
     RULES = "rules"
 
 
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 4, Act.RULES: 1,
+    Act.SWEEP: 6, Act.REPORT: 10, Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
 
@@ -86,6 +95,15 @@ class Inbound:
     notice: ReceiptNotice
     key: PositionKey
     arrived: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PickList:
+    """What a node has in hand: a shipment of an order, and what is to be sent, in the order in which it is picked."""
+
+    order: str
+    shipment: int
+    parts: tuple[tuple[PositionKey, int], ...]
 
 
 @dataclass(slots=True)
@@ -119,6 +137,12 @@ class World:
                 if first is None and answer.known and not crashed:
                     raise Wrong(f"order {asked.number} came for the first time and was known")
                 self.orders[asked.number] = answer.order
+            case ShipmentReport(), Result():
+                right = {Outcome.DUPLICATE} if asked.id in self.told or crashed else set()
+                right |= set() if asked.id in self.told else {Outcome.BOOKED}
+                self.told.add(asked.id)
+                if answer.outcome not in right:
+                    raise Wrong(f"{asked}: {answer.outcome} {answer.faults} (law 5)")
             case StockMovement(), Result():
                 known = asked.id in self.told
                 self.told.add(asked.id)
@@ -279,6 +303,39 @@ class World:
         found.notice = replace(notice, sequence=found.notice.sequence + 1)
         self._send(random, found.notice, promptly=found.arrived > 0)
 
+    def report(self, random: Random, picked: PickList) -> ShipmentReport:
+        """What the node, or the carrier, makes of it: it sends what it has, and says what it has not."""
+        self.now += timedelta(seconds=1)
+        kinds = (ReportKind.SHIPPED, ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.SHORT, ReportKind.DECLINED,
+                 ReportKind.FAILED)  # fmt: skip
+        kind, lines = random.choice(kinds), list[tuple[str, int]]()
+        wanted: dict[PositionKey, int] = {}
+        for key, units in picked.parts:
+            wanted[key] = wanted.get(key, 0) + units
+        missing = [(key.item, units - self.shelves.get(key, 0)) for key, units in wanted.items()]
+        missing = [(item, units) for item, units in missing if units > 0]
+        if kind in (ReportKind.SHIPPED, ReportKind.DELIVERED) and missing:
+            kind, lines = ReportKind.SHORT, missing[:1]
+        elif kind is ReportKind.SHORT and picked.parts:
+            key, units = random.choice(picked.parts)
+            lines = [(key.item, random.randint(1, units))]
+        elif kind is ReportKind.SHORT:
+            kind = ReportKind.FAILED
+        if kind in (ReportKind.SHIPPED, ReportKind.DELIVERED):
+            for key, units in picked.parts:
+                self._put(key, -units)
+        said = ShipmentReport(
+            id=f"r-{random.getrandbits(60):x}",
+            order=picked.order,
+            shipment=picked.shipment,
+            kind=kind,
+            at=self.now,
+            lines=tuple(ReportLine(item=item, quantity=_text(item, units)) for item, units in lines),
+        )
+        if random.random() < TWICE:
+            self._send(random, said)
+        return said
+
     def _deliver(self, _: Random) -> Mail | None:
         """The next message comes."""
         if not self.mail:
@@ -319,5 +376,6 @@ _ACTS: Final[dict[Act, Callable[[World, Random], Asked | None]]] = {
     Act.WAVE: lambda _world, _random: Work(Queue.WAVE, 500),
     Act.LOOK_AGAIN: lambda _world, _random: Work(Queue.STOCK, 500),
     Act.SWEEP: lambda _world, _random: Sweep(),
+    Act.REPORT: lambda _world, _random: None,
     Act.RULES: lambda _world, _random: None,
 }
