@@ -85,7 +85,10 @@ class ReceiptRow(NamedTuple):
 
 
 class ReservationRow(NamedTuple):
-    """A reservation and how its units ended: consumed, freed, expired, broken."""
+    """A reservation and how its units ended: consumed, freed, expired, broken.
+
+    `released` tells whether a node works on its shipment; only an order's own reservations know.
+    """
 
     owner: UUID
     no: int
@@ -94,6 +97,7 @@ class ReservationRow(NamedTuple):
     line_no: int
     line_quantity: int
     of_receipt: bool
+    released: bool = False
 
 
 class DecisionRow(NamedTuple):
@@ -340,6 +344,7 @@ def _conserved(row: OrderRow) -> Iterator[Finding]:
             yield Finding(11, "order_line", f"{key}/{no}", f"{quantity} asked for, but {parts[0]} ordered")
         else:
             yield from _reserved(row, no, parts)
+            yield from _executed(row, no, parts)
     for no in sorted(set(row.lines) - {no for no, _ in row.asked}):
         yield Finding(13, "order_line", f"{key}/{no}", "a line that nobody asked for")
     if any(min(parts) < 0 or sum(parts[1:]) != parts[0] for parts in row.lines.values()):
@@ -361,6 +366,20 @@ def _reserved(row: OrderRow, no: int, parts: Sequence[int]) -> Iterator[Finding]
     _, _, reserved, pledged, _, released, shipped, _ = parts
     if (on_stock, on_receipts) != (reserved + released + shipped, pledged):
         detail = f"{reserved} reserved and {pledged} pledged, but reservations of {on_stock} and {on_receipts}"
+        yield Finding(13, "order_line", f"{row.order}/{no}", detail)
+
+
+def _executed(row: OrderRow, no: int, parts: Sequence[int]) -> Iterator[Finding]:
+    """What nodes work on, and what has left, is what is reserved in their shipments, and was."""
+    own = [held for held in row.reservations if held.line_no == no and not held.of_receipt]
+    in_hand = sum(
+        held.line_quantity * (held.quantity - sum(held.endings)) // held.quantity for held in own if held.released
+    )
+    gone = sum(held.line_quantity * held.endings[0] // held.quantity for held in own)
+    _, _, _, _, _, released, shipped, _ = parts
+    of_basket = row.state in (OrderState.BASKET, OrderState.CANCELLED)
+    if not of_basket and (in_hand, gone) != (released, shipped):
+        detail = f"{released} released and {shipped} shipped, but {in_hand} in released shipments and {gone} consumed"
         yield Finding(13, "order_line", f"{row.order}/{no}", detail)
 
 

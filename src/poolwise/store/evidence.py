@@ -370,9 +370,11 @@ WHERE cell = ANY (%b::smallint[]) AND owner = ANY (%b::uuid[])
 ORDER BY owner, no
 """
 READ_OWN_RESERVATIONS: Final = """
-SELECT owner, no, quantity, consumed, freed, expired, broken, line_no, line_quantity, receipt
-FROM reservation
-WHERE cell = ANY (%b::smallint[]) AND owner = ANY (%b::uuid[])
+SELECT r.owner, r.no, r.quantity, r.consumed, r.freed, r.expired, r.broken, r.line_no, r.line_quantity, r.receipt,
+    coalesce(s.stage = 'released', false)
+FROM reservation AS r
+LEFT JOIN shipment AS s ON s.cell = r.cell AND s.owner = r.owner AND s.no = r.shipment_no
+WHERE r.cell = ANY (%b::smallint[]) AND r.owner = ANY (%b::uuid[])
 """
 READ_INCIDENTS: Final = """
 SELECT order_id, count(*)
@@ -415,6 +417,6 @@ class _Details:
 
 
 def _reservation(row: TupleRow) -> ReservationRow:
-    owner, no, quantity, consumed, freed, expired, broken, line_no, line_quantity, receipt = row
+    owner, no, quantity, consumed, freed, expired, broken, line_no, line_quantity, receipt, *released = row
     endings = (consumed, freed, expired, broken)
-    return ReservationRow(owner, no, quantity, endings, line_no, line_quantity, receipt is not None)
+    return ReservationRow(owner, no, quantity, endings, line_no, line_quantity, receipt is not None, any(released))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Reservation
 from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
@@ -130,6 +131,8 @@ class MemoryEvidence:
         for record in self._orders():
             id_ = record.order.id
             own = [shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ())]
+            stages = {no: shelves.shipments[id_, no].stage for no in shelves.shipments_of.get(id_, ())}
+            in_hand = {no for no, stage in stages.items() if stage is Stage.RELEASED}
             yield OrderRow(
                 id_,
                 record.state.value,
@@ -137,7 +140,10 @@ class MemoryEvidence:
                 [(line.no, line.quantity) for line in record.order.lines],
                 _lines(record),
                 decisions.get(id_, []),
-                [_reservation(reservation) for reservation in own],
+                [
+                    _reservation(reservation)._replace(released=reservation.shipment_no in in_hand)
+                    for reservation in own
+                ],
                 incidents[id_],
                 id_ in queued,
                 record.order.reservation is not None,
