@@ -226,7 +226,10 @@ class _OrderModel:
         return line.weight_ug * per / line.quantity
 
     def _kits_across_nodes(self, place: int) -> None:
-        """A kit whose parts may come from several nodes: one count of kits, and one flow a part and shipment."""
+        """A kit whose parts may come from several nodes: one count of kits, and one flow a part and shipment.
+
+        Of a line that goes whole all of a part leaves in one shipment.
+        """
         for alternative in self.alternatives[place]:
             if not alternative.across_nodes:
                 continue
@@ -237,13 +240,14 @@ class _OrderModel:
             kits = self.model.variable(0, most)
             parts: list[Flow] = []
             for code, count in alternative.needs:
+                step = count * sets if self.whole[place] else 1
                 before = len(self.flows)
                 for opening in self.openings:
                     if self._shelf(opening.way, code) and carries(opening.way.route, self.options.catalog.items[code]):
-                        self._flow(place, alternative, opening, 0, ((code, 1),), most * sets * count)
+                        self._flow(place, alternative, opening, 0, ((code, step),), most * sets * count // step)
                 made = self.flows[before:]
                 parts.extend(made)
-                self.model.row([(kits, -count * sets), *((flow.variable, 1) for flow in made)], 0, 0)
+                self.model.row([(kits, -count * sets // step), *((flow.variable, 1) for flow in made)], 0, 0)
             self.kits.append((place, alternative, kits, parts))
 
     def _wait(self, place: int) -> int:
@@ -541,9 +545,9 @@ class _OrderModel:
             sent = self.options.goods(line, flow.alternative, quantity)
             assert sent is not None
         else:
-            code = flow.items[0][0]
+            code, step = flow.items[0]
             item = self.options.catalog.items[code]
-            sent = (Sent(item, count, round(flow.weight_ug * count)),)
+            sent = (Sent(item, count * step, round(flow.weight_ug * count)),)
         return Piece(line, flow.alternative, quantity, sent)
 
     def _kit_shares(self, solution: Solution) -> dict[int, Quantity]:

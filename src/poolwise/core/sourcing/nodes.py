@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from poolwise.core.policy.terms import CostKind
 from poolwise.core.sourcing.atlas import OpenRoute
 from poolwise.core.sourcing.blocks import Blocks
 from poolwise.core.sourcing.build import Block, Leaving, Piece, drawing, drawing_at_least, leave, substitution
@@ -134,6 +135,9 @@ class _Table:
             return alone
         slack = [[self._slack(place, portion) for portion in line.portions] for line in self.blocks.lines]
         least: Ints = lows.take(mine) - self.blocks.by_row(slack).take(self.rows.take(mine)) * TIES
+        if not self.blocks.options.terms.policy.capacity_is_hard:
+            contest = _Contest(self, place)
+            least -= np.array([contest.overfull(number) for number in mine.tolist()], dtype=np.int64) * TIES
         return least
 
     def _slack(self, place: int, portion: Portion) -> Cost:
@@ -423,6 +427,21 @@ class _Contest:
             return None
         cost, _, block = min(found, key=lambda each: each[:2])
         return cost, block
+
+    def overfull(self, number: int) -> Cost:
+        """The most that a row of the table pays for slots that hold too much, sent alone.
+
+        After others it may have to wait for goods, and leave on a day on which they are not full.
+        """
+        candidate = self._candidate(number)
+        drawn = self._drawn(candidate, {})
+        leavings = (
+            []
+            if drawn is None
+            else [leave(self._options, w, drawn[0], candidate.need, self._taken) for w in self._ways]
+        )
+        parts = [leaving.parts for leaving in leavings if leaving is not None]
+        return max((sum(cost for kind, cost in own if kind is CostKind.CAPACITY) for own in parts), default=0)
 
     def offer(self, lows: Ints, least: Ints, most: Cost, trials: int) -> _NodeOffer | None:
         """What the node offers in more than one shipment, where plans with it may cost less than `most`.
