@@ -1,6 +1,6 @@
 """The simulator finds nothing, and finds what is planted: a bug of each kind, on memory and on PostgreSQL.
 
-In `make test` 2,000 seeds live a hundred steps on memory and 150 on both books, in `make soak` 50,000.
+In `make test` 1,000 seeds live a hundred steps on memory and 50 on both books, in `make soak` 50,000 and 1,500.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from poolwise.core.ledger import Account, Cause
+from poolwise.core.messages import ReportKind
 from poolwise.core.values import replace
-from poolwise.flows import source, timers
+from poolwise.flows import execute, source, timers
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Effects
 from poolwise.sim import stage
@@ -24,7 +26,7 @@ from poolwise.store.books import PostgresTransaction
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 STEPS = 100
-SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (2_000, 150)
+SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (1_000, 50)
 CHUNK, CHUNK_ON_BOTH = 250, 25
 TRIED = 60
 """Seeds in which a planted bug must show."""
@@ -116,6 +118,17 @@ def unsorted(patch: Patch) -> None:
     patch.setattr(source.Shelf, "lock", backwards)
 
 
+def wrong_compensation(patch: Patch) -> None:
+    """What a node declines is given back, and does not come to be there again."""
+    patch.setitem(execute.GOES, ReportKind.DECLINED, (Account.OUTSIDE, Cause.DECLINE))
+
+
+def too_early(patch: Patch) -> None:
+    """Shipments are released at once."""
+    patch.setattr(execute, "release_at", lambda _node, _day, decided_at: decided_at)
+    patch.setattr(source, "release_at", lambda _node, _day, decided_at: decided_at)
+
+
 def system_clock(patch: Patch) -> None:
     """Ids are of the time that a real clock shows."""
     real = Ids.new
@@ -127,6 +140,8 @@ PLANTED: dict[str, tuple[Callable[[Patch], None], str]] = {
     "double booking": (recorded(booked_again), "law 5"),
     "leaked reservation": (leaked, "after its time (law 6)"),
     "unsorted lock": (unsorted, "positions are not locked by key"),
+    "wrong compensation": (wrong_compensation, "on hand, but"),
+    "early release": (too_early, "too early"),
     "clock from the system": (system_clock, "law 18"),
 }
 
@@ -135,8 +150,7 @@ PLANTED: dict[str, tuple[Callable[[Patch], None], str]] = {
 def test_a_planted_bug_is_found_on_memory(name: str, monkeypatch: Patch) -> None:
     plant, says = PLANTED[name]
     plant(monkeypatch)
-    wrong = [lived(seed).wrong for seed in range(TRIED)]
-    assert any(says in each for each in wrong), [each for each in wrong if each][:3]
+    assert any(says in lived(seed).wrong for seed in range(TRIED))
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -144,12 +158,7 @@ def test_a_planted_bug_is_found_on_postgres(name: str, monkeypatch: Patch, besid
     """On PostgreSQL alone: memory would have found it before."""
     plant, says = PLANTED[name]
     plant(monkeypatch)
-    wrong = ""
-    for seed in range(TRIED):
-        wrong = simulate(seed, history(seed, STEPS), beside(), memory=False).wrong
-        if says in wrong:
-            return
-    pytest.fail(f"not found; at last: {wrong}")
+    assert any(says in simulate(seed, history(seed, STEPS), beside(), memory=False).wrong for seed in range(TRIED))
 
 
 def test_books_that_differ_are_found(monkeypatch: Patch, beside: Beside) -> None:

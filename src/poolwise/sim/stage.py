@@ -8,7 +8,7 @@ recorded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -39,7 +39,7 @@ from poolwise.flows.ports import Answer, Books, Effects, Queue, SlotKey, Transac
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.reserve import Reserved, free, reserve
 from poolwise.flows.source import Desk, source_batch
-from poolwise.flows.stock import Result, book_counts, book_movements
+from poolwise.flows.stock import book_counts, book_movements
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.timers import run_timers
 from poolwise.flows.wave import run_wave
@@ -97,7 +97,16 @@ class Sweep:
 
 
 Mail: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice | ShipmentReport
-Asked: TypeAlias = Mail | SetAside | GiveBack | Work | Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Sack:
+    """Messages of one kind that come together, in order."""
+
+    mail: tuple[Mail, ...]
+
+
+Asked: TypeAlias = Sack | SetAside | GiveBack | Work | Sweep
 
 
 @dataclass(slots=True)
@@ -142,8 +151,9 @@ class Seen:
         self.slots |= {(change.node, change.day, change.slot) for change in effects.capacity}
 
     def _check_times(self, written: bytes) -> None:
-        instants = [datetime.fromisoformat(text.decode()).replace(tzinfo=UTC) for text in INSTANT.findall(written)]
-        for high, low in ID_OF_VERSION_7.findall(written):
+        said = sorted(set(INSTANT.findall(written)))
+        instants = [datetime.fromisoformat(text.decode()).replace(tzinfo=UTC) for text in said]
+        for high, low in sorted(set(ID_OF_VERSION_7.findall(written))):
             instants.append(datetime.fromtimestamp(int(high + low, 16) / 1000, UTC))
         for at in instants:
             if abs(at - self.now) > HORIZON:
@@ -270,17 +280,8 @@ class Stage:
 
     def _done(self, asked: Asked, now: datetime) -> object:
         match asked:
-            case OrderMessage():
-                (outcome,) = accept(self.books, self._counter, [asked], now)
-                return outcome
-            case StockCount():
-                return _only(book_counts(self.books, self._clerk, [asked], now))
-            case StockMovement():
-                return _only(book_movements(self.books, self._clerk, [asked], now))
-            case ReceiptNotice():
-                return _only(book_receipts(self.books, self._clerk, [asked], now))
-            case ShipmentReport():
-                return book_report(self.books, self._clerk, asked, now)
+            case Sack():
+                return self._read(asked.mail, now)
             case SetAside():
                 return self._set_aside(asked, now)
             case GiveBack():
@@ -294,6 +295,24 @@ class Stage:
                 return source_batch(self.books, self.desk, CELL, now, asked.limit, asked.queue)
             case Sweep():
                 return run_timers(self.books, self.desk, CELL, now, asked.limit)
+
+    def _read(self, mail: Sequence[Mail], now: datetime) -> list[object]:
+        """What comes together is booked together, where there is a flow for that."""
+        books, clerk = self.books, self._clerk
+        match mail[0]:
+            case OrderMessage():
+                orders = [each for each in mail if isinstance(each, OrderMessage)]
+                return list(accept(books, self._counter, orders, now))
+            case StockCount():
+                return list(book_counts(books, clerk, [each for each in mail if isinstance(each, StockCount)], now))
+            case StockMovement():
+                moved = [each for each in mail if isinstance(each, StockMovement)]
+                return list(book_movements(books, clerk, moved, now))
+            case ReceiptNotice():
+                told = [each for each in mail if isinstance(each, ReceiptNotice)]
+                return list(book_receipts(books, clerk, told, now))
+            case ShipmentReport():
+                return [book_report(books, clerk, each, now) for each in mail if isinstance(each, ShipmentReport)]
 
     def _set_aside(self, asked: SetAside, now: datetime) -> str:
         """As the API does it: an answer that is on record is given again."""
@@ -310,8 +329,3 @@ class Stage:
 
 def _reference(outcome: Reserved | Rejected) -> str:
     return str(outcome.reservation) if isinstance(outcome, Reserved) else outcome.code
-
-
-def _only(results: list[Result]) -> Result:
-    (result,) = results
-    return result

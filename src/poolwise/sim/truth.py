@@ -32,13 +32,15 @@ from poolwise.flows.intake import Accepted
 from poolwise.flows.ports import Queue
 from poolwise.flows.stock import Outcome, Result
 from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
-from poolwise.sim.stage import Asked, GiveBack, Mail, SetAside, Sweep, Work, Wrong
+from poolwise.sim.stage import Asked, GiveBack, Mail, Sack, SetAside, Sweep, Work, Wrong
 
 START: Final = datetime(2101, 1, 3, tzinfo=UTC)
 """No real clock shows this."""
 
 LONGEST_STEP_S: Final = 4 * 3_600
 LONGEST_BASKET_S: Final = 2 * 86_400
+MOST_TOGETHER: Final = 50
+DASHES_OF_AN_ID: Final = 4
 TWICE: Final = 0.2
 """How often a message comes twice."""
 
@@ -127,34 +129,40 @@ class World:
         self.now += timedelta(seconds=random.randint(1, LONGEST_STEP_S) if random.random() < 0.3 else 1)
         return _ACTS[step.act](self, random)
 
+    def sack(self) -> Sack:
+        """The messages of one kind that come next, all at once."""
+        found = [self._come()]
+        while self.mail and type(self.mail[0][2]) is type(found[0]) and len(found) < MOST_TOGETHER:
+            found.append(self._come())
+        return Sack(tuple(found))
+
     def judge(self, asked: Asked, answer: object, crashed: bool) -> None:
         """Raise Wrong when an answer cannot be true. After a crash the first message may have had its effect."""
         match asked, answer:
+            case Sack(), list():
+                for mail, own in zip(asked.mail, answer, strict=True):
+                    self._judge(mail, own, crashed)
+            case SetAside(), str() if answer.count("-") == DASHES_OF_AN_ID:
+                self.baskets[UUID(answer)] = self.now + timedelta(seconds=asked.request.expires_in_seconds)
+
+    def _judge(self, mail: Mail, answer: object, crashed: bool) -> None:
+        match mail, answer:
             case OrderMessage(), Accepted():
-                first = self.orders.get(asked.number)
+                first = self.orders.get(mail.number)
                 if first is not None and (answer.order != first or not answer.known):
-                    raise Wrong(f"order {asked.number} was accepted twice (law 5)")
+                    raise Wrong(f"order {mail.number} was accepted twice (law 5)")
                 if first is None and answer.known and not crashed:
-                    raise Wrong(f"order {asked.number} came for the first time and was known")
-                self.orders[asked.number] = answer.order
-            case ShipmentReport(), Result():
-                right = {Outcome.DUPLICATE} if asked.id in self.told or crashed else set()
-                right |= set() if asked.id in self.told else {Outcome.BOOKED}
-                self.told.add(asked.id)
-                if answer.outcome not in right:
-                    raise Wrong(f"{asked}: {answer.outcome} {answer.faults} (law 5)")
-            case StockMovement(), Result():
-                known = asked.id in self.told
-                self.told.add(asked.id)
+                    raise Wrong(f"order {mail.number} came for the first time and was known")
+                self.orders[mail.number] = answer.order
+            case ((ShipmentReport() | StockMovement()), Result()):
+                known = mail.id in self.told
+                self.told.add(mail.id)
                 right = {Outcome.DUPLICATE} if known else {Outcome.BOOKED}
                 if answer.outcome not in (right | {Outcome.DUPLICATE} if crashed else right):
-                    raise Wrong(f"movement {asked.id} came {'again' if known else 'first'}: {answer.outcome} (law 5)")
+                    raise Wrong(f"{mail} came {'again' if known else 'first'}: {answer} (law 5)")
             case ((StockCount() | ReceiptNotice()), Result()):
                 if answer.outcome is Outcome.REFUSED:
-                    raise Wrong(f"{asked} was refused: {answer.faults}")
-            case SetAside(), str():
-                if answer.count("-") == 4:  # an id
-                    self.baskets[UUID(answer)] = self.now + timedelta(seconds=asked.request.expires_in_seconds)
+                    raise Wrong(f"{mail} was refused: {answer.faults}")
             case _:
                 pass
 
@@ -303,7 +311,7 @@ class World:
         found.notice = replace(notice, sequence=found.notice.sequence + 1)
         self._send(random, found.notice, promptly=found.arrived > 0)
 
-    def report(self, random: Random, picked: PickList) -> ShipmentReport:
+    def report(self, random: Random, picked: PickList) -> Sack:
         """What the node, or the carrier, makes of it: it sends what it has, and says what it has not."""
         self.now += timedelta(seconds=1)
         kinds = (ReportKind.SHIPPED, ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.SHORT, ReportKind.DECLINED,
@@ -334,12 +342,13 @@ class World:
         )
         if random.random() < TWICE:
             self._send(random, said)
-        return said
+        return Sack((said,))
 
-    def _deliver(self, _: Random) -> Mail | None:
+    def _deliver(self, _: Random) -> Sack | None:
         """The next message comes."""
-        if not self.mail:
-            return None
+        return Sack((self._come(),)) if self.mail else None
+
+    def _come(self) -> Mail:
         come = heappop(self.mail)
         self.now = max(self.now, come[0])
         return come[2]

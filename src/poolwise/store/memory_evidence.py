@@ -121,14 +121,15 @@ class MemoryEvidence:
 
     def orders(self) -> Iterator[OrderRow]:
         """See store.check."""
-        shelves = self._shelves
-        queued = {todo.order.id for todo in shelves.todo.values()}
+        shelves, records = self._shelves, self._orders()
+        if not records:
+            return
+        queued = {id_ for _, id_ in shelves.todo}
         incidents = Counter(incident.order for incident in shelves.incidents.values())
         decisions: dict[object, list[DecisionRow]] = {}
-        for d in shelves.decisions.values():
-            row = DecisionRow(d.attempt, d.edition, d.policy, d.policy_version)
-            decisions.setdefault(d.owner, []).append(row)
-        for record in self._orders():
+        for (owner, attempt), d in shelves.decisions.items():
+            decisions.setdefault(owner, []).append(DecisionRow(attempt, d.edition, d.policy, d.policy_version))
+        for record in records:
             id_ = record.order.id
             own = [shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ())]
             stages = {no: shelves.shipments[id_, no].stage for no in shelves.shipments_of.get(id_, ())}
@@ -151,9 +152,10 @@ class MemoryEvidence:
 
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check. Memory needs no guards: a decision's key is unique."""
-        decided = {owner for owner, _ in self._shelves.decisions}
-        for held in self._reservations():
-            if held.owner not in self._shelves.orders and held.owner not in decided:
+        strangers = [held for held in self._reservations() if held.owner not in self._shelves.orders]
+        decided = {owner for owner, _ in self._shelves.decisions} if strangers else set()
+        for held in strangers:
+            if held.owner not in decided:
                 yield "reservation", f"{held.owner}/{held.no}"
 
     def editions(self) -> Collection[str] | None:
@@ -166,6 +168,8 @@ class MemoryEvidence:
 
     def slots(self) -> Iterator[SlotRow]:
         """See store.check."""
+        if self._only is not None and not self._only.slots:
+            return
         booked: Counter[tuple[str, date, int]] = Counter()
         for record in self._shelves.shipments.values():
             for booking in record.shipment.bookings:
