@@ -130,9 +130,16 @@ class World:
         return _ACTS[step.act](self, random)
 
     def sack(self) -> Sack:
-        """The messages of one kind that come next, all at once."""
+        """The messages of one kind that come next, all at once; of one receipt only one notice.
+
+        Of several the newest counts, and when what the others told of had come is not known any more.
+        """
         found = [self._come()]
-        while self.mail and type(self.mail[0][2]) is type(found[0]) and len(found) < MOST_TOGETHER:
+        while self.mail and len(found) < MOST_TOGETHER:
+            following = self.mail[0][2]
+            references = {mail.reference for mail in found if isinstance(mail, ReceiptNotice)}
+            if type(following) is not type(found[0]) or getattr(following, "reference", "") in references:
+                break
             found.append(self._come())
         return Sack(tuple(found))
 
