@@ -25,6 +25,7 @@ from poolwise.flows.identity import Ids
 from poolwise.flows.source import Desk, Sourced, source_batch
 from poolwise.flows.stock import Outcome, book_counts
 from poolwise.flows.tallying import Clerk
+from poolwise.flows.timers import run_timers
 from poolwise.flows.tokens import Role, issue_token
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
@@ -109,6 +110,11 @@ class Shop:
     def decide(self) -> Sourced:
         """What a worker does."""
         return source_batch(self.services.books, self.desk(), 0, self.clock(), 100)
+
+    def release(self) -> int:
+        """An hour later a worker releases what is due."""
+        self.clock.ahead += timedelta(hours=1)
+        return run_timers(self.services.books, self.desk(), 0, self.clock(), 100)
 
     def number_events(self) -> int:
         """What the sequencer does."""

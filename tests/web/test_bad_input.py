@@ -15,6 +15,7 @@ LINE = {"item": "MUG-BLUE", "quantity": "1"}
 COUNT = EXAMPLES["POST /v1/stock/counts"]["counts"][0]
 MOVEMENT = EXAMPLES["POST /v1/stock/movements"]["movements"][0]
 RECEIPT = EXAMPLES["POST /v1/receipts"]["receipts"][0]
+REPORT = {**EXAMPLES["POST /v1/shipments/reports"], "order": "GHOST"}
 BASKET = EXAMPLES["POST /v1/reservations"]
 
 REFUSED = [
@@ -82,6 +83,28 @@ REFUSED = [
     ("/v1/stock/movements", {"movements": [{**MOVEMENT, "at": None}]}, "movements[0].at"),
     ("/v1/receipts", {"receipts": [{**RECEIPT, "due_on": "soon"}]}, "receipts[0].due_on"),
     ("/v1/receipts", {"receipts": [{**RECEIPT, "sequence": 2**70}]}, "receipts[0].sequence"),
+    ("/v1/shipments/reports", {**REPORT, "id": ""}, "id"),
+    ("/v1/shipments/reports", {**REPORT, "id": "x" * 201}, "id"),
+    ("/v1/shipments/reports", REPORT, "order"),
+    ("/v1/shipments/reports", {**REPORT, "order": ""}, "order"),
+    ("/v1/shipments/reports", {**REPORT, "shipment": 0}, "shipment"),
+    ("/v1/shipments/reports", {**REPORT, "shipment": "1"}, "shipment"),
+    ("/v1/shipments/reports", {**REPORT, "shipment": 2**63}, "shipment"),
+    ("/v1/shipments/reports", {**REPORT, "kind": "lost"}, "kind"),
+    ("/v1/shipments/reports", {**REPORT, "at": "2026-01-05T08:00:00"}, "at"),
+    ("/v1/shipments/reports", {**REPORT, "at": "2027-01-05T08:00:00Z"}, "at"),
+    ("/v1/shipments/reports", {**REPORT, "kind": "short", "lines": []}, "lines"),
+    ("/v1/shipments/reports", {**REPORT, "kind": "declined"}, "lines"),
+    ("/v1/shipments/reports", {**REPORT, "kind": "delivered"}, "lines"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [LINE] * 2_001}, "lines"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "item": "UNICORN"}]}, "lines[0].item"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [LINE, {**LINE, "quantity": "0"}]}, "lines[1].quantity"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": "-1"}]}, "lines[0].quantity"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": "0.5"}]}, "lines[0].quantity"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": "NaN"}]}, "lines[0].quantity"),
+    ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": 1}]}, "lines[0].quantity"),
+    ("/v1/shipments/reports", {**REPORT, "tracking": "x" * 201}, "tracking"),
+    ("/v1/shipments/reports", {**REPORT, "colour": "red"}, "colour"),
     ("/v1/plan", {"order": {**ORDER, "zone": "mars"}}, "zone"),
     ("/v1/plan", {"order": ORDER, "at": "2026-01-05T08:00:00"}, "at"),
     ("/v1/plan", {"order": ORDER, "at": "0005-01-01T01:01:00Z"}, "at"),
@@ -122,6 +145,12 @@ QUERIES = [
     ("/v1/orders?received_since=yesterday", "received_since"),
     ("/v1/orders?channel=%00", "channel"),
     ("/v1/orders?channel=%FF", ""),
+    ("/v1/shipments", "node"),
+    ("/v1/shipments?node=", "node"),
+    ("/v1/shipments?node=HAM-DC&stage=planned", "stage"),
+    ("/v1/shipments?node=HAM-DC&limit=0", "limit"),
+    ("/v1/shipments?node=HAM-DC&cursor=WzFd", "cursor"),
+    ("/v1/shipments?node=%00", "node"),
     ("/v1/orders/X/explanation?attempt=0", "attempt"),
     ("/v1/availability", "items"),
     ("/v1/availability?items=PAN", "channel"),

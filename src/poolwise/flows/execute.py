@@ -126,7 +126,6 @@ class _Known:
     record: OrderRecord
     shipment: ShipmentRecord
     held: Sequence[Reservation]
-    item_of: Mapping[int, str]
 
 
 def book_report(
@@ -134,21 +133,33 @@ def book_report(
     clerk: Clerk,
     report: ShipmentReport,
     now: datetime,
-    answer: Callable[[Sequence[Result]], Answer] | None = None,
+    answer: Callable[[Result], Answer] | None = None,
 ) -> Result:
-    """Book what a node or carrier reports of a shipment. Each id has its effect once, in any order."""
-    faults = _faults(report, now)
+    """Book what a node or carrier reports of a shipment. Each id has its effect once, in any order.
+
+    `answer` makes of the result what is kept as the answer; it commits with the effect.
+    """
+    read = _read(clerk, report, now)
 
     def work(transaction: Transaction, _: Wanted, at: datetime) -> Result:
-        found = Result(Outcome.REFUSED, tuple(faults)) if faults else _book(transaction, clerk, report, at)
-        if answer is not None and found.outcome is Outcome.REFUSED:
-            transaction.record(Effects(at=at, answers=[answer([found])]))
+        found = _book(transaction, clerk, read, at)
+        if answer is not None:
+            transaction.record(Effects(at=at, answers=[answer(found)]))
         return found
 
     return in_transaction(books, now, work)
 
 
-def _faults(report: ShipmentReport, now: datetime) -> list[Fault]:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A report with its lines in base units by our codes, and what is wrong with its form."""
+
+    report: ShipmentReport
+    asked: Sequence[tuple[str, Quantity]]
+    faults: Sequence[Fault]
+
+
+def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
     faults = []
     if not report.id or len(report.id) > 200:  # as movements
         faults.append(Fault("id", "is 1 to 200 characters"))
@@ -158,38 +169,6 @@ def _faults(report: ShipmentReport, now: datetime) -> list[Fault]:
         faults.append(Fault("lines", "names what was not found"))
     if report.lines and report.kind not in (ReportKind.SHORT, ReportKind.SHIPPED):
         faults.append(Fault("lines", f"{report.kind.value} is of the whole shipment"))
-    return faults
-
-
-def _book(transaction: Transaction, clerk: Clerk, report: ShipmentReport, now: datetime) -> Result:
-    if transaction.seen([(clerk.actor, report.id)]):
-        return Result(Outcome.DUPLICATE)
-    order = transaction.order_numbered([report.order]).get(report.order)
-    if order is None:
-        return Result(Outcome.REFUSED, (Fault("order", f"there is no order '{report.order}'"),))
-    # The order's lock keeps all that is held for it as it is.
-    record = transaction.orders([order], lock=True)[order]
-    by_no = {each.shipment.no: each for each in transaction.shipments(order)}
-    shipment = by_no.get(report.shipment)
-    if shipment is None:
-        reason = f"order '{report.order}' has no shipment {report.shipment}, or it was planned anew"
-        return Result(Outcome.REFUSED, (Fault("shipment", reason),))
-    held = [p for p in transaction.reservations(order) if p.shipment_no == report.shipment and p.open]
-    places = transaction.positions({part.position for part in held})
-    known = _Known(record, shipment, held, {id_: place.key.item for id_, place in places.items()})
-    units, faults = _units(clerk, report, known)
-    if faults:
-        return Result(Outcome.REFUSED, tuple(faults))
-    keys = {places[share.held.position].key: None for share in units}
-    room = Room(transaction, clerk, Wanted({order}), keys, now)
-    return _Report(room, report, known, units, {part.position: places[part.position].key for part in held}).book()
-
-
-def _units(clerk: Clerk, report: ShipmentReport, known: _Known) -> tuple[list[Share], list[Fault]]:
-    """Which units a report is about, and what is wrong with its lines."""
-    if report.kind is ReportKind.FAILED:
-        return [], []
-    faults: list[Fault] = []
     asked: list[tuple[str, Quantity]] = []
     for place, line in enumerate(report.lines):
         code = clerk.item(line.item)
@@ -204,14 +183,50 @@ def _units(clerk: Clerk, report: ShipmentReport, known: _Known) -> tuple[list[Sh
         if quantity <= 0:
             faults.append(Fault(f"lines[{place}].quantity", "must be more than 0"))
         asked.append((code, quantity))
-    if faults:
-        return [], faults
-    found = shares([p for p in known.held if p.receipt is None], asked, dict(known.item_of))
+    return _Read(report, asked, faults)
+
+
+def _book(transaction: Transaction, clerk: Clerk, read: _Read, now: datetime) -> Result:
+    report = read.report
+    if not read.faults and transaction.seen([(clerk.actor, report.id)]):
+        return Result(Outcome.DUPLICATE)
+    known = _known(transaction, report)
+    if isinstance(known, Fault):
+        return Result(Outcome.REFUSED, (*read.faults, known))
+    if read.faults:
+        return Result(Outcome.REFUSED, tuple(read.faults))
+    places = transaction.positions({part.position for part in known.held})
+    units = _units(read, known, {id_: place.key.item for id_, place in places.items()})
     if report.kind is ReportKind.SHIPPED and any(
-        share.quantity < share.held.open and not stands_alone(share.held) for share in found
+        share.quantity < share.held.open and not stands_alone(share.held) for share in units
     ):
-        faults.append(Fault("lines", "parts of a kit, and substitutes in another ratio, leave together"))
-    return found, faults
+        reason = "parts of a kit, and substitutes in another ratio, leave together"
+        return Result(Outcome.REFUSED, (Fault("lines", reason),))
+    keys = {places[share.held.position].key: None for share in units}
+    room = Room(transaction, clerk, Wanted({known.record.order.id}), keys, now)
+    return _Report(room, report, known, units, {part.position: places[part.position].key for part in known.held}).book()
+
+
+def _known(transaction: Transaction, report: ShipmentReport) -> _Known | Fault:
+    """What a report is about, with the order locked: its lock keeps all that is held for it as it is."""
+    order = transaction.order_numbered([report.order]).get(report.order)
+    record = None if order is None else transaction.orders([order], lock=True)[order]
+    if order is None or record is None or record.state is OrderState.BASKET:
+        return Fault("order", f"there is no order '{report.order}'")
+    by_no = {each.shipment.no: each for each in transaction.shipments(order)}
+    shipment = by_no.get(report.shipment)
+    if shipment is None:
+        reason = f"order '{report.order}' has no shipment {report.shipment}, or it was planned anew"
+        return Fault("shipment", reason)
+    held = [p for p in transaction.reservations(order) if p.shipment_no == report.shipment and p.open]
+    return _Known(record, shipment, held)
+
+
+def _units(read: _Read, known: _Known, item_of: dict[int, str]) -> list[Share]:
+    """Which units a report is about."""
+    if read.report.kind is ReportKind.FAILED:
+        return []
+    return shares([p for p in known.held if p.receipt is None], read.asked, item_of)
 
 
 class _Report:

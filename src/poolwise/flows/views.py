@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
 from poolwise.core.availability import Coming, Shelves
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState
 from poolwise.core.sourcing.plan import PlannedShipment
@@ -54,11 +55,12 @@ class DecisionHead:
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """An order with everything that hangs on it, of one instant."""
+    """An order with everything that hangs on it, of one instant; `stages` are those of its shipments, by number."""
 
     record: OrderRecord
     changed_at: datetime
     shipments: tuple[PlannedShipment, ...]
+    stages: Mapping[int, Stage]
     reservations: tuple[Held, ...]
     decisions: tuple[DecisionHead, ...]
 
@@ -89,6 +91,38 @@ class OrderQuery:
     customer: str = ""
     received_since: datetime | None = None
     before: tuple[datetime, UUID] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PickLine:
+    """Units that still lie at a position of the node, to be sent."""
+
+    item: str
+    pool: str
+    lot: str
+    quantity: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class PickList:
+    """A released shipment as its node works on it."""
+
+    order: UUID
+    number: str
+    shipment_no: int
+    node: str
+    ship_on: date
+    arrive_by: date
+    lines: tuple[PickLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickQuery:
+    """Which pick lists: those of a node, the earliest first, after (ship on, order, shipment number)."""
+
+    node: str
+    after: tuple[date, UUID, int] | None = None
     limit: int = 50
 
 
@@ -124,6 +158,9 @@ class Views(Protocol):
 
     def orders(self, query: OrderQuery) -> Sequence[OrderHead]:
         """Orders, newest first, at most `query.limit`."""
+
+    def pick_lists(self, query: PickQuery) -> Sequence[PickList]:
+        """Shipments that a node works on, the earliest first, at most `query.limit`."""
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """Which of the orders have been decided at least once."""

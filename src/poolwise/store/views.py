@@ -17,12 +17,24 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from poolwise.core.availability import Coming, Shelves
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
-from poolwise.flows.views import DecisionHead, Held, OrderHead, OrderQuery, OrderView, PolicyHead, Supply
+from poolwise.flows.views import (
+    DecisionHead,
+    Held,
+    OrderHead,
+    OrderQuery,
+    OrderView,
+    PickLine,
+    PickList,
+    PickQuery,
+    PolicyHead,
+    Supply,
+)
 from poolwise.store.arrays import Prepared, packed, packed_texts, unpacked
 from poolwise.store.books import translated
 from poolwise.store.codec import bucket, unpack_order
@@ -81,6 +93,19 @@ class PostgresViews:
             rows = cursor.execute(statement, asked).fetchall()
         return [OrderHead(row[0], row[1], OrderState(row[2]), *row[3:]) for row in rows]
 
+    def pick_lists(self, query: PickQuery) -> Sequence[PickList]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "node": query.node, "limit": query.limit}
+        asked |= dict(zip(("day", "order", "no"), query.after or (date.min, UUID(int=0), 0), strict=True))
+        with self._reading() as cursor:
+            rows = cursor.execute(PICK_LISTS, asked).fetchall()
+        return [
+            PickList(
+                order, number, no, node, ship_on, arrive_by, tuple(PickLine(*e) for e in _PICK_LINES.decode(lines))
+            )
+            for order, number, no, node, ship_on, arrive_by, lines in rows
+        ]
+
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """See flows.views."""
         with self._reading() as cursor:
@@ -130,8 +155,8 @@ SELECT o.state, o.attempt, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
         l.shipped, l.cancelled) ORDER BY l.no)
     FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
-    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg)
-        ORDER BY s.no)
+    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg,
+        s.stage) ORDER BY s.no)
     FROM shipment AS s WHERE s.cell = o.cell AND s.owner = o.id)::text,
     (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
     FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
@@ -151,8 +176,8 @@ SELECT o.state, o.attempt, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
         l.shipped, l.cancelled) ORDER BY l.no)
     FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
-    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg)
-        ORDER BY s.no)
+    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg,
+        s.stage) ORDER BY s.no)
     FROM shipment AS s WHERE s.cell = o.cell AND s.owner = o.id)::text,
     (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
     FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
@@ -168,7 +193,7 @@ WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = %(id)b
 """
 
 _LINES: Final = msgspec.json.Decoder(list[tuple[int, int, int, int, int, int, int, int, int]])
-_SHIPMENTS: Final = msgspec.json.Decoder(list[tuple[int, str, tuple[str, ...], date, date, int, int]])
+_SHIPMENTS: Final = msgspec.json.Decoder(list[tuple[int, str, tuple[str, ...], date, date, int, int, Stage]])
 _BOOKINGS: Final = msgspec.json.Decoder(list[tuple[int, str, date, int, int]])
 _HELD: Final = msgspec.json.Decoder(
     list[tuple[int, int, int, str, str, str, str, ReservationKind, int, int, UUID | None, datetime | None]]
@@ -183,10 +208,12 @@ def _order(row: TupleRow) -> OrderView:
     booked: dict[int, list[Booking]] = {}
     for shipment_no, node, day, slot, quantity in _BOOKINGS.decode(bookings or "[]"):
         booked.setdefault(shipment_no, []).append(Booking(node, day, slot, quantity))
+    known = _SHIPMENTS.decode(shipments or "[]")
     return OrderView(
         OrderRecord(order, OrderState(state), tuple(progress[line.no] for line in order.lines), attempt),
         changed_at,
-        tuple(PlannedShipment(*s, tuple(booked.get(s[0], ()))) for s in _SHIPMENTS.decode(shipments or "[]")),
+        tuple(PlannedShipment(*s[:-1], tuple(booked.get(s[0], ()))) for s in known),
+        {s[0]: s[-1] for s in known},
         tuple(Held(*each) for each in _HELD.decode(held or "[]")),
         tuple(DecisionHead(*each) for each in _DECISIONS.decode(decisions or "[]")),
     )
@@ -250,6 +277,31 @@ CROSS JOIN LATERAL (
 ORDER BY o.received_at DESC, o.id DESC
 LIMIT %(limit)b
 """
+# What a node works on, by index; of each shipment what has not left yet.
+PICK_LISTS: Final = """
+SELECT s.owner, o.number, s.no, s.node, s.ship_on, s.arrive_by,
+    (SELECT coalesce(json_agg(json_build_array(x.item, x.pool, x.lot, x.quantity) ORDER BY x.item, x.pool, x.lot), '[]')
+    FROM (
+        SELECT p.item, p.pool, p.lot, sum(r.quantity - r.consumed - r.freed - r.expired - r.broken)::bigint AS quantity
+        FROM reservation AS r JOIN position AS p ON p.id = r.position
+        WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
+            AND r.consumed + r.freed + r.expired + r.broken < r.quantity
+        GROUP BY p.item, p.pool, p.lot
+    ) AS x)::text
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT cell, owner, no, node, ship_on, arrive_by
+    FROM shipment
+    WHERE cell = c.cell AND node = %(node)b AND stage = 'released'
+        AND (ship_on, owner, no) > (%(day)b::date, %(order)b::uuid, %(no)b::bigint)
+    ORDER BY ship_on, owner, no
+    LIMIT %(limit)b
+) AS s
+JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
+ORDER BY s.ship_on, s.owner, s.no
+LIMIT %(limit)b
+"""
+_PICK_LINES: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 POLICIES: Final = """
 SELECT code, version, family, state, made_by, made_at, active_from
 FROM policy_version

@@ -32,6 +32,8 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /v1/stock/counts": ACTING,
     "POST /v1/stock/movements": ACTING,
     "POST /v1/receipts": ACTING,
+    "POST /v1/shipments/reports": ACTING,
+    "GET /v1/shipments": ALL,
     "GET /v1/availability": ALL,
     "POST /v1/plan": ALL,
     "GET /v1/network/nodes": ALL,

@@ -64,6 +64,15 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             }
         ]
     },
+    "POST /v1/shipments/reports": {
+        "id": "WMS-78",
+        "order": "WEB-1001",
+        "shipment": 1,
+        "kind": "shipped",
+        "at": "2026-01-05T14:00:00Z",
+        "lines": [_MUGS],
+        "tracking": "00340434161094042557",
+    },
     "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
     "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
 }

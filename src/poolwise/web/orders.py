@@ -510,7 +510,8 @@ def etag_of(view: OrderView, waits: Sequence[WaitOut]) -> str:
     """Changes whenever the order does."""
     parts = (view.record.order.id.hex, view.changed_at.isoformat(), view.record.state, view.record.attempt)
     held = [(each.no, each.open) for each in view.reservations]
-    return f'"{sha256(repr((parts, held, waits)).encode()).hexdigest()[:24]}"'
+    stages = sorted(view.stages.items())
+    return f'"{sha256(repr((parts, held, stages, waits)).encode()).hexdigest()[:24]}"'
 
 
 def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderOut:
@@ -533,7 +534,7 @@ def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderO
         reservation=order.reservation,
         lines=lines_out(view, catalog),
         waits=waits,
-        shipments=shipments_out(view.shipments),
+        shipments=shipments_out(view.shipments, view.stages),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),
         allowed_actions=actions(view),

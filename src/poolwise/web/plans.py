@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.catalog import Catalog
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import Order
 from poolwise.core.policy.terms import CostKind
@@ -32,10 +33,14 @@ class BookingOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShipmentOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One departure. `lanes` are taken in turn, the last one reaches the customer."""
+    """One departure. `lanes` are taken in turn, the last one reaches the customer.
+
+    What is `planned` may be planned anew, under another number; what is `released` the node works on.
+    """
 
     no: int
     node: str
+    stage: Stage
     lanes: list[str]
     ship_on: date
     arrive_by: date
@@ -118,12 +123,13 @@ class PlanOut(msgspec.Struct, frozen=True, kw_only=True):
     costs: list[CostOut]
 
 
-def shipments_out(shipments: Iterable[PlannedShipment]) -> list[ShipmentOut]:
-    """Shipments by number."""
+def shipments_out(shipments: Iterable[PlannedShipment], stages: Mapping[int, Stage] | None = None) -> list[ShipmentOut]:
+    """Shipments by number; without `stages` they are planned and no more."""
     return [
         ShipmentOut(
             no=shipment.no,
             node=shipment.node,
+            stage=Stage.PLANNED if stages is None else stages[shipment.no],
             lanes=list(shipment.lanes),
             ship_on=shipment.ship_on,
             arrive_by=shipment.arrive_by,

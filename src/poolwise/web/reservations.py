@@ -173,7 +173,7 @@ def reservation_out(view: OrderView, catalog: Catalog) -> ReservationOut:
             )
             for line, progress in zip(order.lines, view.record.lines, strict=True)
         ],
-        shipments=shipments_out(view.shipments),
+        shipments=shipments_out(view.shipments, view.stages),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),
         allowed_actions=[

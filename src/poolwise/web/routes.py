@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from litestar.exceptions import NotFoundException
 
-from poolwise.web import network, orders, plan, reservations, stock, tokens
+from poolwise.web import fulfilment, network, orders, plan, reservations, stock, tokens
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
@@ -50,6 +50,7 @@ def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
         *ORDERS,
         *RESERVATIONS,
         *STOCK,
+        *FULFILMENT,
         availability(),
         *PLANS,
         *NETWORK,
@@ -180,6 +181,27 @@ STOCK: Final = (
         writes=True,
         bulk=True,
         answers={200: ("An outcome for each notice.", (stock.StatementsOut,))},
+    ),
+)
+FULFILMENT: Final = (
+    endpoint(
+        "GET /v1/shipments",
+        fulfilment.list_shipments,
+        tag="fulfilment",
+        summary="List what a node has to send",
+        query=fulfilment.ShipmentsAsked,
+        body=Nothing,
+        answers={200: ("A page of pick lists.", (fulfilment.ShipmentsOut,))},
+    ),
+    endpoint(
+        "POST /v1/shipments/reports",
+        fulfilment.create_report,
+        tag="fulfilment",
+        summary="Report what became of a shipment",
+        query=Nothing,
+        body=fulfilment.ReportIn,
+        writes=True,
+        answers={200: ("The outcome.", (fulfilment.ReportedOut,))},
     ),
 )
 PLANS: Final = (

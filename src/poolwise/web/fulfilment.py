@@ -1,0 +1,170 @@
+"""Fulfilment: what a node has to send, and what nodes and carriers report of it.
+
+A report has its effect once, by its own id, in whatever order reports come (ADR 0017); its answer commits with it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from poolwise.core.fulfilment import Stage
+from poolwise.core.messages import ReportKind, ReportLine, ShipmentReport
+from poolwise.core.values import Refused
+from poolwise.flows.execute import book_report
+from poolwise.flows.intake import Rejected
+from poolwise.flows.ports import Answer
+from poolwise.flows.stock import Outcome, Result
+from poolwise.flows.tallying import Clerk
+from poolwise.flows.views import PickQuery
+from poolwise.web.endpoint import Call, Nothing, Reply
+from poolwise.web.forms import Code, Cursor, Decimal, Limit, Text, from_cursor, page_of, quantity_text, to_cursor
+from poolwise.web.idempotency import kept, kept_refusal, once
+from poolwise.web.orders import MOST_LINES, url_of
+from poolwise.web.stock import Instant
+
+REFUSAL: Final = "report_invalid"
+
+# --- reports ------------------------------------------------------------------------------------------------------
+
+
+class ReportLineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of an item, in its own unit."""
+
+    item: Code
+    quantity: Decimal
+
+
+class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of a shipment, by an id of yours: booked once, in any order.
+
+    `lines` are what was not found (short) or what has left (shipped); a shipment that leaves whole needs none. All
+    other kinds are of the whole shipment. `tracking` is the carrier's number.
+    """
+
+    id: Code
+    order: Code
+    shipment: Annotated[int, Meta(ge=1, le=2**62)]
+    kind: ReportKind
+    at: Instant
+    lines: Annotated[list[ReportLineIn], Meta(max_length=MOST_LINES)] = []
+    tracking: Text = ""
+
+
+class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a report: `booked`, or `duplicate` when its id was booked before."""
+
+    outcome: Outcome
+
+
+def create_report(call: Call[Nothing, ReportIn]) -> Reply:
+    """Report that a shipment was short, declined, shipped in part or whole, delivered, or not delivered.
+
+    A report counts for what has happened already, so that reports may come late, twice or in any order. What is not
+    found is blocked where it should be, what is declined is free again; in both cases the rest of the order is sourced
+    again at once, without that node. A report that is wrong changes nothing (422, with every fault by its field).
+    """
+    services, sent = call.services, call.body
+    clerk = Clerk(services.rules.current().edition, services.ids, call.actor.party)
+    report = ShipmentReport(
+        id=sent.id,
+        order=sent.order,
+        shipment=sent.shipment,
+        kind=sent.kind,
+        at=sent.at,
+        lines=tuple([ReportLine(item=line.item, quantity=line.quantity) for line in sent.lines]),
+        tracking=sent.tracking,
+    )
+
+    def keep(result: Result) -> Answer:
+        if result.outcome is Outcome.REFUSED:
+            return kept_refusal(call.key, Rejected(REFUSAL, result.faults))
+        return kept(call.key, 200, result.outcome.value)
+
+    def do() -> Reply:
+        result = book_report(services.books, clerk, report, call.now, keep)
+        if result.outcome is Outcome.REFUSED:
+            raise Refused(REFUSAL, result.faults)
+        return Reply(200, ReportedOut(outcome=result.outcome))
+
+    def again(known: Answer) -> Reply:
+        return Reply(200, ReportedOut(outcome=Outcome(known.reference)))
+
+    return once(services.books, call.key, do, again, look_first=True)
+
+
+# --- pick lists ---------------------------------------------------------------------------------------------------
+
+
+class ShipmentsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of which node. Nodes work on what is released, and on nothing else."""
+
+    node: Code
+    stage: Literal["released"] = "released"
+    cursor: Cursor = ""
+    limit: Limit = 50
+
+
+class PickLineOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Units still to be sent, in the unit of their item, and where they lie."""
+
+    item: str
+    pool: str
+    lot: str
+    quantity: Decimal
+
+
+class PickListOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A shipment that the node works on. Reports name it by `order` and `shipment`."""
+
+    order: str
+    shipment: int
+    node: str
+    stage: Stage
+    ship_on: date
+    arrive_by: date
+    lines: list[PickLineOut]
+    url: str
+
+
+class ShipmentsOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of pick lists, those that leave first at first."""
+
+    shipments: list[PickListOut]
+    next: str | None
+
+
+def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
+    """List what a node has to send: the shipments released to it, with what of them has not left yet."""
+    asked, catalog = call.query, call.services.rules.current().edition.catalog
+    after = from_cursor(asked.cursor, tuple[date, UUID, int]) if asked.cursor else None
+    query = PickQuery(node=asked.node, after=after, limit=asked.limit + 1)
+    found, more = page_of(call.services.views.pick_lists(query), asked.limit)
+    last = found[-1] if more else None
+    shown = [
+        PickListOut(
+            order=each.number,
+            shipment=each.shipment_no,
+            node=each.node,
+            stage=Stage.RELEASED,
+            ship_on=each.ship_on,
+            arrive_by=each.arrive_by,
+            lines=[
+                PickLineOut(
+                    item=line.item,
+                    pool=line.pool,
+                    lot=line.lot,
+                    quantity=quantity_text(catalog, line.item, line.quantity),
+                )
+                for line in each.lines
+            ],
+            url=url_of(each.number, each.order),
+        )
+        for each in found
+    ]
+    next_ = None if last is None else to_cursor(last.ship_on, last.order, last.shipment_no)
+    return Reply(200, ShipmentsOut(shipments=shown, next=next_))
