@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Test processes at a time; each that needs a database starts its own.
-JOBS ?= 2
+# Test processes at a time; each that needs a database starts its own. Three keep two processors busy: some of them wait.
+JOBS ?= 3
 SOURCES := src/poolwise $(wildcard bench)
 BENCHES ?= quality brunel throughput latency availability feed cartons
 BRUNEL_DATA ?= ../shared/data/brunel
