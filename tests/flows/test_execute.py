@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from poolwise.core.sourcing.atlas import Atlas
+from poolwise.core.values import replace
+from poolwise.flows.explain import recall
 from poolwise.flows.stock import Outcome
-from tests.flows.market import Market, in_memory, on_postgres
+from poolwise.store.migrate import read_schema
+from tests.conftest import Database
+from tests.flows.market import Market, in_memory, on_postgres, policy
+from tests.flows.test_planted_laws import Kept
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -87,6 +94,54 @@ def test_reports_may_come_before_those_they_depend_on(market: Market, told: str,
     assert market.release() == (0 if released else 1)
 
 
+@pytest.mark.parametrize("told", ["failed shipped", "shipped failed"])
+def test_what_could_not_be_delivered_has_left(market: Market, told: str) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 3))
+    for kind in told.split():
+        market.report("1", kind)
+    assert (market.state(order), market.stages(order)) == ("shipped", ["A failed"])
+    assert market.at("BOLT", "A") == {"available": 2}
+
+
+def test_a_report_of_what_has_happened_already_changes_nothing(market: Market) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 3))
+    market.report("1", "delivered")
+    assert market.report("1", "shipped") is Outcome.UNCHANGED
+    assert market.report("1", "short", ("BOLT", 1)) is Outcome.UNCHANGED
+    assert (parts(market, order), market.stages(order)) == ({"shipped": 3}, ["A delivered"])
+
+
+def test_what_a_node_has_that_is_no_longer_in_the_network_is_released(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3), released=False)
+    network = market.edition.network
+    nodes = {code: node for code, node in network.nodes.items() if code != "A"}
+    edition = replace(market.edition, network=replace(network, nodes=nodes))
+    market.desk = replace(market.desk, atlas=Atlas(edition, market.desk.atlas.policy))
+    market.release()
+    assert market.stages(order) == ["A released"]
+
+
+def test_orders_that_were_sourced_before_there_was_releasing_are_released(database: Database) -> None:
+    with on_postgres(database) as market, psycopg.connect(database.owner_url) as owner:
+        market.count("BOLT", "A", 3)
+        order = sourced(market, ("BOLT", 3), released=False)
+        owner.execute("DELETE FROM timer")
+        owner.execute(next(each.text for each in read_schema() if each.name.startswith("0013")).encode())
+        owner.commit()
+        market.release()
+        assert market.stages(order) == ["A released"]
+
+
+def test_an_order_that_still_waits_sets_no_timer(market: Market) -> None:
+    order = sourced(market, ("BOLT", 3))
+    market.under(policy=policy(max_shipments=2))
+    assert (market.look_again(), market.state(order)) == (1, "backordered")
+    assert market.release() == 0
+
+
 def test_a_report_has_its_effect_once(market: Market) -> None:
     market.count("BOLT", "A", 5)
     order = sourced(market, ("BOLT", 3))
@@ -122,6 +177,8 @@ def test_what_is_declined_is_free_again_and_comes_from_elsewhere(market: Market)
     assert (market.at("BOLT", "A"), parts(market, order)) == ({"available": 3}, {"backordered": 3})
     market.work()
     assert market.held(order) == [("B", 3)]
+    library = Kept(market.desk.atlas)
+    assert [recall(market.books, library, order, n)[0].declined for n in (1, 2)] == [(), ("A",)]
     market.release()
     market.report("1", "declined", shipment=100_001)
     market.work()

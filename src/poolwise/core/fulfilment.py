@@ -6,7 +6,7 @@ judged by what has happened already, never by the order in which we hear of it (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -28,8 +28,8 @@ class Stage(StrEnum):
 
 
 STAGES: Final[dict[Stage, frozenset[Stage]]] = {
-    Stage.PLANNED: frozenset({Stage.RELEASED, Stage.SHIPPED, Stage.DELIVERED}),
-    Stage.RELEASED: frozenset({Stage.SHIPPED, Stage.DELIVERED}),
+    Stage.PLANNED: frozenset({Stage.RELEASED, Stage.SHIPPED, Stage.FAILED, Stage.DELIVERED}),
+    Stage.RELEASED: frozenset({Stage.SHIPPED, Stage.FAILED, Stage.DELIVERED}),
     Stage.SHIPPED: frozenset({Stage.DELIVERED, Stage.FAILED}),
     Stage.FAILED: frozenset({Stage.DELIVERED}),
     Stage.DELIVERED: frozenset(),
@@ -75,8 +75,3 @@ def shares(held: Sequence[Reservation], items: Sequence[tuple[str, Quantity]], i
                 found[part.no] = found.get(part.no, 0) + units
                 left -= units
     return [Share(part, found[part.no]) for part in open_ if found.get(part.no)]
-
-
-def units_of(taken: Iterable[Share]) -> Quantity:
-    """Units of all shares."""
-    return sum(share.quantity for share in taken)

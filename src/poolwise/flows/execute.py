@@ -17,6 +17,7 @@ from poolwise.core.counting import Break, Statement
 from poolwise.core.fulfilment import STAGES, Share, Stage, release_at, shares
 from poolwise.core.ledger import Account, Cause, PositionKey, Reservation
 from poolwise.core.messages import ReportKind, ShipmentReport
+from poolwise.core.network import Node
 from poolwise.core.orders import OrderState, Progress, state_of
 from poolwise.core.values import Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
@@ -76,7 +77,8 @@ def release(transaction: Transaction, desk: Desk, records: Sequence[OrderRecord]
             shipment, parts = planned.shipment, held.get(planned.shipment.no, ())
             if planned.stage is not Stage.PLANNED or not parts:
                 continue
-            node = nodes[shipment.node]
+            # One that is no longer in the network still has what it was given.
+            node = nodes.get(shipment.node, Node(shipment.node))
             due = release_at(node, shipment.ship_on, max(part.made_at for part in parts))
             if due > now or any(part.receipt is not None for part in parts):
                 # What is pledged is not there yet: it is looked for again when a day begins.
@@ -196,7 +198,8 @@ def _book(transaction: Transaction, clerk: Clerk, read: _Read, now: datetime) ->
     if read.faults:
         return Result(Outcome.REFUSED, tuple(read.faults))
     places = transaction.positions({part.position for part in known.held})
-    units = _units(read, known, {id_: place.key.item for id_, place in places.items()})
+    item_of = {id_: place.key.item for id_, place in places.items()}
+    units = shares([part for part in known.held if part.receipt is None], read.asked, item_of)
     if report.kind is ReportKind.SHIPPED and any(
         share.quantity < share.held.open and not stands_alone(share.held) for share in units
     ):
@@ -222,13 +225,6 @@ def _known(transaction: Transaction, report: ShipmentReport) -> _Known | Fault:
     return _Known(record, shipment, held)
 
 
-def _units(read: _Read, known: _Known, item_of: dict[int, str]) -> list[Share]:
-    """Which units a report is about."""
-    if read.report.kind is ReportKind.FAILED:
-        return []
-    return shares([p for p in known.held if p.receipt is None], read.asked, item_of)
-
-
 class _Report:
     """One report on its way into the books."""
 
@@ -248,10 +244,8 @@ class _Report:
         match report.kind:
             case ReportKind.SHORT | ReportKind.DECLINED:
                 self._lose()
-            case ReportKind.SHIPPED | ReportKind.DELIVERED:
+            case ReportKind.SHIPPED | ReportKind.DELIVERED | ReportKind.FAILED:
                 self._send()
-            case ReportKind.FAILED:
-                self._go_on(Stage.FAILED)
         known, order = self._known, self._known.record.order
         told: dict[str, Json] = {
             "order": order.number,
@@ -271,7 +265,8 @@ class _Report:
         room.record(
             "shipment.report", {**told, "kind": report.kind.value}, messages_seen=[(room.clerk.actor, report.id)]
         )
-        return Result(Outcome.BOOKED)
+        changed = self._units or room.also.stages
+        return Result(Outcome.BOOKED if changed else Outcome.UNCHANGED)
 
     def _lose(self) -> None:
         """Units are not found, or declined: they leave the reservation, and the order goes on without the node."""

@@ -32,7 +32,8 @@ class Library(Protocol):
 class Recalled:
     """A decision put together again: what was decided, on what, and what comes out now.
 
-    `same` tells whether the plan has the bytes of the one that was carried out; it must, within a release.
+    `same` tells whether the plan has the bytes of the one that was carried out; it must, within a release. It was made
+    without the nodes that had `declined` the order, or had not found what they should have: its facts do not name them.
     """
 
     decision: Decision
@@ -40,6 +41,7 @@ class Recalled:
     problem: Problem
     plan: Plan
     same: bool
+    declined: tuple[str, ...] = ()
 
 
 def recall(books: Books, library: Library, owner: UUID, attempt: int | None = None) -> tuple[Recalled, Atlas]:
@@ -68,7 +70,9 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
     terms = atlas.policy.terms(OrderFacts(record.order, edition.network, edition.catalog))
     problem = Problem(Demand(record.order, kept.open), edition, terms, kept.facts)
     plan = solve(problem, atlas)
-    return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
+    seen = {place.node for place in places.values()}
+    declined = tuple(node for node in record.declined if node not in seen)
+    return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest, declined), atlas
 
 
 def recall_wave(books: Books, atlas: Atlas, wave: UUID) -> dict[UUID, tuple[Problem, Plan]]:

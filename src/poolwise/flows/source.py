@@ -291,7 +291,7 @@ class Batch:
             orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
             timers=[timer for w in written if (timer := w.release(releases)) is not None],
-            timers_dropped=[(w.cell, w.owner) for w in written if w.known is not None],
+            timers_dropped=[(w.cell, w.owner) for w in written if w.known is not None and w.shipments],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],
@@ -578,12 +578,12 @@ class Written:
         ]
 
     def release(self, known: dict[tuple[str, date], datetime]) -> Timer | None:
-        """When the first of its shipments is released; of an order that has others they are looked at at once.
+        """When the first of its shipments is released; of an order that may have others they are looked at at once.
 
         `known` keeps the instants of nodes and days.
         """
         if not self.shipments:
-            return None if self.known is None else Timer(self.cell, TimerKind.RELEASE, self.owner, self.now)
+            return None
         if self.known is not None:
             return Timer(self.cell, TimerKind.RELEASE, self.owner, self.now)
         due = self.now

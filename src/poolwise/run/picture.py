@@ -69,6 +69,8 @@ def show(console: Console, recalled: Recalled, explanation: Explanation) -> None
         of = f" of {limit}" if limit != item else ""
         waiting = f"{units(recalled, item, entry.quantity)} x {item}"
         console.print(f"  [bold yellow]waits[/] line {entry.line_no}: {waiting} ({why}{of}{when})")
+    if recalled.declined:
+        console.print(f"  without [bold]{', '.join(recalled.declined)}[/]: declined, or did not find it, before")
     _costs(console, explanation, currency)
     _rivals(console, explanation, currency)
     _candidates(console, recalled, explanation)
@@ -172,6 +174,7 @@ def as_json(recalled: Recalled, explanation: Explanation) -> str:
         "candidates": explanation.candidates,
         "rivals": explanation.rivals,
         "limits": explanation.limits,
+        "declined": recalled.declined,
         "flips": {"dearer": explanation.dearer, "stocked": explanation.stocked},
         "rules_fired": explanation.rules,
     }  # fmt: skip

@@ -56,7 +56,7 @@ class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a report: `booked`, or `duplicate` when its id was booked before."""
+    """What became of a report: `booked`; `unchanged` when all it says had happened already; `duplicate` by its id."""
 
     outcome: Outcome
 

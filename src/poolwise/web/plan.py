@@ -147,7 +147,8 @@ class RivalOut(msgspec.Struct, frozen=True, kw_only=True):
 class ExplanationOut(msgspec.Struct, frozen=True, kw_only=True):
     """A decision worked out again: the plan, every candidate, and the smallest changes that would flip it.
 
-    `same` says that the plan worked out again is the one that was carried out, byte for byte.
+    `same` says that the plan worked out again is the one that was carried out, byte for byte. `declined` are nodes that
+    it was made without, since they had declined the order or not found what they should have.
     """
 
     order: str
@@ -165,6 +166,7 @@ class ExplanationOut(msgspec.Struct, frozen=True, kw_only=True):
     dearer: FlipOut | None
     stocked: FlipOut | None
     rules: list[str]
+    declined: list[str]
 
 
 class ExplanationAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,4 +295,5 @@ def explanation_out(recalled: Recalled, explanation: Explanation) -> Explanation
         dearer=flip(explanation.dearer),
         stocked=flip(explanation.stocked),
         rules=list(explanation.rules),
+        declined=list(recalled.declined),
     )
