@@ -295,6 +295,14 @@ class Market:
             facts = transaction.stock(CELLS, [], day).capacity.get(node, ())
         return sum(fact.taken for fact in facts if fact.day == day)
 
+    def incidents(self) -> list[str]:
+        """Kinds of all incidents there were, sorted."""
+        if isinstance(self.books, MemoryBooks):
+            return sorted(incident.kind for incident in self.books.shelves.incidents.values())
+        assert self.connections is not None
+        with self.connections.connection() as connection:
+            return sorted(kind for (kind,) in connection.execute("SELECT kind FROM incident").fetchall())
+
     def findings(self) -> list[Finding]:
         """What the check of the laws finds, but for what the story says it knows of."""
         return [finding for finding in self._all_findings() if finding.law not in self.known_findings]

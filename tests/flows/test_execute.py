@@ -109,8 +109,69 @@ def test_a_report_of_what_has_happened_already_changes_nothing(market: Market) -
     order = sourced(market, ("BOLT", 3))
     market.report("1", "delivered")
     assert market.report("1", "shipped") is Outcome.UNCHANGED
-    assert market.report("1", "short", ("BOLT", 1)) is Outcome.UNCHANGED
+    assert market.report("1", "picked") is Outcome.UNCHANGED
     assert (parts(market, order), market.stages(order)) == ({"shipped": 3}, ["A delivered"])
+
+
+@pytest.mark.parametrize("told", ["shipped", "delivered", "picked shipped", "shipped delivered"])
+def test_what_was_not_found_had_not_left_though_it_was_told_first(market: Market, told: str) -> None:
+    market.count("BOLT", "A", 5)
+    market.count("BOLT", "B", 2)
+    order = sourced(market, ("BOLT", 3))
+    for kind in told.split():
+        market.report("1", kind)
+    assert market.state(order) == "shipped"
+    assert market.report("1", "short", ("BOLT", 1)) is Outcome.BOOKED
+    assert market.at("BOLT", "A") == {"available": 2, "blocked": 1}
+    market.work()
+    assert (parts(market, order), market.held(order)) == ({"shipped": 2, "reserved": 1}, [("B", 1)])
+
+
+def test_all_of_a_shipment_turns_out_not_to_have_left(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3))
+    market.report("1", "shipped")
+    market.report("1", "short", ("BOLT", 7))
+    assert (parts(market, order), market.stages(order)) == ({"backordered": 3}, ["A cancelled"])
+    assert market.report("1", "short", ("BOLT", 3)) is Outcome.UNCHANGED
+
+
+def test_what_leaves_beyond_what_is_asked_for_serves_what_waits_of_the_order(market: Market) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 4))
+    market.count("BOLT", "A", 2)
+    assert parts(market, order) == {"released": 2, "backordered": 2}
+    # All four were there after all.
+    market.report("1", "shipped", ("BOLT", 4))
+    assert (parts(market, order), market.state(order)) == ({"shipped": 4}, "shipped")
+    market.count("BOLT", "A", 1)
+    assert market.at("BOLT", "A") == {"available": 1}
+
+
+def test_what_leaves_beyond_that_is_gone_and_somebody_is_told(market: Market) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 2))
+    market.report("1", "shipped", ("BOLT", 3))
+    assert (parts(market, order), market.at("BOLT", "A")) == ({"shipped": 2}, {"available": 2})
+    assert market.incidents() == ["sent_beyond"]
+
+
+def test_a_node_picks_and_what_is_picked_leaves_or_is_short(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3))
+    assert market.report("1", "picked") is Outcome.BOOKED
+    assert (parts(market, order), market.stages(order)) == ({"released": 3}, ["A picked"])
+    market.report("1", "short", ("BOLT", 1))
+    assert (parts(market, order), market.stages(order)) == ({"released": 2, "backordered": 1}, ["A picked"])
+    market.report("1", "shipped")
+    assert market.stages(order) == ["A shipped"]
+
+
+def test_what_is_picked_before_it_was_released_is_in_hand(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3), released=False)
+    market.report("1", "picked")
+    assert (parts(market, order), market.stages(order)) == ({"released": 3}, ["A picked"])
 
 
 def test_what_a_node_has_that_is_no_longer_in_the_network_is_released(market: Market) -> None:
@@ -229,6 +290,8 @@ def test_stock_that_is_counted_away_breaks_what_is_released_too(market: Market) 
         ("short", (), 1, "1"),
         ("short", (("BOLT", 0),), 1, "1"),
         ("declined", (("BOLT", 1),), 1, "1"),
+        ("picked", (("BOLT", 1),), 1, "1"),
+        ("shipped", (("NUT", 1),), 1, "1"),
     ],
 )
 def test_bad_reports_are_refused_and_change_nothing(

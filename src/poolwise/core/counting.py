@@ -173,6 +173,12 @@ class Tally:
             self.position = post(self.position, movement)
             self.movements.append(movement)
 
+    def end(self, held: Reservation, target: Account, quantity: Quantity, said: Statement) -> None:
+        """Units of a reservation leave it, and are nobody's to be broken any more."""
+        self.move(Account.RESERVED if held.receipt is None else Account.PLEDGED, target, quantity, said)
+        if (held.owner, held.no) in self._unbroken:
+            self._unbroken[held.owner, held.no] -= quantity
+
     def pay(self, account: Account, said: Statement) -> None:
         """Pay the debt of an account with the units that are in it."""
         debt = self.debts.get(account)

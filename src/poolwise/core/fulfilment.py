@@ -6,7 +6,7 @@ judged by what has happened already, never by the order in which we hear of it (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -18,23 +18,43 @@ from poolwise.core.values import Quantity
 
 
 class Stage(StrEnum):
-    """Where a shipment stands. `PLANNED` may still be planned again; what is `RELEASED` the node works on."""
+    """Where a shipment stands. `PLANNED` may still be planned again; what is `RELEASED` the node works on.
+
+    One that is `OFFERED` waits for the first of several nodes to claim it. What is `READY` waits where the customer
+    collects it. Of one that is `CANCELLED` nothing is left to be sent, though a node had it in hand.
+    """
 
     PLANNED = "planned"
+    OFFERED = "offered"
     RELEASED = "released"
+    PICKED = "picked"
     SHIPPED = "shipped"
+    READY = "ready"
     DELIVERED = "delivered"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
+
+_LEFT: Final = frozenset({Stage.SHIPPED, Stage.READY, Stage.DELIVERED, Stage.FAILED})
 
 STAGES: Final[dict[Stage, frozenset[Stage]]] = {
-    Stage.PLANNED: frozenset({Stage.RELEASED, Stage.SHIPPED, Stage.FAILED, Stage.DELIVERED}),
-    Stage.RELEASED: frozenset({Stage.SHIPPED, Stage.FAILED, Stage.DELIVERED}),
-    Stage.SHIPPED: frozenset({Stage.DELIVERED, Stage.FAILED}),
+    Stage.PLANNED: _LEFT | {Stage.OFFERED, Stage.RELEASED, Stage.PICKED},
+    Stage.OFFERED: _LEFT | {Stage.PLANNED, Stage.RELEASED, Stage.PICKED, Stage.CANCELLED},
+    Stage.RELEASED: _LEFT | {Stage.PICKED, Stage.CANCELLED},
+    Stage.PICKED: _LEFT | {Stage.CANCELLED},
+    Stage.SHIPPED: frozenset({Stage.READY, Stage.DELIVERED, Stage.FAILED}),
+    Stage.READY: frozenset({Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED}),
     Stage.FAILED: frozenset({Stage.DELIVERED}),
+    Stage.CANCELLED: frozenset({Stage.SHIPPED, Stage.DELIVERED, Stage.FAILED}),
     Stage.DELIVERED: frozenset(),
 }
 """The stages that may follow. A far node may ship what we have not released to it, and then it is shipped."""
+
+HELD_BACK: Final = frozenset({Stage.PLANNED, Stage.OFFERED})
+"""Nobody works on it yet: what is in it counts as reserved."""
+
+IN_HAND: Final = frozenset({Stage.RELEASED, Stage.PICKED, Stage.READY})
+"""A node works on it: what is still held in it counts as released."""
 
 
 REMORSE: Final = timedelta(minutes=30)
@@ -58,7 +78,9 @@ class Share(NamedTuple):
     quantity: Quantity
 
 
-def shares(held: Sequence[Reservation], items: Sequence[tuple[str, Quantity]], item_of: dict[int, str]) -> list[Share]:
+def shares(
+    held: Sequence[Reservation], items: Sequence[tuple[str, Quantity]], item_of: Mapping[int, str]
+) -> list[Share]:
     """Which reservations of a shipment a report names, by item and base units, first reservation first.
 
     Nothing named is all of it. `item_of` gives the item of each position. Units beyond what is held are left out.

@@ -135,6 +135,8 @@ class ReportKind(StrEnum):
 
     SHORT = "short"
     DECLINED = "declined"
+    PICKED = "picked"
+    READY = "ready"
     SHIPPED = "shipped"
     DELIVERED = "delivered"
     FAILED = "failed"

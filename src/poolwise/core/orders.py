@@ -39,19 +39,32 @@ class OrderState(StrEnum):
 _SERVED: Final = frozenset(
     {OrderState.SOURCED, OrderState.PARTIAL, OrderState.BACKORDERED, OrderState.RELEASED, OrderState.SHIPPED}
 )
-"""An order of which something is decided goes from any of these to any other, until nothing is left to be sent."""
+"""An order of which something is decided goes from any of these to any other, until all of it is cancelled.
+
+One that is shipped may want more, or turn out to lack what a node did not find.
+"""
 
 TRANSITIONS: Final[dict[OrderState, frozenset[OrderState]]] = {
     OrderState.BASKET: frozenset({OrderState.CANCELLED}),
     OrderState.RECEIVED: _SERVED | {OrderState.WAITING, OrderState.CANCELLED},
     OrderState.WAITING: _SERVED | {OrderState.CANCELLED},
-    OrderState.SOURCED: _SERVED,
-    OrderState.PARTIAL: _SERVED,
-    OrderState.BACKORDERED: _SERVED | {OrderState.CANCELLED},
-    OrderState.RELEASED: _SERVED,
-    OrderState.SHIPPED: frozenset(),
+    **{state: _SERVED | {OrderState.CANCELLED} for state in _SERVED},
     OrderState.CANCELLED: frozenset(),
 }
+
+
+class Blocks(StrEnum):
+    """What a hold keeps from happening: that the order is sourced, or that nodes begin to work on it."""
+
+    SOURCING = "sourcing"
+    RELEASE = "release"
+
+
+class Hold(Struct, frozen=True, gc=False):
+    """A reason not to proceed yet (fraud, payment, an address to be checked): it blocks what it names and no more."""
+
+    code: str
+    blocks: tuple[Blocks, ...]
 
 
 class Line(Struct, frozen=True, gc=False):

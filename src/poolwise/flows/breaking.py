@@ -1,8 +1,8 @@
-"""When stock that was promised is gone: reservations break, and their demand is sourced again at once.
+"""When stock that was promised is gone, or given up: reservations end, and their demand is sourced again or cancelled.
 
-Keeps laws 6, 9, 13 and 14: a broken unit ends once; the rest of a line that cannot stand alone is freed with it (parts
-of a kit, a substitute in another ratio); the demand is back in the queue and an incident is on record in the same
-commit; a shipment that is left empty gives its capacity back.
+Keeps laws 6, 9, 13 and 14: a unit ends once; the rest of a line that cannot stand alone is freed with it (parts of a
+kit, a substitute in another ratio); the demand is back in the queue in the same commit, but for what is cancelled; what
+broke leaves an incident; a shipment that is left empty gives its capacity back.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 from uuid import UUID
 
 from poolwise.core.counting import Break
-from poolwise.core.fulfilment import STAGES, Stage
+from poolwise.core.fulfilment import HELD_BACK, STAGES, Stage
 from poolwise.core.ledger import Account, Cause, Movement, Reservation
-from poolwise.core.orders import OrderState, Progress, state_of
+from poolwise.core.orders import Blocks, OrderState, Progress, state_of
 from poolwise.core.values import Json, Quantity, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -46,6 +46,7 @@ class Mended:
     receipts: list[ReceiptChange] = field(default_factory=list)
     orders: list[OrderRecord] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
+    shipments: list[ShipmentRecord] = field(default_factory=list)
     shipments_dropped: list[tuple[int, UUID, int]] = field(default_factory=list)
     stages: list[StageChange] = field(default_factory=list)
     capacity: list[CapacityChange] = field(default_factory=list)
@@ -89,10 +90,12 @@ def mend(
     cause: UUID,
     ids: Ids,
     now: datetime,
+    given_up: Mapping[UUID, Mapping[int, Quantity]] | None = None,
 ) -> Mended:
     """What follows from broken reservations. `orders` are their owners, locked; baskets among them wait for nothing.
 
-    `ended` are units, by owner and number, that the same batch has ended already.
+    `ended` are units, by owner and number, that the same batch has ended already. Of owners `given_up` nothing breaks:
+    what they give up is freed; by line, so many units of it are cancelled, and what else was lost is sourced again.
 
     The movements that take the broken units away are the caller's; those that free the rest of a line are made here.
     """
@@ -110,16 +113,22 @@ def mend(
         }
         shipments = transaction.shipments(owner)
         state = _Owner(held, by_owner[owner])
-        lost = _close_lines(state, {each.shipment.no for each in shipments if each.stage is not Stage.PLANNED})
-        _end(transaction, made, state, cause)
+        lost = _close_lines(state, {each.shipment.no for each in shipments if each.stage not in HELD_BACK})
+        ending = Ending.FREED if given_up and owner in given_up else Ending.BROKEN
+        _end(transaction, made, state, ending, cause)
         _close_shipments(made, state, shipments, cell_of)
         record = orders.get(owner)
         if record is not None and record.state is OrderState.BASKET:
-            lines = _lines(record, lost, _given_up)
+            lines = tuple(
+                _given_up(progress, lost[line.no]) if line.no in lost else progress
+                for line, progress in zip(record.order.lines, record.lines, strict=True)
+            )
             is_over = state_of(lines) is OrderState.CANCELLED
             made.orders.append(replace(record, lines=lines, state=OrderState.CANCELLED if is_over else record.state))
         elif record is not None:
-            _ask_again(made, record, lost, now)
+            _ask_again(made, record, lost, (given_up or {}).get(owner, {}), now)
+        if ending is Ending.FREED:
+            continue
         made.incidents.append(
             Incident(ids.new(now), cells[owner], "reservation_broken", str(cause), None if record is None else owner)
         )
@@ -162,12 +171,12 @@ def open_line_quantity(held: Reservation) -> Quantity:
     return held.line_quantity * held.open // held.quantity
 
 
-def _end(transaction: Transaction, made: Mended, state: _Owner, cause: UUID) -> None:
+def _end(transaction: Transaction, made: Mended, state: _Owner, ending: Ending, cause: UUID) -> None:
     pledges = {held.receipt for number in state.freed if (held := state.reservations[number]).receipt is not None}
     receipts = transaction.receipts(sorted(pledges)) if pledges else {}
     for no, quantity in sorted(state.broken.items()):
         held = state.reservations[no]
-        made.ends.append(ReservationEnd(held.cell, held.owner, no, Ending.BROKEN, quantity))
+        made.ends.append(ReservationEnd(held.cell, held.owner, no, ending, quantity))
     for no, quantity in sorted(state.freed.items()):
         held = state.reservations[no]
         made.ends.append(ReservationEnd(held.cell, held.owner, no, Ending.FREED, quantity))
@@ -183,7 +192,7 @@ def _close_shipments(
 ) -> None:
     """Shipments with nothing left to send go, and with them the capacity they have booked.
 
-    One of which a part has left already was that part.
+    One of which a part has left already was that part; one that somebody has in hand stays, as cancelled.
     """
     touched = {state.reservations[no].shipment_no for no in (*state.broken, *state.freed)}
     full = {held.shipment_no for held in state.reservations.values() if state.open(held)}
@@ -196,16 +205,28 @@ def _close_shipments(
                 made.stages.append(StageChange(record.cell, record.owner, no, record.stage, Stage.SHIPPED))
         elif no in touched and no not in full:
             made.shipments_dropped.append((record.cell, record.owner, no))
+            if record.stage not in HELD_BACK:
+                left_over = replace(record.shipment, bookings=())
+                made.shipments.append(ShipmentRecord(record.cell, record.owner, left_over))
+                made.stages.append(StageChange(record.cell, record.owner, no, Stage.PLANNED, Stage.CANCELLED))
             for booking in record.shipment.bookings:
                 key = (cell_of(booking.node), booking.node, booking.day, booking.slot)
                 given[key] = given.get(key, 0) + booking.quantity
     made.capacity += [CapacityChange(*key, -quantity, None) for key, quantity in sorted(given.items()) if quantity]
 
 
-def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now: datetime) -> None:
+def _ask_again(
+    made: Mended, record: OrderRecord, lost: Mapping[int, Lost], cancelled: Mapping[int, Quantity], now: datetime
+) -> None:
     """The order's demand is in the queue again, ahead of files; it stands as backordered until it is decided."""
-    lines = _lines(record, lost, _waiting_again)
+    lines = tuple(
+        _waiting_again(progress, lost[line.no], cancelled.get(line.no, 0)) if line.no in lost else progress
+        for line, progress in zip(record.order.lines, record.lines, strict=True)
+    )
     made.orders.append(replace(record, state=state_of(lines), lines=lines))
+    again = tuple((no, rest) for no, units in sorted(lost.items()) if (rest := units.whole - cancelled.get(no, 0)))
+    if not again or record.is_held(Blocks.SOURCING):
+        return
     made.todo.append(
         Todo(
             cell=record.order.cell,
@@ -213,19 +234,10 @@ def _ask_again(made: Mended, record: OrderRecord, lost: Mapping[int, Lost], now:
             rank=-max(-HIGHEST_PRIORITY, min(HIGHEST_PRIORITY, record.order.priority)),
             since=now,
             order=record.order,
-            open=tuple((no, units.whole) for no, units in sorted(lost.items()) if units.whole),
+            open=again,
             attempt=record.attempt + 1,
             without=record.declined,
         )
-    )
-
-
-def _lines(
-    record: OrderRecord, lost: Mapping[int, Lost], after: Callable[[Progress, Lost], Progress]
-) -> tuple[Progress, ...]:
-    return tuple(
-        after(progress, lost[line.no]) if line.no in lost else progress
-        for line, progress in zip(record.order.lines, record.lines, strict=True)
     )
 
 
@@ -239,11 +251,12 @@ def _given_up(progress: Progress, units: Lost) -> Progress:
     )
 
 
-def _waiting_again(progress: Progress, units: Lost) -> Progress:
+def _waiting_again(progress: Progress, units: Lost, cancelled: Quantity) -> Progress:
     return replace(
         progress,
         reserved=progress.reserved - units.reserved,
         pledged=progress.pledged - units.pledged,
         released=progress.released - units.released,
-        backordered=progress.backordered + units.whole,
+        backordered=progress.backordered + units.whole - cancelled,
+        cancelled=progress.cancelled + cancelled,
     )

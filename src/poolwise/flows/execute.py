@@ -3,22 +3,23 @@
 Keeps laws 1, 4, 5, 6, 9 and 13. A report is judged by what has happened already (core.fulfilment): one that comes
 late, twice or before the one it depends on ends in the same books. Units that a node does not find are blocked where
 they should be and somebody must count there; what it declines is free again; either way the rest of the order is back
-in the queue in the same commit, without that node.
+in the queue in the same commit, without that node. What has left is gone whatever we had asked for: units beyond that
+serve what waits of the order, or leave an incident.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from poolwise.core.counting import Break, Statement
-from poolwise.core.fulfilment import STAGES, Share, Stage, release_at, shares
-from poolwise.core.ledger import Account, Cause, PositionKey, Reservation
+from poolwise.core.fulfilment import HELD_BACK, STAGES, Share, Stage, release_at, shares
+from poolwise.core.ledger import Account, Cause, PositionKey, Reservation, ReservationKind
 from poolwise.core.messages import ReportKind, ShipmentReport
 from poolwise.core.network import Node
-from poolwise.core.orders import OrderState, Progress, state_of
+from poolwise.core.orders import Blocks, OrderState, Progress, state_of
 from poolwise.core.values import Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.ports import (
@@ -29,6 +30,7 @@ from poolwise.flows.ports import (
     Effects,
     Ending,
     Event,
+    Incident,
     Milestone,
     OrderRecord,
     ReservationEnd,
@@ -43,6 +45,8 @@ from poolwise.flows.stock import Outcome, Result
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
 
 AFTER: Final = {
+    ReportKind.PICKED: Stage.PICKED,
+    ReportKind.READY: Stage.READY,
     ReportKind.SHIPPED: Stage.SHIPPED,
     ReportKind.DELIVERED: Stage.DELIVERED,
     ReportKind.FAILED: Stage.FAILED,
@@ -54,6 +58,11 @@ GOES: Final = {
     ReportKind.DECLINED: (Account.AVAILABLE, Cause.DECLINE),
 }
 """Where reserved units go that a node does not find, or will not send."""
+
+LEAVES: Final = frozenset({ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.FAILED})
+"""What says that goods have left the node."""
+
+NAMES_LINES: Final = frozenset({ReportKind.SHORT, ReportKind.SHIPPED})
 
 
 # --- release
@@ -68,7 +77,7 @@ def release(transaction: Transaction, desk: Desk, records: Sequence[OrderRecord]
     timers: list[Timer] = []
     events: list[Event] = []
     for record in records:
-        if record.state is OrderState.BASKET:
+        if record.state is OrderState.BASKET or record.is_held(Blocks.RELEASE):
             continue
         order, held = record.order, _held_by_shipment(transaction.reservations(record.order.id))
         again: list[datetime] = []
@@ -123,11 +132,16 @@ def _move(lines: dict[int, Progress], no: int, quantity: Quantity, source: str, 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a report is about: the order under lock, its shipment, and what is held for it."""
+    """What a report is about: the order under lock, its shipment, and every reservation that was ever in it."""
 
     record: OrderRecord
     shipment: ShipmentRecord
-    held: Sequence[Reservation]
+    parts: Sequence[Reservation]
+
+    @property
+    def held(self) -> list[Reservation]:
+        """What is still set aside for it."""
+        return [part for part in self.parts if part.open]
 
 
 def book_report(
@@ -143,8 +157,8 @@ def book_report(
     """
     read = _read(clerk, report, now)
 
-    def work(transaction: Transaction, _: Wanted, at: datetime) -> Result:
-        found = _book(transaction, clerk, read, at)
+    def work(transaction: Transaction, wanted: Wanted, at: datetime) -> Result:
+        found = _book(transaction, clerk, read, wanted, at)
         if answer is not None:
             transaction.record(Effects(at=at, answers=[answer(found)]))
         return found
@@ -169,7 +183,7 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
         faults.append(Fault("at", "is in the future"))
     if report.kind is ReportKind.SHORT and not report.lines:
         faults.append(Fault("lines", "names what was not found"))
-    if report.lines and report.kind not in (ReportKind.SHORT, ReportKind.SHIPPED):
+    if report.lines and report.kind not in NAMES_LINES:
         faults.append(Fault("lines", f"{report.kind.value} is of the whole shipment"))
     asked: list[tuple[str, Quantity]] = []
     for place, line in enumerate(report.lines):
@@ -188,73 +202,147 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
     return _Read(report, asked, faults)
 
 
-def _book(transaction: Transaction, clerk: Clerk, read: _Read, now: datetime) -> Result:
+def _book(transaction: Transaction, clerk: Clerk, read: _Read, wanted: Wanted, now: datetime) -> Result:
     report = read.report
     if not read.faults and transaction.seen([(clerk.actor, report.id)]):
         return Result(Outcome.DUPLICATE)
-    known = _known(transaction, report)
+    known = _known(transaction, report, wanted)
     if isinstance(known, Fault):
         return Result(Outcome.REFUSED, (*read.faults, known))
     if read.faults:
         return Result(Outcome.REFUSED, tuple(read.faults))
-    places = transaction.positions({part.position for part in known.held})
-    item_of = {id_: place.key.item for id_, place in places.items()}
-    units = shares([part for part in known.held if part.receipt is None], read.asked, item_of)
-    if report.kind is ReportKind.SHIPPED and any(
-        share.quantity < share.held.open and not stands_alone(share.held) for share in units
-    ):
-        reason = "parts of a kit, and substitutes in another ratio, leave together"
-        return Result(Outcome.REFUSED, (Fault("lines", reason),))
-    keys = {places[share.held.position].key: None for share in units}
-    room = Room(transaction, clerk, Wanted({known.record.order.id}), keys, now)
-    return _Report(room, report, known, units, {part.position: places[part.position].key for part in known.held}).book()
+    places = transaction.positions({part.position for part in known.parts})
+    keys = {id_: place.key for id_, place in places.items()}
+    units = _units(known, read, {id_: key.item for id_, key in keys.items()})
+    faults = _misfits(read, units, {key.item for key in keys.values()})
+    if faults:
+        return Result(Outcome.REFUSED, tuple(faults))
+    room = Room(transaction, clerk, wanted, {keys[id_]: None for id_ in units.positions(keys)}, now)
+    return _Report(room, report, known, units, keys).book()
 
 
-def _known(transaction: Transaction, report: ShipmentReport) -> _Known | Fault:
+def _known(transaction: Transaction, report: ShipmentReport, wanted: Wanted) -> _Known | Fault:
     """What a report is about, with the order locked: its lock keeps all that is held for it as it is."""
     order = transaction.order_numbered([report.order]).get(report.order)
-    record = None if order is None else transaction.orders([order], lock=True)[order]
-    if order is None or record is None or record.state is OrderState.BASKET:
+    if order is None:
+        return Fault("order", f"there is no order '{report.order}'")
+    wanted.orders.add(order)
+    record = transaction.orders(sorted(wanted.orders), lock=True)[order]
+    if record.state is OrderState.BASKET:
         return Fault("order", f"there is no order '{report.order}'")
     by_no = {each.shipment.no: each for each in transaction.shipments(order)}
     shipment = by_no.get(report.shipment)
     if shipment is None:
         reason = f"order '{report.order}' has no shipment {report.shipment}, or it was planned anew"
         return Fault("shipment", reason)
-    held = [p for p in transaction.reservations(order) if p.shipment_no == report.shipment and p.open]
-    return _Known(record, shipment, held)
+    parts = [part for part in transaction.reservations(order) if part.shipment_no == report.shipment]
+    return _Known(record, shipment, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """The units that a report is about: held still; of those that have left before, taken for sent; and by item what
+    is in no reservation of the shipment (any more)."""
+
+    held: Sequence[Share]
+    sent: Sequence[Share]
+    beyond: Mapping[str, Quantity]
+
+    def positions(self, keys: Mapping[int, PositionKey]) -> set[int]:
+        """Where these units are, or were."""
+        found = {share.held.position for share in (*self.held, *self.sent)}
+        return found | {_shelf(keys, item) for item in self.beyond}
+
+
+def _shelf(keys: Mapping[int, PositionKey], item: str) -> int:
+    """Where units of an item are thought to come from that no reservation names: the first of its positions."""
+    return min(id_ for id_, key in keys.items() if key.item == item)
+
+
+def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
+    kind, asked = read.report.kind, read.asked
+    if not asked and kind in LEAVES and known.shipment.stage is Stage.CANCELLED:
+        # It went although it was cancelled: all that was.
+        asked = [(item_of[part.position], part.freed) for part in known.parts if part.freed and stands_alone(part)]
+    on_hand = [part for part in known.parts if part.receipt is None]
+    held = shares(on_hand, asked, item_of)
+    if known.shipment.stage is Stage.CANCELLED and not asked:
+        held = []
+    rest: dict[str, Quantity] = {}
+    for item, quantity in asked:
+        rest[item] = rest.get(item, 0) + quantity
+    for share in held:
+        item = item_of[share.held.position]
+        rest[item] = rest.get(item, 0) - share.quantity
+    beyond = {item: units for item, units in rest.items() if units > 0 and asked}
+    sent: list[Share] = []
+    if kind in LEAVES:
+        for part in on_hand:
+            # What has left already is not told anew.
+            item = item_of[part.position]
+            beyond[item] = max(0, beyond.get(item, 0) - part.consumed)
+    else:
+        for part in on_hand:
+            item = item_of[part.position]
+            units = min(part.consumed, beyond.get(item, 0)) if stands_alone(part) else 0
+            if units:
+                sent.append(Share(part, units))
+                beyond[item] -= units
+        for item, units in beyond.items():
+            beyond[item] = min(units, sum(part.freed for part in on_hand if item_of[part.position] == item))
+    return _Units(held, sent, {item: units for item, units in beyond.items() if units})
+
+
+def _misfits(read: _Read, units: _Units, items: Collection[str]) -> list[Fault]:
+    """Lines that cannot be of this shipment."""
+    kind = read.report.kind
+    faults = [
+        Fault(f"lines[{place}].item", f"{item} was never in this shipment")
+        for place, (item, _) in enumerate(read.asked)
+        if item not in items
+    ]
+    if kind is ReportKind.SHIPPED and any(
+        share.quantity < share.held.open and not stands_alone(share.held) for share in units.held
+    ):
+        faults.append(Fault("lines", "parts of a kit, and substitutes in another ratio, leave together"))
+    return faults
 
 
 class _Report:
     """One report on its way into the books."""
 
     def __init__(
-        self,
-        room: Room,
-        report: ShipmentReport,
-        known: _Known,
-        units: Sequence[Share],
-        keys: Mapping[int, PositionKey],
+        self, room: Room, report: ShipmentReport, known: _Known, units: _Units, keys: Mapping[int, PositionKey]
     ) -> None:
         self._room, self._report, self._known, self._units, self._keys = room, report, known, units, keys
+        self._lines = dict(zip((line.no for line in known.record.order.lines), known.record.lines, strict=True))
+        self._said = Statement(Cause.SHIP, room.batch, min(report.at, room.now))
 
     def book(self) -> Result:
         """All that follows from it."""
-        report, room = self._report, self._room
+        report, room, known = self._report, self._room, self._known
+        outcome = Outcome.BOOKED
         match report.kind:
             case ReportKind.SHORT | ReportKind.DECLINED:
                 self._lose()
+            case ReportKind.PICKED | ReportKind.READY if known.shipment.stage is Stage.CANCELLED:
+                outcome = Outcome.CANCELLED
+            case ReportKind.PICKED | ReportKind.READY:
+                self._take_in_hand(AFTER[report.kind])
             case ReportKind.SHIPPED | ReportKind.DELIVERED | ReportKind.FAILED:
                 self._send()
-        known, order = self._known, self._known.record.order
+        order = known.record.order
         told: dict[str, Json] = {
             "order": order.number,
             "shipment": report.shipment,
             "node": known.shipment.shipment.node,
         }
-        detail: dict[str, Json] = {"units": sum(share.quantity for share in self._units)}
+        units = sum(share.quantity for share in (*self._units.held, *self._units.sent))
+        detail: dict[str, Json] = {"units": units + sum(self._units.beyond.values())}
         if report.tracking:
             detail["tracking"] = report.tracking
+        if outcome is Outcome.CANCELLED:
+            detail["cancelled"] = True
         room.also.milestones.append(
             Milestone(
                 known.shipment.cell, order.id, room.clerk.ids.new(room.now), report.shipment, report.kind.value,
@@ -265,59 +353,107 @@ class _Report:
         room.record(
             "shipment.report", {**told, "kind": report.kind.value}, messages_seen=[(room.clerk.actor, report.id)]
         )
-        changed = self._units or room.also.stages
-        return Result(Outcome.BOOKED if changed else Outcome.UNCHANGED)
+        changed = units or room.also.stages or any(self._units.beyond)
+        return Result(outcome if changed or outcome is Outcome.CANCELLED else Outcome.UNCHANGED)
+
+    def _stand(self, declined: tuple[str, ...] | None = None) -> None:
+        """The order, with its lines as they are now."""
+        record, lines = self._known.record, tuple(self._lines.values())
+        after = replace(record, lines=lines, state=state_of(lines), declined=declined or record.declined)
+        if after != record:
+            self._room.also.orders[record.order.id] = after
+
+    # --- what was not found, or will not be sent
 
     def _lose(self) -> None:
-        """Units are not found, or declined: they leave the reservation, and the order goes on without the node."""
+        """Units leave the reservation, and the order goes on without the node."""
         room, known = self._room, self._known
         target, cause = GOES[self._report.kind]
-        said = Statement(cause, room.batch, min(self._report.at, room.now))
-        for share in self._units:
+        said = replace(self._said, cause=cause)
+        for share in self._units.sent:
+            # It was taken for sent with the rest, and never was.
+            room.tally(self._keys[share.held.position]).move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
+            room.also.ends.append(_ended(share, -share.quantity))
+            _move(self._lines, share.held.line_no, share.quantity, "shipped", "released")
+        missing = [share.held.position for share in self._units.sent]
+        for share in (*self._units.held, *self._units.sent):
             room.tally(self._keys[share.held.position]).move(Account.RESERVED, target, share.quantity, said)
             room.also.breaks.append(Break(share.held, share.quantity))
-            if target is Account.BLOCKED:
-                cell = room.clerk.cell_of(self._keys[share.held.position].node)
-                room.also.count_tasks.append(CountTask(cell, share.held.position, room.batch))
-        node = known.shipment.shipment.node
-        if self._units and node not in known.record.declined:
-            declined = (*known.record.declined, node)
-            room.also.orders[known.record.order.id] = replace(known.record, declined=declined)
+            missing.append(share.held.position)
+        for item, units in self._units.beyond.items():
+            # Nobody's any more; it is not there either.
+            position = _shelf(self._keys, item)
+            tally = room.tally(self._keys[position])
+            tally.move(Account.AVAILABLE, target, min(units, tally.position.balance(Account.AVAILABLE)), said)
+            missing.append(position)
+        if target is Account.BLOCKED:
+            room.also.count_tasks += [
+                CountTask(room.clerk.cell_of(self._keys[position].node), position, room.batch)
+                for position in sorted(set(missing))
+            ]
+        node, declined = known.shipment.shipment.node, known.record.declined
+        if missing and node not in declined:
+            declined = (*declined, node)
+        self._stand(declined)
+
+    # --- what has left, or is in hand
 
     def _send(self) -> None:
         """Units have left, with the parcel or before anybody told us; then it goes on."""
-        room, record = self._room, self._known.record
-        from_ = "reserved" if self._known.shipment.stage is Stage.PLANNED else "released"
-        said = Statement(Cause.SHIP, room.batch, min(self._report.at, room.now))
-        lines = dict(zip((line.no for line in record.order.lines), record.lines, strict=True))
-        for share in self._units:
-            held, quantity = share
-            room.tally(self._keys[held.position]).move(Account.RESERVED, Account.OUTSIDE, quantity, said)
-            room.also.ends.append(ReservationEnd(held.cell, held.owner, held.no, Ending.CONSUMED, quantity))
-            served = quantity if stands_alone(held) else open_line_quantity(held)
-            _move(lines, held.line_no, served, from_, "shipped")
-        after = tuple(lines.values())
-        if after != record.lines:
-            room.also.orders[record.order.id] = replace(record, lines=after, state=state_of(after))
-        if sum(part.open for part in self._known.held) == sum(share.quantity for share in self._units):
-            self._go_on(AFTER[self._report.kind])
-        elif self._known.shipment.stage is Stage.PLANNED:
-            self._release_rest(lines)
-
-    def _release_rest(self, lines: dict[int, Progress]) -> None:
-        """A node that ships a part of what was not released yet works on the rest, too, if all of that is there."""
-        if any(part.receipt is not None for part in self._known.held):
+        room, stage = self._room, self._known.shipment.stage
+        if stage is Stage.CANCELLED and not self._units.beyond:
             return
-        room, record = self._room, self._known.record
-        sent = {share.held.no: share.quantity for share in self._units}
-        for part in self._known.held:
-            left = part.open - sent.get(part.no, 0)
-            if left:
-                served = left if stands_alone(part) else open_line_quantity(part)
-                _move(lines, part.line_no, served, "reserved", "released")
-        after = tuple(lines.values())
-        room.also.orders[record.order.id] = replace(record, lines=after, state=state_of(after))
-        self._go_on(Stage.RELEASED)
+        held_back = stage in HELD_BACK
+        for share in self._units.held:
+            held, quantity = share
+            room.tally(self._keys[held.position]).end(held, Account.OUTSIDE, quantity, self._said)
+            room.also.ends.append(_ended(share, quantity))
+            served = quantity if stands_alone(held) else open_line_quantity(held)
+            _move(self._lines, held.line_no, served, "reserved" if held_back else "released", "shipped")
+        for item, units in self._units.beyond.items():
+            self._send_beyond(item, units)
+        self._stand()
+        if sum(part.open for part in self._known.held) == sum(share.quantity for share in self._units.held):
+            self._go_on(AFTER[self._report.kind])
+        elif held_back:
+            self._take_in_hand(Stage.RELEASED)
+
+    def _send_beyond(self, item: str, units: Quantity) -> None:
+        """Units have left that we had not asked for, or not any more: they serve what waits of the order."""
+        room, order = self._room, self._known.record.order
+        position = _shelf(self._keys, item)
+        room.tally(self._keys[position]).change(Account.AVAILABLE, Account.OUTSIDE, units, self._said)
+        numbers = [part.no for part in room.transaction.reservations(order.id)]
+        for line in order.lines:
+            served = min(units, self._lines[line.no].backordered) if line.item == item else 0
+            if served:
+                no = max((*numbers, *(made.no for made in room.also.reservations))) + 1
+                own = Reservation(
+                    order.cell, order.id, no, position, served, line.no, served, ReservationKind.HARD,
+                    self._report.shipment, room.now,
+                )  # fmt: skip
+                room.also.reservations.append(own)
+                room.also.ends.append(_ended(Share(own, served), served))
+                _move(self._lines, line.no, served, "backordered", "shipped")
+                units -= served
+        if units:
+            incident = Incident(room.clerk.ids.new(room.now), order.cell, "sent_beyond", str(room.batch), order.id)
+            room.also.incidents.append(incident)
+
+    def _take_in_hand(self, stage: Stage) -> None:
+        """A node works on what is left of it, released or not; what is pledged is not there to be worked on."""
+        known = self._known
+        if known.shipment.stage in HELD_BACK:
+            if any(part.receipt is not None for part in known.held):
+                return
+            sent = {share.held.no: share.quantity for share in self._units.held} if stage is Stage.RELEASED else {}
+            for part in known.held:
+                left = part.open - sent.get(part.no, 0)
+                if left:
+                    served = left if stands_alone(part) else open_line_quantity(part)
+                    _move(self._lines, part.line_no, served, "reserved", "released")
+            self._stand()
+        self._go_on(stage)
 
     def _go_on(self, stage: Stage) -> None:
         """To a stage that may follow; what has gone further already stays there."""
@@ -325,3 +461,9 @@ class _Report:
         if stage in STAGES[known.stage]:
             change = StageChange(known.cell, known.owner, known.shipment.no, known.stage, stage)
             self._room.also.stages.append(change)
+
+
+def _ended(share: Share, quantity: Quantity) -> ReservationEnd:
+    """Units that have left; less than none of them had not."""
+    held = share.held
+    return ReservationEnd(held.cell, held.owner, held.no, Ending.CONSUMED, quantity)

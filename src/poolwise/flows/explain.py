@@ -60,19 +60,20 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
         if decision is None:
             reason = "it still waits to be decided" if not number else f"it has no decision {number}"
             raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))
+        order = record.order_at(number)
         places = places_in(transaction, decision)
     atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
     if decision.wave is not None:
         problem, plan = recall_wave(books, atlas, decision.wave)[owner]
-        return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest), atlas
+        return Recalled(decision, order, problem, plan, digest(plan) == decision.digest), atlas
     kept = decode_facts(decision.facts, places)
     edition = atlas.edition
-    terms = atlas.policy.terms(OrderFacts(record.order, edition.network, edition.catalog))
-    problem = Problem(Demand(record.order, kept.open), edition, terms, kept.facts)
+    terms = atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
+    problem = Problem(Demand(order, kept.open), edition, terms, kept.facts)
     plan = solve(problem, atlas)
     seen = {place.node for place in places.values()}
     declined = tuple(node for node in record.declined if node not in seen)
-    return Recalled(decision, record.order, problem, plan, digest(plan) == decision.digest, declined), atlas
+    return Recalled(decision, order, problem, plan, digest(plan) == decision.digest, declined), atlas
 
 
 def recall_wave(books: Books, atlas: Atlas, wave: UUID) -> dict[UUID, tuple[Problem, Plan]]:
@@ -87,8 +88,8 @@ def recall_wave(books: Books, atlas: Atlas, wave: UUID) -> dict[UUID, tuple[Prob
     edition = atlas.edition
     wishes = tuple(
         Wish(
-            Demand(records[member.order].order, member.open),
-            atlas.policy.terms(OrderFacts(records[member.order].order, edition.network, edition.catalog)),
+            Demand(records[member.order].first, member.open),
+            atlas.policy.terms(OrderFacts(records[member.order].first, edition.network, edition.catalog)),
             member.held,
         )
         for member in members

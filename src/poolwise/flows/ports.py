@@ -19,7 +19,7 @@ from msgspec import Struct
 from poolwise.core.edition.chunks import Part
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
-from poolwise.core.orders import Order, OrderState, Progress
+from poolwise.core.orders import Blocks, Hold, Order, OrderState, Progress
 from poolwise.core.sourcing.plan import PlannedShipment
 from poolwise.core.sourcing.problem import CapacityFact, ItemStock, Place, ReceiptFact
 from poolwise.core.values import Json, Quantity
@@ -28,7 +28,8 @@ from poolwise.core.values import Json, Quantity
 class OrderRecord(Struct, frozen=True, gc=False):
     """An order with where it stands. `attempt` counts the decisions made for it.
 
-    It is sourced without the nodes that have `declined` it, or did not find what they should have.
+    It is sourced without the nodes that have `declined` it, or did not find what they should have. `former` is what it
+    was before each change, oldest first, with the last attempt that was made about it.
     """
 
     order: Order
@@ -36,6 +37,21 @@ class OrderRecord(Struct, frozen=True, gc=False):
     lines: tuple[Progress, ...]
     attempt: int = 0
     declined: tuple[str, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    former: tuple[tuple[int, Order], ...] = ()
+
+    def is_held(self, what: Blocks) -> bool:
+        """Whether some hold blocks this."""
+        return any(what in hold.blocks for hold in self.holds)
+
+    def order_at(self, attempt: int) -> Order:
+        """The order that a decision was made about."""
+        return next((order for last, order in self.former if attempt <= last), self.order)
+
+    @property
+    def first(self) -> Order:
+        """The order as it was accepted. A wave knows no other: what was changed is decided by itself."""
+        return self.former[0][1] if self.former else self.order
 
 
 RANKS_OF_A_SOURCE: Final = 1_000
@@ -313,7 +329,11 @@ class Effects:
     """Everything one flow writes, recorded in one go. Every part is keyed by cell through its own values.
 
     Positions come to be empty, and one that exists already stays as it is; timers to be dropped may be gone. An
-    order's attempt rises by one in the recording that holds its decision, or stays. Reservations begin whole.
+    order's attempt rises by one in the recording that holds its decision, or stays. Reservations begin whole; units
+    that ended wrongly are taken back by as many less.
+    Orders `amended` get more of a line, more lines, or another destination, and the new units are open; where they
+    stand in the end, and their holds, is said by `orders_changed` and `held`. Demand `taken` out of the queues may not
+    be there; that somebody decides it at the moment is a conflict.
     Movements of other cells than the orders' are allowed on one PostgreSQL.
     """
 
@@ -331,8 +351,11 @@ class Effects:
     milestones: Sequence[Milestone] = ()
     count_tasks: Sequence[CountTask] = ()
     orders: Sequence[OrderRecord] = ()
+    amended: Sequence[OrderRecord] = ()
     orders_changed: Sequence[OrderRecord] = ()
+    held: Sequence[OrderRecord] = ()
     contacts: Sequence[Contact] = ()
+    taken: Sequence[tuple[int, UUID]] = ()
     todo: Sequence[Todo] = ()
     timers: Sequence[Timer] = ()
     timers_dropped: Sequence[tuple[int, UUID]] = ()

@@ -21,7 +21,7 @@ from msgspec import Struct
 from poolwise.core.fulfilment import release_at
 from poolwise.core.ledger import Account, Cause, Movement, Reservation, ReservationKind
 from poolwise.core.network import CapacityUnit
-from poolwise.core.orders import Order, OrderState, Progress, state_of
+from poolwise.core.orders import Blocks, Order, OrderState, Progress, state_of
 from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
 from poolwise.core.sourcing.atlas import Atlas
@@ -197,7 +197,7 @@ class Batch:
             record = self.known.get(todo.order.id)
             if todo.attempt == 1:
                 found.append(todo)
-            elif record is not None:
+            elif record is not None and not record.is_held(Blocks.SOURCING):
                 rest = waiting_of(record)
                 if rest:
                     anew = replace(todo, order=record.order, open=rest, attempt=record.attempt + 1)

@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     STALE = "stale"
     DUPLICATE = "duplicate"
+    CANCELLED = "cancelled"
     REFUSED = "refused"
 
 

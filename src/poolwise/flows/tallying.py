@@ -15,7 +15,7 @@ from uuid import UUID
 from poolwise.core.counting import IN_DEBT, Break, Tally, debt_id
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
-from poolwise.core.values import Conflict, Json, replace
+from poolwise.core.values import Conflict, Json, Quantity, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -27,11 +27,14 @@ from poolwise.flows.ports import (
     CountTask,
     Effects,
     Event,
+    Incident,
     Milestone,
     OrderRecord,
     ReceiptChange,
     ReservationEnd,
     StageChange,
+    Timer,
+    Todo,
     Transaction,
 )
 from poolwise.flows.waking import wake
@@ -116,7 +119,13 @@ class Also:
     stages: list[StageChange] = field(default_factory=list)
     milestones: list[Milestone] = field(default_factory=list)
     count_tasks: list[CountTask] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    amended: list[OrderRecord] = field(default_factory=list)
+    given_up: dict[UUID, dict[int, Quantity]] = field(default_factory=dict)
+    taken: list[tuple[int, UUID]] = field(default_factory=list)
+    todo: list[Todo] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
 
 
 class Room:
@@ -231,15 +240,19 @@ class Room:
                 receipts=also.receipts,
                 receipt_changes=[*also.receipt_changes, *mended.receipts],
                 capacity=mended.capacity,
+                shipments=mended.shipments,
                 shipments_dropped=mended.shipments_dropped,
-                stages=[*also.stages, *mended.stages],
+                stages=[*mended.stages, *also.stages],
                 milestones=also.milestones,
                 count_tasks=also.count_tasks,
+                amended=also.amended,
                 orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
-                todo=mended.todo,
+                taken=also.taken,
+                todo=[*mended.todo, *also.todo],
+                timers=also.timers,
                 counts=counts,
                 messages_seen=messages_seen,
-                incidents=mended.incidents,
+                incidents=[*also.incidents, *mended.incidents],
                 events=[*self._events(movements), *also.events, *mended.events],
                 audit=[Audit(self.clerk.actor, action, str(self.batch), detail)],
             )
@@ -256,7 +269,9 @@ class Room:
             ended[end.owner, end.no] = ended.get((end.owner, end.no), 0) + end.quantity
         orders = {**self.orders, **self.also.orders}
         clerk = self.clerk
-        return mend(self.transaction, orders, breaks, ended, clerk.cell_of, self.batch, clerk.ids, self.now)
+        return mend(
+            self.transaction, orders, breaks, ended, clerk.cell_of, self.batch, clerk.ids, self.now, self.also.given_up
+        )
 
     def _new_debts(self) -> list[Position]:
         """Positions of debts that are owed for the first time; they come to be empty."""

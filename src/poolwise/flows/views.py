@@ -106,7 +106,7 @@ class PickLine:
 
 @dataclass(frozen=True, slots=True)
 class PickList:
-    """A released shipment as its node works on it."""
+    """A shipment that its node works on."""
 
     order: UUID
     number: str
@@ -119,9 +119,10 @@ class PickList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PickQuery:
-    """Which pick lists: those of a node, the earliest first, after (ship on, order, shipment number)."""
+    """Which pick lists: those of a node at a stage, the earliest first, after (ship on, order, shipment number)."""
 
     node: str
+    stage: Stage = Stage.RELEASED
     after: tuple[date, UUID, int] | None = None
     limit: int = 50
 

@@ -21,7 +21,7 @@ from typing import Final
 from uuid import UUID
 
 from poolwise.core.ledger import Account, Reservation
-from poolwise.core.orders import OrderState, Progress
+from poolwise.core.orders import Blocks, OrderState, Progress
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
 from poolwise.core.sourcing.problem import Demand, Facts, Place, ReceiptFact, StockFact, shelves_of
@@ -187,8 +187,9 @@ class _Weaving:
             if record is None:
                 continue
             standing = self._standing_of(record)
-            if record.declined:
-                # A wave decides on the same facts for all: who is served without some nodes is decided by himself.
+            if record.declined or record.former or record.is_held(Blocks.SOURCING):
+                # A wave decides on the same facts for all, and recomputes with orders as they were accepted: who is
+                # served without some nodes, was changed, or is held, is left to be decided by himself.
                 rest = waiting_of(record)
                 self._again += [replace(todo, queue=Queue.ONCE, open=rest, attempt=record.attempt + 1)] if rest else []
                 continue

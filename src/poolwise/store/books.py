@@ -38,7 +38,7 @@ from poolwise.flows.ports import (
     Todo,
 )
 from poolwise.store import arrays, claiming, postgres
-from poolwise.store.codec import bucket, unpack_order
+from poolwise.store.codec import bucket, holds_of, unpack_former, unpack_order
 from poolwise.store.journal import balances_as_of, first_of_month
 from poolwise.store.locking import RowLocks
 from poolwise.store.places import Places
@@ -217,10 +217,12 @@ class PostgresTransaction:
         self._cursor.execute(READ_LINES, (self._cells, wanted))
         lines = {(row[0], row[1]): Progress(*row[2:]) for row in self._cursor.fetchall()}
         found = {}
-        for order_id, state, attempt, declined, document in rows:
+        for order_id, state, attempt, declined, holds, former, document in rows:
             order = unpack_order(document)
             progress = tuple(lines[order_id, line.no] for line in order.lines)
-            found[order_id] = OrderRecord(order, OrderState(state), progress, attempt, tuple(declined))
+            found[order_id] = OrderRecord(
+                order, OrderState(state), progress, attempt, tuple(declined), holds_of(holds), unpack_former(former)
+            )
         return found
 
     def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
@@ -317,7 +319,7 @@ JOIN unnest(%(positions)b::bigint[], %(references)b::text[]) AS u (position, ref
 WHERE r.cell = ANY (%(cells)b::smallint[])
 """
 READ_ORDERS: Final = """
-SELECT id, state, attempt, declined, document
+SELECT id, state, attempt, declined, holds, former, document
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id

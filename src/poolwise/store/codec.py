@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from poolwise.core.orders import Line, Order
+from poolwise.core.orders import Blocks, Hold, Line, Order
 from poolwise.core.values import Json, Money
 from poolwise.flows.ports import Event, Queue, Todo
 
@@ -73,6 +73,7 @@ class _Event(msgspec.Struct, array_like=True, frozen=True):
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _ORDER: Final = msgspec.msgpack.Decoder(_Order)
 _TODO: Final = msgspec.msgpack.Decoder(_Todo)
+_FORMER: Final = msgspec.msgpack.Decoder(list[tuple[int, _Order]])
 _EVENTS: Final = msgspec.msgpack.Decoder(list[_Event])
 _NO_FACTS: Final = msgspec.Raw(_ENCODER.encode(()))
 
@@ -90,6 +91,28 @@ def pack_order(order: Order) -> bytes:
 def unpack_order(document: bytes) -> Order:
     """The order that `pack_order` wrote."""
     return _order_in(_ORDER.decode(document))
+
+
+def pack_former(former: Iterable[tuple[int, Order]]) -> bytes | None:
+    """What an order was before its changes, as bytes; None where there was none."""
+    packed = [(attempt, _order_out(order)) for attempt, order in former]
+    return _ENCODER.encode(packed) if packed else None
+
+
+def unpack_former(packed: bytes | None) -> tuple[tuple[int, Order], ...]:
+    """What `pack_former` wrote."""
+    return () if packed is None else tuple([(attempt, _order_in(kept)) for attempt, kept in _FORMER.decode(packed)])
+
+
+def holds_of(kept: Iterable[str]) -> tuple[Hold, ...]:
+    """Holds as they are kept: 'code=what it blocks'."""
+    pairs = [each.rpartition("=") for each in kept]
+    return tuple([Hold(code, tuple([Blocks(name) for name in blocks.split("+")])) for code, _, blocks in pairs])
+
+
+def hold_texts(holds: Iterable[Hold]) -> list[str]:
+    """What `holds_of` reads."""
+    return [f"{hold.code}={'+'.join(hold.blocks)}" for hold in holds]
 
 
 def pack_todo(todo: Todo) -> bytes:

@@ -371,7 +371,7 @@ ORDER BY owner, no
 """
 READ_OWN_RESERVATIONS: Final = """
 SELECT r.owner, r.no, r.quantity, r.consumed, r.freed, r.expired, r.broken, r.line_no, r.line_quantity, r.receipt,
-    coalesce(s.stage = 'released', false)
+    coalesce(s.stage IN ('released', 'picked', 'ready'), false)
 FROM reservation AS r
 LEFT JOIN shipment AS s ON s.cell = r.cell AND s.owner = r.owner AND s.no = r.shipment_no
 WHERE r.cell = ANY (%b::smallint[]) AND r.owner = ANY (%b::uuid[])

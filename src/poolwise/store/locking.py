@@ -32,7 +32,7 @@ class Locked(IntEnum):
 
 
 LOCK_ORDERS: Final = """
-SELECT id, state, attempt, declined, document
+SELECT id, state, attempt, declined, holds, former, document
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id

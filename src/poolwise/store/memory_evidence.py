@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
-from poolwise.core.fulfilment import Stage
+from poolwise.core.fulfilment import IN_HAND
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Reservation
 from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
@@ -133,7 +133,7 @@ class MemoryEvidence:
             id_ = record.order.id
             own = [shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ())]
             stages = {no: shelves.shipments[id_, no].stage for no in shelves.shipments_of.get(id_, ())}
-            in_hand = {no for no, stage in stages.items() if stage is Stage.RELEASED}
+            in_hand = {no for no, stage in stages.items() if stage in IN_HAND}
             yield OrderRow(
                 id_,
                 record.state.value,

@@ -9,7 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receipt, Reservation, post, refusal
-from poolwise.core.orders import TRANSITIONS
+from poolwise.core.orders import TRANSITIONS, Progress
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, TimerKind, Todo, place_of
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_receipt_changes
@@ -76,6 +76,7 @@ class MemoryRecording:
             self._add(self._shelves.contacts, contact.id, contact)
 
     def _change_orders(self) -> None:
+        self._amend_orders()
         decided = {(decision.owner, decision.attempt) for decision in self._effects.decisions}
         for record in self._effects.orders_changed:
             order = record.order.id
@@ -86,7 +87,23 @@ class MemoryRecording:
                 raise Conflict(f"order {order} cannot go from {before.state} to {record.state}")
             if [line.ordered for line in before.lines] != [line.ordered for line in record.lines]:
                 raise Conflict(f"order {order} has other lines")
-            self._undo.put(self._shelves.orders, order, replace(record, order=before.order))
+            kept = replace(record, order=before.order, holds=before.holds, former=before.former)
+            self._undo.put(self._shelves.orders, order, kept)
+        for record in self._effects.held:
+            before = self._shelves.orders[record.order.id]
+            self._undo.put(self._shelves.orders, record.order.id, replace(before, holds=record.holds))
+
+    def _amend_orders(self) -> None:
+        for record in self._effects.amended:
+            before = self._shelves.orders[record.order.id]
+            known = dict(zip((line.no for line in before.order.lines), before.lines, strict=True))
+            lines = []
+            for line in record.order.lines:
+                progress = known.get(line.no, Progress(0))
+                more = line.quantity - progress.ordered
+                lines.append(replace(progress, ordered=line.quantity, open=progress.open + more))
+            after = replace(before, order=record.order, former=record.former, lines=tuple(lines))
+            self._undo.put(self._shelves.orders, record.order.id, after)
 
     def _ensure_positions(self) -> None:
         shelves = self._shelves
@@ -161,8 +178,10 @@ class MemoryRecording:
                 raise Conflict(f"reservation {no} of {owner} has fewer open units than end now (law 6)")
             after = _ended(before, ended)
             self._undo.put(shelves.reservations, (owner, no), after)
-            if not after.open:
+            if before.open and not after.open:
                 self._undo.drop(shelves.open_at[after.position], (owner, no))
+            elif after.open and not before.open:
+                self._undo.put(shelves.open_at[after.position], (owner, no), None)
 
     def _write_shipments(self) -> None:
         shelves = self._shelves
@@ -185,6 +204,10 @@ class MemoryRecording:
 
     def _write_queues(self) -> None:
         shelves = self._shelves
+        for _, order in self._effects.taken:
+            for queue in Queue:
+                if (queue, order) in shelves.todo:
+                    self._drop(shelves.todo[queue, order])
         for todo in self._effects.todo:
             self._queue(todo)
         for cell, subject in self._effects.timers_dropped:
@@ -196,6 +219,14 @@ class MemoryRecording:
             # If the timer does not come to be, its entry is dropped when it is met.
             heappush(shelves.timer_keys[timer.cell], (timer.due_at, timer.subject, timer.kind.value))
 
+    def _drop(self, todo: Todo) -> None:
+        """Out of the queue."""
+        key = (todo.queue, todo.order.id)
+        self._undo.drop(self._shelves.todo, key)
+        if todo.queue is Queue.STOCK:
+            for item in todo.lines:
+                self._undo.drop(self._shelves.waiting[item], key)
+
     def _queue(self, todo: Todo) -> None:
         key = (todo.queue, todo.order.id)
         before = self._shelves.todo.get(key) if todo.attempt > 1 else None
@@ -204,9 +235,7 @@ class MemoryRecording:
             if todo.queue is not Queue.STOCK:
                 return
             todo = replace(todo, since=min(todo.since, before.since))
-            self._undo.drop(self._shelves.todo, key)
-            for item in before.lines:
-                self._undo.drop(self._shelves.waiting[item], key)
+            self._drop(before)
         self._add(self._shelves.todo, key, todo)
         if todo.queue is not Queue.STOCK:
             heappush(self._shelves.queues[todo.cell, todo.queue], (todo.rank, todo.since, todo.order.id))

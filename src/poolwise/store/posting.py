@@ -333,7 +333,7 @@ def merged_ends(ends: Iterable[ReservationEnd]) -> dict[tuple[int, UUID, int], d
     """Units that end by reservation (cell, owner, number) and ending, in key order."""
     merged: dict[tuple[int, UUID, int], dict[Ending, int]] = {}
     for end in ends:
-        assert end.quantity > 0, f"nothing ends: {end}"
+        assert end.quantity, f"nothing ends: {end}"
         merged.setdefault((end.cell, end.owner, end.no), dict.fromkeys(Ending, 0))[end.ending] += end.quantity
     return {key: merged[key] for key in sorted(merged)}
 

@@ -52,7 +52,7 @@ def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[
 
 
 def _problem(atlas: Atlas, stored: StoredPlan) -> Problem:
-    order, edition = stored.record.order, atlas.edition
+    order, edition = stored.record.order_at(stored.decision.attempt), atlas.edition
     kept = decode_facts(stored.decision.facts, stored.places)
     terms = atlas.policy.terms(OrderFacts(order, edition.network, edition.catalog))
     return Problem(Demand(order, kept.open), edition, terms, kept.facts)

@@ -12,11 +12,11 @@ from typing import Final
 from uuid import UUID
 
 from poolwise.core.orders import TRANSITIONS, OrderState, Progress
-from poolwise.core.values import replace
+from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
 from poolwise.store.arrays import texts
 from poolwise.store.claiming import DELETE_ITEMS
-from poolwise.store.codec import bucket, pack_events, pack_order, pack_todo
+from poolwise.store.codec import bucket, hold_texts, pack_events, pack_former, pack_order, pack_todo
 from poolwise.store.journal import first_of_month
 from poolwise.store.posting import change_capacity, ensure_positions, move, write_receipts, write_reservations
 from poolwise.store.steps import Failpoint, Step
@@ -125,7 +125,7 @@ FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[], %(c4)b::text[], 
 WHERE o.cell = u.cell AND o.id = u.id AND o.attempt = u.attempt_before
     AND o.state = ANY (string_to_array(u.allowed_before, ','))
 """
-NODES_APART: Final = "\x1f"
+TEXTS_APART: Final = "\x1f"
 # Hardly any order has them.
 UPDATE_DECLINED: Final = """
 UPDATE customer_order AS o
@@ -144,7 +144,56 @@ WHERE l.cell = u.cell AND l.order_id = u.order_id AND l.no = u.no AND l.ordered 
 """
 
 
+UPDATE_DOCUMENTS: Final = """
+UPDATE customer_order AS o
+SET zone = u.zone, service_level = u.service_level, document = u.document, former = u.former
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[], %(c4)b::text[], %(c5)b::bytea[], %(c6)b::bytea[])
+    AS u (cell, id, zone, service_level, document, former)
+WHERE o.cell = u.cell AND o.id = u.id
+"""
+ADD_LINES: Final = """
+INSERT INTO order_line AS l
+    (cell, order_id, no, item, ordered, open, reserved, pledged, backordered, released, shipped, cancelled)
+SELECT u.cell, u.order_id, u.no, u.item, u.quantity, u.quantity, 0, 0, 0, 0, 0, 0
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::integer[], %(c4)b::text[], %(c5)b::bigint[])
+    AS u (cell, order_id, no, item, quantity)
+ON CONFLICT (cell, order_id, no) DO UPDATE
+SET ordered = excluded.ordered, open = l.open + excluded.ordered - l.ordered
+WHERE excluded.ordered > l.ordered
+"""
+UPDATE_HOLDS: Final = """
+UPDATE customer_order AS o
+SET holds = string_to_array(nullif(u.holds, ''), E'\\x1f'), changed_at = %(at)b
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, id, holds)
+WHERE o.cell = u.cell AND o.id = u.id
+"""
+
+
 def change_orders(w: Writing) -> None:
+    """What orders are now, then where they stand, then what holds them."""
+    _amend(w)
+    _change(w)
+    held = [(r.order.cell, r.order.id, TEXTS_APART.join(hold_texts(r.holds))) for r in w.effects.held]
+    if held:
+        w.change(UPDATE_HOLDS, ("int2", "uuid", "text"), sorted(held), at=w.effects.at)
+
+
+def _amend(w: Writing) -> None:
+    """Other documents, and more of their lines, which begin as open. The rows are locked."""
+    records = sorted(w.effects.amended, key=lambda record: record.order.id)
+    if not records:
+        return
+    documents = [
+        (o.cell, o.id, o.zone, o.service_level, pack_order(o), pack_former(record.former))
+        for record in records
+        for o in [record.order]
+    ]
+    w.change(UPDATE_DOCUMENTS, ("int2", "uuid", "text", "text", "bytea", "bytea"), documents)
+    lines = [(r.order.cell, r.order.id, line.no, line.item, line.quantity) for r in records for line in r.order.lines]
+    w.cursor.execute(ADD_LINES, columns(("int2", "uuid", "int4", "text", "int8"), lines))
+
+
+def _change(w: Writing) -> None:
     """Where orders stand now. Law 3: an attempt rises by one in the commit that holds its decision, or stays.
 
     The life cycle is kept too: an order that has come into a state from which it cannot go on is a conflict.
@@ -165,7 +214,7 @@ def change_orders(w: Writing) -> None:
         for r in records
     ]
     w.change(UPDATE_ORDERS, ("int2", "uuid", "text", "text", "int4", "int4"), orders, at=w.effects.at)
-    declined = [(r.order.cell, r.order.id, NODES_APART.join(r.declined)) for r in records if r.declined]
+    declined = [(r.order.cell, r.order.id, TEXTS_APART.join(r.declined)) for r in records if r.declined]
     if declined:
         w.change(UPDATE_DECLINED, ("int2", "uuid", "text"), declined)
     lines = [
@@ -248,6 +297,23 @@ def write_shipments(w: Writing) -> None:
     w.copy(COPY_MILESTONES, MILESTONE_TYPES, milestones)
 
 
+# Not waited for: who has one of them is about to decide it, and will want the order, which we hold.
+FREE_TODO: Final = """
+SELECT t.order_id, t.queue
+FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
+    ON t.cell = u.cell AND t.order_id = u.order_id
+FOR NO KEY UPDATE OF t SKIP LOCKED
+"""
+DROP_TODO: Final = """
+DELETE FROM todo AS t
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
+WHERE t.cell = u.cell AND t.order_id = u.order_id
+"""
+COUNT_TODO: Final = """
+SELECT count(*)
+FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
+    ON t.cell = u.cell AND t.order_id = u.order_id
+"""
 COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
 # Demand of an order that was decided before may wait in the queue already. A row that is to be sourced says all there
 # is to say; of one that waits for stock the new one knows better for what and under which rules, the old one since
@@ -282,6 +348,8 @@ COPY_TIMERS: Final = "COPY timer (cell, kind, subject, due_at) FROM STDIN (FORMA
 
 def write_queues(w: Writing) -> None:
     """Demand that waits, and timers: those that end, then those that begin. A timer that is gone is no conflict."""
+    if w.effects.taken:
+        _take(w, sorted(set(w.effects.taken)))
     new = [todo for todo in w.effects.todo if todo.attempt == 1]
     w.copy(COPY_TODO, TODO_TYPES, [_todo_row(todo) for todo in new])
     w.copy(COPY_TODO_ITEMS, TODO_ITEM_TYPES, [row for todo in new for row in _waits(todo)])
@@ -296,6 +364,16 @@ def write_queues(w: Writing) -> None:
         w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid"), dropped))
     timers = [(t.cell, t.kind.value, t.subject, t.due_at) for t in w.effects.timers]
     w.copy(COPY_TIMERS, ("int2", "text", "uuid", "timestamptz"), timers)
+
+
+def _take(w: Writing, orders: Sequence[tuple[int, UUID]]) -> None:
+    """All demand of some orders, whose rows are locked, leaves the queues."""
+    named = columns(("int2", "uuid"), orders)
+    free = len(w.cursor.execute(FREE_TODO, named).fetchall())
+    if w.cursor.execute(COUNT_TODO, named).fetchall() != [(free,)]:
+        raise Conflict("somebody is deciding this order")
+    w.cursor.execute(DROP_TODO, named)
+    w.cursor.execute(DELETE_ITEMS, ([order for _, order in orders], sorted({cell for cell, _ in orders})))
 
 
 def _renewed(w: Writing, again: Sequence[Todo]) -> list[Todo]:

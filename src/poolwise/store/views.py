@@ -37,7 +37,7 @@ from poolwise.flows.views import (
 )
 from poolwise.store.arrays import Prepared, packed, packed_texts, unpacked
 from poolwise.store.books import translated
-from poolwise.store.codec import bucket, unpack_order
+from poolwise.store.codec import bucket, holds_of, unpack_order
 from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 
@@ -95,7 +95,7 @@ class PostgresViews:
 
     def pick_lists(self, query: PickQuery) -> Sequence[PickList]:
         """See flows.views."""
-        asked = {"cells": self._cells, "node": query.node, "limit": query.limit}
+        asked = {"cells": self._cells, "node": query.node, "stage": query.stage.value, "limit": query.limit}
         asked |= dict(zip(("day", "order", "no"), query.after or (date.min, UUID(int=0), 0), strict=True))
         with self._reading() as cursor:
             rows = cursor.execute(PICK_LISTS, asked).fetchall()
@@ -151,7 +151,7 @@ class PostgresViews:
 
 # What hangs on an order comes as JSON in the same statement. Its columns are in the order of `_order`.
 ORDER_BY_NUMBER: Final = """
-SELECT o.state, o.attempt, o.changed_at, o.document,
+SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
         l.shipped, l.cancelled) ORDER BY l.no)
     FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
@@ -172,7 +172,7 @@ JOIN customer_order AS o ON o.cell = n.order_cell AND o.id = n.order_id
 WHERE n.cell = %(cell)b::smallint AND n.number = %(number)b
 """
 ORDER_BY_ID: Final = """
-SELECT o.state, o.attempt, o.changed_at, o.document,
+SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
         l.shipped, l.cancelled) ORDER BY l.no)
     FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
@@ -202,7 +202,7 @@ _DECISIONS: Final = msgspec.json.Decoder(list[tuple[int, datetime, str, str, int
 
 
 def _order(row: TupleRow) -> OrderView:
-    state, attempt, changed_at, document, lines, shipments, bookings, held, decisions = row
+    state, attempt, holds, changed_at, document, lines, shipments, bookings, held, decisions = row
     order = unpack_order(document)
     progress = {no: Progress(*parts) for no, *parts in _LINES.decode(lines)}
     booked: dict[int, list[Booking]] = {}
@@ -210,7 +210,9 @@ def _order(row: TupleRow) -> OrderView:
         booked.setdefault(shipment_no, []).append(Booking(node, day, slot, quantity))
     known = _SHIPMENTS.decode(shipments or "[]")
     return OrderView(
-        OrderRecord(order, OrderState(state), tuple(progress[line.no] for line in order.lines), attempt),
+        OrderRecord(
+            order, OrderState(state), tuple(progress[line.no] for line in order.lines), attempt, holds=holds_of(holds)
+        ),
         changed_at,
         tuple(PlannedShipment(*s[:-1], tuple(booked.get(s[0], ()))) for s in known),
         {s[0]: s[-1] for s in known},
@@ -292,7 +294,7 @@ FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
     SELECT cell, owner, no, node, ship_on, arrive_by
     FROM shipment
-    WHERE cell = c.cell AND node = %(node)b AND stage = 'released'
+    WHERE cell = c.cell AND node = %(node)b AND stage = %(stage)b AND stage IN ('released', 'picked', 'ready')
         AND (ship_on, owner, no) > (%(day)b::date, %(order)b::uuid, %(no)b::bigint)
     ORDER BY ship_on, owner, no
     LIMIT %(limit)b

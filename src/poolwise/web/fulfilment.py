@@ -56,17 +56,21 @@ class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a report: `booked`; `unchanged` when all it says had happened already; `duplicate` by its id."""
+    """What became of a report: `booked`; `unchanged` when all it says had happened already; `duplicate` by its
+    id; `cancelled` when a node has in hand what it need not send any more.
+    """
 
     outcome: Outcome
 
 
 def create_report(call: Call[Nothing, ReportIn]) -> Reply:
-    """Report that a shipment was short, declined, shipped in part or whole, delivered, or not delivered.
+    """Report that a shipment was short, declined, picked, shipped in part or whole, delivered, or not delivered.
 
     A report counts for what has happened already, so that reports may come late, twice or in any order. What is not
     found is blocked where it should be, what is declined is free again; in both cases the rest of the order is sourced
-    again at once, without that node. A report that is wrong changes nothing (422, with every fault by its field).
+    again at once, without that node. What was cancelled before it was picked answers `cancelled`: it goes back to its
+    shelf. What has left is gone, whatever was asked for. A report that is wrong changes nothing (422, with every fault
+    by its field).
     """
     services, sent = call.services, call.body
     clerk = Clerk(services.rules.current().edition, services.ids, call.actor.party)
@@ -101,10 +105,10 @@ def create_report(call: Call[Nothing, ReportIn]) -> Reply:
 
 
 class ShipmentsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of which node. Nodes work on what is released, and on nothing else."""
+    """Of which node, and how far it has come there: what is to be picked, is picked, or waits to be collected."""
 
     node: Code
-    stage: Literal["released"] = "released"
+    stage: Literal["released", "picked", "ready"] = "released"
     cursor: Cursor = ""
     limit: Limit = 50
 
@@ -139,10 +143,10 @@ class ShipmentsOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
-    """List what a node has to send: the shipments released to it, with what of them has not left yet."""
+    """List what a node has in hand: the shipments released to it, or picked, with what of them has not left yet."""
     asked, catalog = call.query, call.services.rules.current().edition.catalog
     after = from_cursor(asked.cursor, tuple[date, UUID, int]) if asked.cursor else None
-    query = PickQuery(node=asked.node, after=after, limit=asked.limit + 1)
+    query = PickQuery(node=asked.node, stage=Stage(asked.stage), after=after, limit=asked.limit + 1)
     found, more = page_of(call.services.views.pick_lists(query), asked.limit)
     last = found[-1] if more else None
     shown = [
@@ -150,7 +154,7 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
             order=each.number,
             shipment=each.shipment_no,
             node=each.node,
-            stage=Stage.RELEASED,
+            stage=query.stage,
             ship_on=each.ship_on,
             arrive_by=each.arrive_by,
             lines=[
