@@ -4,7 +4,8 @@
 
 Eight boxes from a book's to a removal's, a fill factor of 0.85; items with lognormal sides of some 120 mm and the
 density of water, give or take; orders of pieces that all differ, and orders of few items in large numbers. `at_least`
-is the sum over orders of the boxes that their volume or weight would fill: no packing can use fewer.
+is the sum over orders of the boxes that their volume or weight would fill: no packing can use fewer. `pages` are pages
+of pick lists, whose parcels are proposed within narrower limits.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from random import Random
 from statistics import median
 from typing import Final
 
-from poolwise.core.cartons import Box, Parcel, pack
-from poolwise.core.catalog import Item
+from poolwise.core.cartons import Parcel, pack, proposed
+from poolwise.core.catalog import Catalog, Item
+from poolwise.core.edition.build import Edition
+from poolwise.core.network import Box, Network
 
 GRAM: Final = 1_000_000
 SIDES: Final = (
@@ -33,6 +36,11 @@ SHAPES: Final = (
     (5, 20, 8), (5, 200, 8), (1, 1_000, 8),
 )  # fmt: skip
 """Items in an order, units of each, and how many of the boxes there are, the small ones first."""
+
+PAGES: Final = ((3, 1), (12, 1), (50, 1), (200, 1), (5, 200), (1, 1_000_000), (2_000, 50))
+"""Items in each pick list of a page, and units of each."""
+
+LISTS_ON_A_PAGE: Final = 50
 
 Goods = list[tuple[Item, int]]
 
@@ -76,7 +84,25 @@ def measure(orders: int, seed: int) -> dict[str, object]:
             "items": items, "units_each": units, "sizes": sizes, "orders": len(took), "boxes": used, "at_least": least,
             "median_ms": round(median(took), 3), "largest_ms": round(max(took), 3),
         })  # fmt: skip
-    return {"seed": seed, "shapes": shapes, "boxes": sum(shape["boxes"] for shape in shapes)}
+    lists = max(5, min(orders, LISTS_ON_A_PAGE))
+    pages = [page_of(random, lists, items, units) for items, units in PAGES]
+    return {"seed": seed, "shapes": shapes, "pages": pages, "boxes": sum(shape["boxes"] for shape in shapes)}
+
+
+def page_of(random: Random, lists: int, items: int, units: int) -> dict[str, object]:
+    """How much CPU the parcels of a page of pick lists take."""
+    orders = [order_of(random, items, units) for _ in range(lists)]
+    asked = [
+        (
+            Edition("", Network(boxes={"": BOXES}), Catalog({item.code: item for item, _ in goods})),
+            [(item.code, count) for item, count in goods],
+        )
+        for goods in orders
+    ]
+    start = time.process_time()
+    parcels = sum(len(proposed(edition, "N", goods)) for edition, goods in asked)
+    took = round((time.process_time() - start) * 1_000)
+    return {"lists": lists, "items": items, "units_each": units, "parcels": parcels, "cpu_ms": took}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from tests.connect.depot import SMALL, Depot, rejected, write
 STOCK = "item,node,pool,quantity,as_of,sequence,basis,expires_on,lot"
 RECEIPTS = "reference,item,node,pool,quantity,due_on,arrived,cancelled,sequence"
 ORDERS = "order,channel,zone,country,postcode,item,quantity,unit_price,priority,requested_date,max_shipments,facts,pack"
+BOX = "node,box,length_cm,width_cm,height_cm,max_weight_kg,fill,tare_kg"
 AT = "2026-08-01T00:00:00Z"
 HUGE = "9" * 30
 LONG = "x" * (LONGEST_CODE + 1)
@@ -97,6 +98,15 @@ BAD_ROWS: list[tuple[str, str, str, str]] = [
     ("packs", "item,pack,contains", "A,case,0", "contains"),
     ("packs", "item,pack,contains", "A,each,1", "pack"),
     ("packs", "item,pack,contains", "A,case,999999999999999", "contains"),
+    ("boxes", BOX, "none,S,20,15,10,5,0.8,0", "node"),
+    ("boxes", BOX, ",,20,15,10,5,0.8,0", "box"),
+    ("boxes", BOX, ",S,0,15,10,5,0.8,0", "length_cm"),
+    ("boxes", BOX, ",S,20,-1,10,5,0.8,0", "width_cm"),
+    ("boxes", BOX, ",S,20,15,,5,0.8,0", "height_cm"),
+    ("boxes", BOX, ",S,20,15,10,0,0.8,0", "max_weight_kg"),
+    ("boxes", BOX, ",S,20,15,10,5,0,0", "fill"),
+    ("boxes", BOX, ",S,20,15,10,5,1.01,0", "fill"),
+    ("boxes", BOX, ",S,20,15,10,5,0.8,-1", "tare_kg"),
     ("bills", "kit,item,quantity", "none,A,1", "kit"),
     ("bills", "kit,item,quantity", "A,none,1", "item"),
     ("bills", "kit,item,quantity", "A,B,0.5", "quantity"),

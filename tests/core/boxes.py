@@ -11,8 +11,9 @@ from itertools import pairwise
 from random import Random
 from typing import Final, NamedTuple
 
-from poolwise.core.cartons import Box, Parcel
+from poolwise.core.cartons import Parcel
 from poolwise.core.catalog import Item
+from poolwise.core.network import Box
 from poolwise.core.sourcing.solver import Model
 from poolwise.core.values import replace
 

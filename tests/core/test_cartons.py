@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poolwise.core.cartons import MOST_PARCELS, Box, Parcel, pack
-from poolwise.core.catalog import Item
+from poolwise.core.cartons import MOST_PARCELS, PROPOSED_PARCELS, Parcel, pack, proposed
+from poolwise.core.catalog import Catalog, Item
+from poolwise.core.edition.build import Edition
+from poolwise.core.network import Box, Network
 from tests.core.boxes import APART, Order, best_by_trying_all, faults, fewest_boxes, order_of, price_of
 
 IN_SOAK = os.environ.get("POOLWISE_CAMPAIGN") == "full"
@@ -101,14 +103,15 @@ def test_only_what_is_named_travels_apart(apart: str, parcels: int) -> None:
 
 @pytest.mark.campaign
 def test_few_more_boxes_than_an_exact_packing() -> None:
-    ours = fewest = 0
+    ours = offered = fewest = 0
     for seed in range(ORDERS):
         order = order_of(seed)
-        parcels = pack(order.goods, order.boxes, APART)
-        assert faults(order, parcels) == [], f"seed {seed}"
-        ours, fewest = ours + price_of(order, parcels)[0], fewest + fewest_boxes(order)
+        parcels, proposal = pack(order.goods, order.boxes, APART), proposed(*as_edition(order))
+        assert (faults(order, parcels), faults(order, proposal)) == ([], []), f"seed {seed}"
+        ours, offered = ours + price_of(order, parcels)[0], offered + price_of(order, proposal)[0]
+        fewest += fewest_boxes(order)
     assert fewest > ORDERS * 3 // 2, "most orders fit into one box: nothing is tried here"
-    assert fewest <= ours <= fewest * 115 // 100, f"{ours} boxes, {fewest} are enough"
+    assert fewest <= ours <= offered <= fewest * 115 // 100, f"{ours} and {offered} boxes, {fewest} are enough"
 
 
 def test_small_orders_have_the_fewest_and_smallest_boxes() -> None:
@@ -125,6 +128,39 @@ def test_the_two_exact_packings_agree() -> None:
     for seed in range(0, ORDERS, 4):
         order = order_of(seed, most_pieces=6)
         assert fewest_boxes(order) == best_by_trying_all(order)[0], f"seed {seed}"
+
+
+# --- proposals to nodes
+
+
+def as_edition(order: Order) -> tuple[Edition, str, list[tuple[str, int]]]:
+    """The order as base units of items, for a node of an edition with these boxes; another node has none of them."""
+    network = Network(boxes={"N": tuple(order.boxes), "OTHER": (Box("X", 1, 1, 1, 1, 1),)}, apart=APART)
+    items = {item.code: item for item, _ in order.goods}
+    return Edition("", network, Catalog(items)), "N", [(item.code, units) for item, units in order.goods]
+
+
+def edition_with(boxes: dict[str, tuple[Box, ...]]) -> Edition:
+    return Edition("", Network(boxes=boxes, apart=frozenset({"hazmat"})), Catalog({"CUBE": CUBE, "ACID": ACID}))
+
+
+def test_a_node_packs_into_its_own_boxes_else_into_those_of_every_node() -> None:
+    edition = edition_with({"": (SMALL,), "N": (LARGE,)})
+
+    assert [told(*proposed(edition, node, [("CUBE", 1)])) for node in ("N", "M")] == ["L CUBE=1 120", "S CUBE=1 110"]
+
+
+def test_positions_of_one_item_are_packed_together_and_what_is_in_no_catalogue_takes_no_room() -> None:
+    parcels = proposed(edition_with({}), "N", [("CUBE", 1), ("GONE", 5), ("ACID", 1), ("CUBE", 2)])
+
+    assert [told(parcel) for parcel in parcels] == ["- CUBE=3 GONE=5 300", "- ACID=1 0"]
+
+
+def test_a_proposal_has_an_end() -> None:
+    parcels = proposed(edition_with({"": (SMALL,)}), "N", [("CUBE", 10**9)])
+
+    assert [told(parcel) for parcel in parcels[:-1]] == ["S CUBE=1 110"] * PROPOSED_PARCELS
+    assert told(parcels[-1]) == f"- CUBE={10**9 - PROPOSED_PARCELS} {100 * (10**9 - PROPOSED_PARCELS)}"
 
 
 # --- laws
@@ -198,6 +234,7 @@ BAD_SHAPES: dict[str, Callable[[], object]] = {
     "two items CUBE": lambda: pack([(CUBE, 1), (item("CUBE"), 1)], [SMALL]),
     "item X is smaller or lighter than nothing": lambda: pack([(item("X", 1, -1, 1), 1)], [SMALL]),
     "item Y is smaller or lighter than nothing": lambda: pack([(item("Y", weight=-1), 1)], [SMALL]),
+    "0 parcels": lambda: pack([(CUBE, 1)], [SMALL], most_parcels=0),
     "-1 steps": lambda: pack([(CUBE, 1)], [SMALL], most_steps=-1),
 }
 

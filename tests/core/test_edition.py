@@ -13,6 +13,7 @@ from poolwise.core.edition.checks import check
 from poolwise.core.edition.chunks import hash_of, pack, unpack
 from poolwise.core.edition.rows import (
     BandRow,
+    BoxRow,
     CapacityRow,
     ComponentRow,
     ExchangeRate,
@@ -27,6 +28,7 @@ from poolwise.core.edition.rows import (
     key_of,
 )
 from poolwise.core.network import (
+    Box,
     Calendar,
     CapacityUnit,
     CostCard,
@@ -42,7 +44,7 @@ from poolwise.core.network import (
 from poolwise.core.values import Rate
 
 WORLD: dict[Section, list[Row]] = {
-    Section.NETWORK: [Settings("EUR")],
+    Section.NETWORK: [Settings("EUR", apart=frozenset({"hazmat", "cold"}))],
     Section.EXCHANGE_RATES: [
         ExchangeRate("USD", date(2026, 1, 1), Rate(9, 1)),
         ExchangeRate("USD", date(2026, 7, 1), Rate(8, 1)),
@@ -66,6 +68,11 @@ WORLD: dict[Section, list[Row]] = {
         Lane("T", "N", "M", "R", to_node=True, distance_km=5),
     ],
     Section.CAPACITIES: [CapacityRow("N", 2, Slot(CapacityUnit.WEIGHT, 1500, only_on=date(2026, 5, 1)))],
+    Section.BOXES: [
+        BoxRow(Box("S", 200, 150, 100, 5_000, 800_000)),
+        BoxRow(Box("L", 600, 400, 400, 30_000, 850_000, tare_ug=400), "N"),
+        BoxRow(Box("M", 400, 300, 200, 10_000, 800_000, tare_ug=200), "N"),
+    ],
     Section.ITEMS: [
         ItemRow(Item("A", unit_cost=Rate(3)), "USD"),
         ItemRow(Item("G", scale=3, requires=frozenset({"cold"}))),
@@ -109,9 +116,27 @@ def test_rows_are_unpacked_as_they_were_packed():
 
 
 def test_the_name_of_an_edition_is_the_same_in_every_release():
-    """If this fails, stored editions can no longer be found by what they hold: change the format only with a reason."""
-    parts = pack(keyed(WORLD), date(2026, 7, 1))
+    """If this fails, stored editions can no longer be found by what they hold: change the format only with a reason.
+
+    The name is older than boxes: what is not said in them changes nothing.
+    """
+    parts = pack(keyed(WORLD | {Section.NETWORK: [Settings("EUR")], Section.BOXES: []}), date(2026, 7, 1))
     assert hash_of([part.hash for part in parts]) == "55ed3a2dd907423bde874c58fc27fb08be9193d6941abce0ca92af56e1da7f6e"
+
+
+def test_a_node_packs_into_its_own_boxes_or_else_into_those_of_all():
+    network = edition_of(check(keyed(WORLD), None))[0].network
+    assert [[box.code for box in network.boxes_of(node)] for node in ("N", "M")] == [["L", "M"], ["S"]]
+    assert network.apart == {"hazmat", "cold"}
+
+
+def test_boxes_and_what_travels_apart_are_part_of_the_name():
+    def name(**changes: list[Row]) -> str:
+        return edition_of(check(keyed(WORLD | {Section(section): rows for section, rows in changes.items()}), None))[
+            0
+        ].hash
+
+    assert len({name(), name(boxes=[]), name(network=[Settings("EUR")])}) == 3
 
 
 def test_everything_is_in_the_costing_currency_at_the_rate_of_the_day():

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from poolwise.core.catalog import Item
+from poolwise.core.edition.build import Edition
+from poolwise.core.network import Box
 from poolwise.core.values import MILLION, Quantity
 
 SEARCHED_PIECES: Final = 16
@@ -32,35 +34,9 @@ MOST_ROUNDS: Final = 4
 MOST_PARCELS: Final = 10_000
 """Of one group: what would need more is no parcel freight, and stays together without a box."""
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A size of packaging that a node has: inner dimensions, and what may go in.
-
-    `most_weight_ug` limits the contents; `fill_ppm` is the share of the volume that can be used, in parts per million;
-    `tare_ug` is the weight of the empty box.
-    """
-
-    code: str
-    length_mm: int
-    width_mm: int
-    height_mm: int
-    most_weight_ug: int
-    fill_ppm: int
-    tare_ug: int = 0
-
-    def __post_init__(self) -> None:
-        """A box has a name, holds something, and weighs no less than nothing."""
-        assert self.code, "a box without a code"
-        assert min(self.length_mm, self.width_mm, self.height_mm) > 0, f"box {self.code} has a side of nothing"
-        assert self.most_weight_ug > 0, f"box {self.code} may hold no weight"
-        assert 0 < self.fill_ppm <= MILLION, f"box {self.code} is filled by {self.fill_ppm} ppm"
-        assert self.tare_ug >= 0, f"box {self.code} weighs less than nothing"
-
-    @property
-    def volume_mm3(self) -> int:
-        """Inner volume, all of it."""
-        return self.length_mm * self.width_mm * self.height_mm
+PROPOSED_STEPS: Final = 100
+PROPOSED_PARCELS: Final = 100
+"""Limits of a proposal to a node, which is worked out whenever somebody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +92,17 @@ def pack(
     boxes: Sequence[Box],
     apart: frozenset[str] = frozenset(),
     most_steps: int = MOST_STEPS,
+    most_parcels: int = MOST_PARCELS,
 ) -> tuple[Parcel, ...]:
     """The parcels of a shipment: `goods` are items with base units, `boxes` the sizes of the node.
 
     Items travel together when they require the same of the capabilities in `apart`: with hazmat in it, hazardous goods
     travel with hazardous goods only. A node without any boxes ships one parcel, without a box, of what may travel
-    together. The answer does not depend on the order of `goods` or `boxes`. `most_steps` limits each search.
+    together. The answer does not depend on the order of `goods` or `boxes`. `most_steps` limits each search,
+    `most_parcels` those of what may travel together.
     """
     assert most_steps >= 0, f"{most_steps} steps"
+    assert most_parcels > 0, f"{most_parcels} parcels"
     wanted: dict[str, tuple[Item, Quantity]] = {}
     for item, units in goods:
         assert units > 0, f"{units} units of item {item.code}"
@@ -134,26 +113,41 @@ def pack(
     groups: dict[tuple[str, ...], list[tuple[Item, Quantity]]] = {}
     for _, (item, units) in sorted(wanted.items()):
         groups.setdefault(tuple(sorted(item.requires & apart)), []).append((item, units))
-    found = [parcel for _, group in sorted(groups.items()) for parcel in _pack_group(group, boxes, most_steps)]
+    found = [
+        parcel for _, group in sorted(groups.items()) for parcel in _pack_group(group, boxes, most_steps, most_parcels)
+    ]
     return tuple(Parcel(no, box, contents, weight) for no, (box, contents, weight) in enumerate(found, start=1))
+
+
+def proposed(edition: Edition, node: str, units: Iterable[tuple[str, Quantity]]) -> tuple[Parcel, ...]:
+    """How a node should pack so many base units of items, by what the edition says of its boxes and of the items.
+
+    Where it takes more than PROPOSED_PARCELS, the rest stays together without a box. Of an item that is no longer in
+    the catalogue neither size nor weight is known.
+    """
+    network, items = edition.network, edition.catalog.items
+    goods = [(items.get(code) or Item(code), quantity) for code, quantity in units]
+    return pack(goods, network.boxes_of(node), network.apart, PROPOSED_STEPS, PROPOSED_PARCELS)
 
 
 _Found = tuple[str, tuple[tuple[str, Quantity], ...], int]
 
 
-def _pack_group(goods: Sequence[tuple[Item, Quantity]], boxes: Sequence[Box], most_steps: int) -> list[_Found]:
+def _pack_group(
+    goods: Sequence[tuple[Item, Quantity]], boxes: Sequence[Box], most_steps: int, most_parcels: int
+) -> list[_Found]:
     """The parcels of what may all travel together: large and heavy boxes first, then what has no box."""
     sizes = _sizes(boxes, sum(units for _, units in goods))
     kinds = _kinds(goods, sizes)
     if not sizes:
         return [_unboxed(kinds)]
     boxed = {kind: count for kind, count in kinds.items() if kind.fits}
-    packed, left = _Packing(sizes, most_steps).packed(boxed) if boxed else ([], {})
+    packed, left = _Packing(sizes, most_steps, most_parcels).packed(boxed) if boxed else ([], {})
     packed.sort(key=lambda each: (-each[0].size, -each[0].weight, _listed(each[1])))
     parcels = [_boxed(sizes[load.size], load, contents) for load, contents in packed]
     for kind, count in kinds.items():
         if not kind.fits:
-            own = min(count, MOST_PARCELS - len(parcels))
+            own = min(count, most_parcels - len(parcels))
             parcels += [_unboxed({kind: 1})] * own
             if own < count:
                 left[kind] = count - own
@@ -217,8 +211,8 @@ def _unboxed(contents: _Contents) -> _Found:
 class _Packing:
     """Packs kinds of which every piece fits some size."""
 
-    def __init__(self, sizes: Sequence[_Size], most_steps: int) -> None:
-        self.sizes, self.most_steps = sizes, most_steps
+    def __init__(self, sizes: Sequence[_Size], most_steps: int, most_parcels: int) -> None:
+        self.sizes, self.most_steps, self.most_parcels = sizes, most_steps, most_parcels
         self.every = (1 << len(sizes)) - 1
         self.empty = _Load(0, 0, self.every, 0)
         self.room, self.most_weight = max(size.room for size in sizes), max(size.most_weight for size in sizes)
@@ -295,7 +289,7 @@ class _Packing:
                     count -= room
                     if not count:
                         break
-            while count and len(packed) < MOST_PARCELS:
+            while count and len(packed) < self.most_parcels:
                 room = self._room_for(self.empty, kind, count)
                 packed.append(self.filled(self.empty, {}, {kind: room}))
                 count -= room

@@ -247,8 +247,42 @@ class Partner:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A size of packaging that a node has: inner dimensions, and what may go in.
+
+    `most_weight_ug` limits the contents; `fill_ppm` is the share of the volume that can be used, in parts per million;
+    `tare_ug` is the weight of the empty box.
+    """
+
+    code: str
+    length_mm: int
+    width_mm: int
+    height_mm: int
+    most_weight_ug: int
+    fill_ppm: int
+    tare_ug: int = 0
+
+    def __post_init__(self) -> None:
+        """A box has a name, holds something, and weighs no less than nothing."""
+        assert self.code, "a box without a code"
+        assert min(self.length_mm, self.width_mm, self.height_mm) > 0, f"box {self.code} has a side of nothing"
+        assert self.most_weight_ug > 0, f"box {self.code} may hold no weight"
+        assert 0 < self.fill_ppm <= MILLION, f"box {self.code} is filled by {self.fill_ppm} ppm"
+        assert self.tare_ug >= 0, f"box {self.code} weighs less than nothing"
+
+    @property
+    def volume_mm3(self) -> int:
+        """Inner volume, all of it."""
+        return self.length_mm * self.width_mm * self.height_mm
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
-    """One edition: everything a decision reads that is not volatile, looked up by code."""
+    """One edition: everything a decision reads that is not volatile, looked up by code; and how nodes pack.
+
+    `boxes` are those of a node, under '' those of every node without boxes of its own; goods that need one of the
+    capabilities in `apart` travel apart from goods that do not.
+    """
 
     currency: str = "EUR"
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -259,6 +293,8 @@ class Network:
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     partners: Mapping[str, Partner] = field(default_factory=dict)
     exchange: Mapping[str, tuple[tuple[date, Rate], ...]] = field(default_factory=dict)
+    boxes: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
 
     def in_costing_currency(self, money: Money, on: date) -> Cost | None:
         """Value in millionths of the costing currency at the newest rate not after `on`; None when there is none.
@@ -273,6 +309,10 @@ class Network:
     def calendar(self, code: str) -> Calendar:
         """The calendar of that code; no code means every day is a working day."""
         return self.calendars[code] if code else ALWAYS_OPEN
+
+    def boxes_of(self, node: str) -> tuple[Box, ...]:
+        """The boxes in which a node packs; none where nobody said."""
+        return self.boxes.get(node) or self.boxes.get("", ())
 
     def first_ship_day(self, node: Node, at: datetime) -> date | None:
         """First working day of the node on which an order that arrives at the instant `at` can leave.

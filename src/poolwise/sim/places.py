@@ -10,8 +10,9 @@ from typing import Final
 
 import holidays
 
-from poolwise.core.edition.rows import CapacityRow, ExchangeRate, NodeRow, PoolRow
+from poolwise.core.edition.rows import BoxRow, CapacityRow, ExchangeRate, NodeRow, PoolRow
 from poolwise.core.network import (
+    Box,
     Calendar,
     CapacityUnit,
     CostCard,
@@ -21,7 +22,7 @@ from poolwise.core.network import (
     Pool,
     Slot,
 )
-from poolwise.core.values import Rate
+from poolwise.core.values import MICROGRAMS_PER_KG, Rate
 from poolwise.sim.geography import COUNTRIES, City, city
 
 # Code, kind, country, city.
@@ -105,6 +106,12 @@ class Profile:
     limit: int
     partner: str = ""
 
+
+BOXES: Final = (
+    ("XS", (230, 160, 80), 3, 60), ("S", (305, 215, 150), 8, 140), ("M", (400, 300, 200), 15, 280),
+    ("L", (500, 400, 300), 25, 550), ("XL", (800, 600, 500), 30, 1_400),
+)  # fmt: skip
+FILL_PPM: Final = 850_000
 
 WEEKDAYS: Final = frozenset(range(5))
 SIX_DAYS: Final = frozenset(range(6))
@@ -243,6 +250,14 @@ def node_rows(found: tuple[Site, ...]) -> Iterator[NodeRow]:
     """The nodes as rows, each in its own currency."""
     for site in found:
         yield NodeRow(site.node, currency_of(site.city.country))
+
+
+def boxes() -> tuple[BoxRow, ...]:
+    """Boxes of every node, from a book's to a suitcase's: inner millimetres, kilograms of contents, grams of tare."""
+    return tuple(
+        BoxRow(Box(code, *sides, kilograms * MICROGRAMS_PER_KG, FILL_PPM, grams * MICROGRAMS_PER_KG // 1_000))
+        for code, sides, kilograms, grams in BOXES
+    )
 
 
 def capacities(random: Random, found: tuple[Site, ...], orders: int) -> Iterator[CapacityRow]:

@@ -34,6 +34,7 @@ ORDERS: Final = 5_000
 UNITS_PER_ORDER: Final = 3
 COUNTED_BEFORE: Final = timedelta(hours=3)
 NAME: Final = "Poolwise demo network"
+APART: Final = frozenset({"hazmat", "cold"})
 
 # How much of an item there is, in hundredths of what is expected to be asked for, and how often that is so.
 COVER: Final = ((35, 3), (90, 9), (160, 38), (260, 50))
@@ -74,7 +75,7 @@ def make_world(seed: int, at: datetime, *, items: int = ITEMS, orders: int = ORD
     wanted = popularity(items)
     calendars = places.calendars(at.date())
     rows: dict[Section, Sequence[Row]] = {
-        Section.NETWORK: [Settings("EUR", NAME)],
+        Section.NETWORK: [Settings("EUR", NAME, APART)],
         Section.EXCHANGE_RATES: places.exchange_rates(at.date()),
         Section.PARTNERS: places.partners(),
         Section.CALENDARS: calendars,
@@ -84,6 +85,7 @@ def make_world(seed: int, at: datetime, *, items: int = ITEMS, orders: int = ORD
         Section.RATES: list(rate_cards(random)),
         Section.LANES: list(lanes(sites, regions())),
         Section.CAPACITIES: list(places.capacities(random, sites, orders)),
+        Section.BOXES: places.boxes(),
         **goods.rows(),
     }
     filling = _Filling(random, sites, goods, at)

@@ -31,6 +31,7 @@ from poolwise.connect.directory.kinds import (
 from poolwise.core.catalog import CrossReference, Item
 from poolwise.core.edition.rows import (
     BandRow,
+    BoxRow,
     CapacityRow,
     ComponentRow,
     ExchangeRate,
@@ -43,6 +44,7 @@ from poolwise.core.edition.rows import (
     SubstitutionRow,
 )
 from poolwise.core.network import (
+    Box,
     Calendar,
     CapacityUnit,
     CostCard,
@@ -56,13 +58,14 @@ from poolwise.core.network import (
     Slot,
     Zone,
 )
-from poolwise.core.values import LARGEST_QUANTITY, Fault, Rate, replace
+from poolwise.core.values import LARGEST_QUANTITY, MILLION, Fault, Rate, replace
 
 EVERY_DAY: Final = "Mon Tue Wed Thu Fri Sat Sun"
 LATITUDE: Final = scaled(6, -90_000_000, 90_000_000)
 LONGITUDE: Final = scaled(6, -180_000_000, 180_000_000)
 KILOGRAMS: Final = scaled(9)
 CENTIMETRES: Final = scaled(1, 0, 10**6)
+INNER_SIDE: Final = scaled(1, 1, 10**6)
 LAST_SLOT: Final = 99
 MOST_HOLIDAY_YEARS: Final = 50
 
@@ -94,6 +97,8 @@ NETWORK: Final = File(
         Column("currency", CURRENCY, "the one costing currency; every cost is converted into it", "currency",
                required=True, example="EUR"),
         Column("name", TEXT, "name of the network", "name", example="Five nodes"),
+        Column("apart", some(CODE), "capabilities that travel apart: only what needs the same of them is in one parcel",
+               "apart", example="hazmat cold"),
     ),
     Settings,
     section=Section.NETWORK,
@@ -402,6 +407,29 @@ CAPACITIES: Final = File(
     notes="Slots of a node with the same hours hold together; slots with other hours are alternatives, earliest first.",
 )  # fmt: skip
 
+BOXES: Final = File(
+    "boxes",
+    "Sizes of packaging that nodes have, in which shipments are proposed to be packed.",
+    ("node", "box"),
+    (
+        Column("node", CODE, "node that has it; every node without boxes of its own where it is empty", "node",
+               example="MUC"),
+        Column("box", CODE, "code of the box", "box.code", required=True, example="M"),
+        Column("length_cm", INNER_SIDE, "inner length", "box.length_mm", required=True, unit="cm", example="40"),
+        Column("width_cm", INNER_SIDE, "inner width", "box.width_mm", required=True, unit="cm", example="30"),
+        Column("height_cm", INNER_SIDE, "inner height", "box.height_mm", required=True, unit="cm", example="20"),
+        Column("max_weight_kg", scaled(9, 1), "heaviest contents", "box.most_weight_ug", required=True, unit="kg",
+               example="15"),
+        Column("fill", scaled(6, 1, MILLION), "share of its volume that can be used, up to 1; the rest is gaps",
+               "box.fill_ppm", required=True, example="0.8"),
+        Column("tare_kg", KILOGRAMS, "weight of the empty box", "box.tare_ug", default="0", unit="kg", example="0.25"),
+    ),
+    BoxRow,
+    {"box": Box},
+    section=Section.BOXES,
+    notes="How they are filled: docs/cartons.md. A node without any ships one parcel of what may travel together.",
+)  # fmt: skip
+
 ITEMS: Final = File(
     "items",
     "What is sold and counted: the variant (SKU).",
@@ -505,8 +533,8 @@ def _with_envelope(file: File) -> File:
 MASTER_FILES: Final = {
     file.section: _with_envelope(file)
     for file in (
-        NETWORK, EXCHANGE_RATES, PARTNERS, CALENDARS, ZONES, NODES, POOLS, RATES, LANES, CAPACITIES, ITEMS, PACKS,
-        BILLS, SUBSTITUTIONS, CROSS_REFERENCES,
+        NETWORK, EXCHANGE_RATES, PARTNERS, CALENDARS, ZONES, NODES, POOLS, RATES, LANES, CAPACITIES, BOXES, ITEMS,
+        PACKS, BILLS, SUBSTITUTIONS, CROSS_REFERENCES,
     )
     if file.section
 }  # fmt: skip

@@ -17,6 +17,7 @@ from poolwise.core.edition.checks import Checked, costing_currency, rows_of
 from poolwise.core.edition.chunks import Part, hash_of, pack, unpack
 from poolwise.core.edition.rows import (
     BandRow,
+    BoxRow,
     CapacityRow,
     ComponentRow,
     ExchangeRate,
@@ -26,9 +27,11 @@ from poolwise.core.edition.rows import (
     PoolRow,
     Rows,
     Section,
+    Settings,
     SubstitutionRow,
 )
 from poolwise.core.network import (
+    Box,
     Calendar,
     CapacityUnit,
     CostCard,
@@ -109,6 +112,8 @@ def _network(rows: Rows, prices: _Prices) -> Network:
         calendars={calendar.code: calendar for calendar in rows_of(rows, Section.CALENDARS, Calendar)},
         partners={partner.code: partner for partner in rows_of(rows, Section.PARTNERS, Partner)},
         exchange=prices.exchange,
+        boxes=_boxes(rows),
+        apart=next(iter(rows_of(rows, Section.NETWORK, Settings)), Settings()).apart,
     )
 
 
@@ -125,6 +130,13 @@ def _nodes(rows: Rows, prices: _Prices) -> dict[str, Node]:
             slots=tuple(numbered.get(no, NO_SLOT) for no in range(max(numbered, default=-1) + 1)),
         )
     return nodes
+
+
+def _boxes(rows: Rows) -> dict[str, tuple[Box, ...]]:
+    found: dict[str, list[Box]] = {}
+    for row in rows_of(rows, Section.BOXES, BoxRow):
+        found.setdefault(row.node, []).append(row.box)
+    return {node: tuple(boxes) for node, boxes in found.items()}
 
 
 def _pool(row: PoolRow, prices: _Prices) -> Pool:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 from poolwise.core.catalog import CrossReference, check_digit_is_right
 from poolwise.core.edition.rows import (
     BandRow,
+    BoxRow,
     CapacityRow,
     ComponentRow,
     ExchangeRate,
@@ -148,6 +149,8 @@ def _problems(known: _Known, row: Row) -> Iterator[Problem]:
             yield from known.missing("node", Section.NODES, [row.node])
             if slot.since >= slot.until:
                 yield "until", "must be later than since"
+        case BoxRow():
+            yield from known.missing("node", Section.NODES, [row.node])
         case ItemRow():
             yield from known.unpriced(row.currency)
         case PackRow() | ComponentRow() | SubstitutionRow() | CrossReference():

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from poolwise.core.catalog import CrossReference, Item
-from poolwise.core.network import Calendar, Lane, Node, Partner, Pool, RateBand, Slot, Zone
+from poolwise.core.network import Box, Calendar, Lane, Node, Partner, Pool, RateBand, Slot, Zone
 from poolwise.core.values import ZERO_RATE, Rate
 
 
@@ -29,6 +29,7 @@ class Section(StrEnum):
     RATES = "rates"
     LANES = "lanes"
     CAPACITIES = "capacities"
+    BOXES = "boxes"
     ITEMS = "items"
     PACKS = "packs"
     BILLS = "bills"
@@ -38,10 +39,11 @@ class Section(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for the whole network: its one costing currency (law 11)."""
+    """What holds for the whole network: its one costing currency (law 11), and the capabilities that travel apart."""
 
     currency: str = "EUR"
     name: str = ""
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,14 @@ class CapacityRow:
     node: str
     no: int
     slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRow:
+    """A box of a node; of every node without boxes of its own where `node` is ''."""
+
+    box: Box
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,7 @@ Row: TypeAlias = (
     | BandRow
     | Lane
     | CapacityRow
+    | BoxRow
     | ItemRow
     | PackRow
     | ComponentRow
@@ -159,6 +170,7 @@ ROW_TYPE: Final[Mapping[Section, type[Row]]] = {
     Section.RATES: BandRow,
     Section.LANES: Lane,
     Section.CAPACITIES: CapacityRow,
+    Section.BOXES: BoxRow,
     Section.ITEMS: ItemRow,
     Section.PACKS: PackRow,
     Section.BILLS: ComponentRow,
@@ -222,6 +234,7 @@ _KEY: Final[Mapping[type, Callable[..., tuple[str, ...]]]] = {
     BandRow: _band_key,
     Lane: _code,
     CapacityRow: _capacity_key,
+    BoxRow: lambda row: (row.node, row.box.code),
     ItemRow: lambda row: (row.item.code,),
     PackRow: _pack_key,
     ComponentRow: _component_key,
