@@ -32,6 +32,9 @@ from poolwise.core.edition.rows import (
 )
 from poolwise.core.ledger import Account, PositionKey
 from poolwise.core.messages import (
+    LineChange,
+    OrderAmendment,
+    OrderCancellation,
     OrderLine,
     OrderMessage,
     ReceiptNotice,
@@ -42,10 +45,12 @@ from poolwise.core.messages import (
     StockCount,
 )
 from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, RateBand, Slot, Zone
+from poolwise.core.orders import Blocks, Hold
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Rate, replace
+from poolwise.flows import change
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, Outcome, accept
@@ -209,6 +214,27 @@ class Market:
             lines=tuple(ReportLine(item=item, quantity=str(units)) for item, units in lines),
         )
         return book_report(self.books, self.clerk, said, at).outcome
+
+    def cancel(self, number: str, *lines: tuple[int, int | None]) -> change.Outcome:
+        """Units of lines are cancelled, or all that can still be."""
+        asked = tuple(LineChange(no=no, quantity=None if units is None else str(units)) for no, units in lines)
+        message_ = OrderCancellation(order=number, lines=asked, reason="not wanted")
+        return change.cancel(self.books, self.counter, message_, self.later(seconds=1))
+
+    def amend(self, number: str, *lines: tuple[int, int] | tuple[int, int, str], **more: object) -> change.Outcome:
+        """Lines are wanted in other quantities, or as other items; or something else is different."""
+        asked = tuple(LineChange(no=each[0], quantity=str(each[1]), item="".join(each[2:])) for each in lines)
+        message_ = OrderAmendment(order=number, lines=asked, **more)  # type: ignore[arg-type]  # fields by name
+        return change.amend(self.books, self.counter, message_, self.later(seconds=1))
+
+    def hold(self, number: str, *blocks: str, code: str = "fraud") -> change.Outcome:
+        """An order is held."""
+        held = Hold(code, tuple(Blocks(each) for each in blocks))
+        return change.hold(self.books, self.counter, number, held, "", self.later(seconds=1), None)
+
+    def lift(self, number: str, code: str = "fraud") -> change.Outcome:
+        """An order is let go."""
+        return change.lift(self.books, self.counter, number, code, "", self.later(seconds=1), None)
 
     def stages(self, order: UUID) -> list[str]:
         """Stages of the shipments of an order, with their nodes."""

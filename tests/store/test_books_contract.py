@@ -541,7 +541,7 @@ def everything(books) -> Effects:
         contacts=[Contact(new_id(), {"name": "Ada"})],
         todo=[todo(fresh), todo(fresh, Queue.STOCK)],
         timers=[Timer(0, TimerKind.EXPIRE, new_id(), at(60))],
-        timers_dropped=[(0, timer.subject)],
+        timers_dropped=[(0, timer.subject, TimerKind.EXPIRE)],
         counts=[CountMark(0, bolt, at(2), 1)],
         messages_seen=[("wms", "m1")],
         answers=[Answer("shop", "k1", b"h", 201, "r")],

@@ -178,7 +178,7 @@ class TestQueues:
     def test_timers_are_due_in_order_and_can_be_dropped(self, books) -> None:
         timers = [Timer(0, TimerKind.EXPIRE, new_id(), at(minute)) for minute in (3, 1, 2, 9)]
         recorded(books, timers=timers)
-        recorded(books, timers_dropped=[(0, timers[2].subject), (0, new_id())])
+        recorded(books, timers_dropped=[(0, timers[2].subject, TimerKind.EXPIRE), (0, new_id(), TimerKind.EXPIRE)])
         with books.transaction() as transaction:
             assert transaction.due(0, at(5), 1) == (timers[1],)
             assert transaction.due(0, at(5), 9) == (timers[0],)
@@ -191,7 +191,7 @@ class TestQueues:
         recorded(books, timers=[timer])
         refused(books, timers=[replace(timer, due_at=at(4))])
         later = replace(timer, due_at=at(7))
-        recorded(books, timers_dropped=[(0, timer.subject)], timers=[later])
+        recorded(books, timers_dropped=[(0, timer.subject, TimerKind.EXPIRE)], timers=[later])
         with books.transaction() as transaction:
             assert transaction.due(0, at(5), 9) == ()
             assert transaction.due(0, at(7), 9) == (later,)

@@ -53,6 +53,9 @@ STAGES: Final[dict[Stage, frozenset[Stage]]] = {
 HELD_BACK: Final = frozenset({Stage.PLANNED, Stage.OFFERED})
 """Nobody works on it yet: what is in it counts as reserved."""
 
+MAY_GO: Final = HELD_BACK | {Stage.RELEASED}
+"""Units of it may still be given up: nobody has been to the shelf."""
+
 IN_HAND: Final = frozenset({Stage.RELEASED, Stage.PICKED, Stage.READY})
 """A node works on it: what is still held in it counts as released."""
 

@@ -70,6 +70,42 @@ class OrderMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineChange:
+    """How much is wanted of a line, by its number: decimal text in the item's unit (None: as before).
+
+    With `item` the line becomes another item: what can still be cancelled of it is, and as much of the other is added.
+    """
+
+    no: int
+    quantity: str | None = None
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAmendment:
+    """What is to be different of an order; what is not said stays. A destination is all of what has not left yet."""
+
+    order: str
+    lines: tuple[LineChange, ...] = ()
+    add: tuple[OrderLine, ...] = ()
+    zone: str = ""
+    ship_to: Address | None = None
+    service_level: str = ""
+    requested_date: date | None = None
+    currency: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCancellation:
+    """Units of lines that are not wanted any more; no quantity: as many as can still be cancelled; no lines: of all."""
+
+    order: str
+    lines: tuple[LineChange, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationRequest:
     """A basket to set aside for a while: an order that is not one yet."""
 

@@ -89,6 +89,15 @@ def parse_rate(text: str) -> Rate:
     return Rate(int(whole + fraction), len(fraction)).reduced()
 
 
+def base_to_text(units: Quantity, scale: int) -> str:
+    """Base units as a decimal number in the item's own unit: 5500 of scale 3 is `5.5`."""
+    if scale == 0:
+        return str(units)
+    whole, fraction = divmod(abs(units), 10**scale)
+    digits = f"{fraction:0{scale}d}".rstrip("0")
+    return f"{'-' if units < 0 else ''}{whole}{'.' if digits else ''}{digits}"
+
+
 def parse_scaled(text: str, places: int) -> int:
     """Read a decimal as an integer number of `10**-places`; a finer remainder is refused, never rounded.
 

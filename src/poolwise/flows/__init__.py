@@ -6,11 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from poolwise.core import messages
-from poolwise.flows import execute, explain, intake, masterdata, propose, receipts, reserve, source, stock, timers, wave
+from poolwise.flows import (
+    change,
+    execute,
+    explain,
+    intake,
+    masterdata,
+    propose,
+    receipts,
+    reserve,
+    source,
+    stock,
+    timers,
+    wave,
+)
 from poolwise.flows.ports import Queue, TimerKind
 
 MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
     messages.OrderMessage: intake.accept,
+    messages.OrderAmendment: change.amend,
+    messages.OrderCancellation: change.cancel,
     messages.ReservationRequest: reserve.reserve,
     messages.StockCount: stock.book_counts,
     messages.StockMovement: stock.book_movements,
@@ -33,6 +48,8 @@ TIMERS: Final[Mapping[TimerKind, Callable[..., object]]] = {
 """Which flow runs when a timer is due."""
 
 ASKED: Final[Mapping[str, Callable[..., object]]] = {
+    "hold an order": change.hold,
+    "let an order go on": change.lift,
     "free a reservation": reserve.free,
     "publish master data": masterdata.publish,
     "adopt a policy": masterdata.adopt_policy,

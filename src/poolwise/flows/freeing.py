@@ -29,6 +29,7 @@ from poolwise.flows.ports import (
     ReceiptChange,
     ReservationEnd,
     ShipmentRecord,
+    TimerKind,
     Transaction,
 )
 from poolwise.flows.waking import wake
@@ -126,7 +127,7 @@ class GivenBack:
             capacity=self.capacity(),
             shipments_dropped=self.shipments_gone(),
             orders_changed=self.orders,
-            timers_dropped=[(record.order.cell, record.order.id) for record in self.orders],
+            timers_dropped=[(record.order.cell, record.order.id, TimerKind.EXPIRE) for record in self.orders],
             answers=[] if answer is None else [answer],
             events=self.events,
             audit=[Audit(self._actor, action, str(record.order.id)) for record in self.orders],

@@ -117,7 +117,7 @@ def accept(
             number = draft.order.number
             earlier = accepted[number].order if number in accepted else None
             if number in taken:
-                earlier = records[taken[number]].order
+                earlier = records[taken[number]].first
             lost = baskets.take_over(draft.order) if earlier is None else None
             if lost is not None:
                 outcomes.append(Rejected("reservation_gone", (lost,)))
@@ -194,7 +194,7 @@ def _effects(
             *(replace(t, open=taken[t.order.id].open, attempt=2)
               for t in todo if t.order.id in taken and taken[t.order.id].open),
         ],
-        timers_dropped=[(basket.order.cell, basket.order.id) for basket in given.orders],
+        timers_dropped=[(basket.order.cell, basket.order.id, TimerKind.EXPIRE) for basket in given.orders],
         timers=[Timer(d.order.cell, TimerKind.RELEASE, d.order.id, now) for d in drafts if d.order.id in taken],
         answers=kept,
         events=[Event("order.accepted", str(d.order.id), _event(d.order), d.order.cell) for d in drafts],
@@ -258,7 +258,7 @@ def _draft(counter: Counter, message: OrderMessage, now: datetime) -> _Draft | R
     zone = reader.zone(message.zone, message.ship_to)
     lines = reader.lines(message.lines, message.currency)
     reader.check_order(message)
-    contact = _contact(counter, message.ship_to, now)
+    contact = contact_of(counter, message.ship_to, now)
     if reader.faults:
         return Rejected("order_invalid", tuple(reader.faults))
     assert zone is not None
@@ -289,7 +289,8 @@ def read_order(counter: Counter, message: OrderMessage, now: datetime) -> Order 
     return draft if isinstance(draft, Rejected) else draft.order
 
 
-def _contact(counter: Counter, address: Address | None, now: datetime) -> Contact | None:
+def contact_of(counter: Counter, address: Address | None, now: datetime) -> Contact | None:
+    """The row with the personal part of an address; None where there is none."""
     if address is None:
         return None
     personal = {"name": address.name, "street": address.street, "city": address.city}

@@ -332,8 +332,8 @@ class Effects:
     order's attempt rises by one in the recording that holds its decision, or stays. Reservations begin whole; units
     that ended wrongly are taken back by as many less.
     Orders `amended` get more of a line, more lines, or another destination, and the new units are open; where they
-    stand in the end, and their holds, is said by `orders_changed` and `held`. Demand `taken` out of the queues may not
-    be there; that somebody decides it at the moment is a conflict.
+    stand in the end, and their holds, is said by `orders_changed` and `held`. Demand `taken` out of a queue may not be
+    there. Whoever decides it at the moment is waited for, but not with what waits for stock: that is a conflict.
     Movements of other cells than the orders' are allowed on one PostgreSQL.
     """
 
@@ -355,10 +355,10 @@ class Effects:
     orders_changed: Sequence[OrderRecord] = ()
     held: Sequence[OrderRecord] = ()
     contacts: Sequence[Contact] = ()
-    taken: Sequence[tuple[int, UUID]] = ()
+    taken: Sequence[tuple[int, UUID, Queue]] = ()
     todo: Sequence[Todo] = ()
     timers: Sequence[Timer] = ()
-    timers_dropped: Sequence[tuple[int, UUID]] = ()
+    timers_dropped: Sequence[tuple[int, UUID, TimerKind]] = ()
     decisions: Sequence[Decision] = ()
     counts: Sequence[CountMark] = ()
     messages_seen: Sequence[tuple[str, str]] = ()

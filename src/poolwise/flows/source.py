@@ -291,7 +291,9 @@ class Batch:
             orders_changed=orders,
             todo=[*self.returned, *waiting, *again],
             timers=[timer for w in written if (timer := w.release(releases)) is not None],
-            timers_dropped=[(w.cell, w.owner) for w in written if w.known is not None and w.shipments],
+            timers_dropped=[
+                (w.cell, w.owner, TimerKind.RELEASE) for w in written if w.known is not None and w.shipments
+            ],
             decisions=[w.decision(batch, place, packer) for place, w in enumerate(written)],
             events=events,
             audit=[Audit(desk.actor, "orders.source", str(batch), told)],

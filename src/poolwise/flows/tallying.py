@@ -23,6 +23,7 @@ from poolwise.flows.ports import (
     Answer,
     Audit,
     Books,
+    Contact,
     CountMark,
     CountTask,
     Effects,
@@ -30,6 +31,7 @@ from poolwise.flows.ports import (
     Incident,
     Milestone,
     OrderRecord,
+    Queue,
     ReceiptChange,
     ReservationEnd,
     StageChange,
@@ -122,10 +124,13 @@ class Also:
     incidents: list[Incident] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     amended: list[OrderRecord] = field(default_factory=list)
+    contacts: list[Contact] = field(default_factory=list)
+    held: list[OrderRecord] = field(default_factory=list)
     given_up: dict[UUID, dict[int, Quantity]] = field(default_factory=dict)
-    taken: list[tuple[int, UUID]] = field(default_factory=list)
+    taken: list[tuple[int, UUID, Queue]] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
+    """Each in place of one of its kind."""
 
 
 class Room:
@@ -250,6 +255,9 @@ class Room:
                 taken=also.taken,
                 todo=[*mended.todo, *also.todo],
                 timers=also.timers,
+                timers_dropped=[(timer.cell, timer.subject, timer.kind) for timer in also.timers],
+                contacts=also.contacts,
+                held=also.held,
                 counts=counts,
                 messages_seen=messages_seen,
                 incidents=[*also.incidents, *mended.incidents],

@@ -113,8 +113,8 @@ class OrderRow(NamedTuple):
     """An order with all that belongs to it.
 
     `asked` are its document's lines (number, quantity); `lines` the parts of each line, in the order of Progress;
-    `queued` whether demand of it waits in a queue; `incidents` how many there are; `took_over` whether it began with a
-    basket, whose decision is its first attempt.
+    `queued` whether demand of it waits in a queue, or for a hold to be lifted; `incidents` how many there are;
+    `took_over` whether it began with a basket, whose decision is its first attempt.
     """
 
     order: UUID

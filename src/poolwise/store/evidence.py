@@ -297,7 +297,13 @@ SELECT owner, no, quantity, consumed, freed, expired, broken, line_no, line_quan
 FROM reservation
 WHERE cell = ANY (%(cells)b::smallint[]) AND made_at >= %(since)b
 """
-READ_QUEUED: Final = "SELECT order_id FROM todo WHERE cell = ANY (%(cells)b::smallint[])"
+# Demand of an order that is held from being sourced waits for that.
+READ_QUEUED: Final = """
+SELECT order_id FROM todo WHERE cell = ANY (%(cells)b::smallint[])
+UNION ALL
+SELECT id FROM customer_order
+WHERE cell = ANY (%(cells)b::smallint[]) AND holds <> '{}' AND array_to_string(holds, ' ') LIKE '%%sourcing%%'
+"""
 READ_CHANGED_ORDERS: Final = """
 SELECT cell, id, state, attempt, document
 FROM customer_order

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from poolwise.core.fulfilment import IN_HAND
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Reservation
+from poolwise.core.orders import Blocks
 from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
 from poolwise.store.check import (
@@ -146,7 +147,7 @@ class MemoryEvidence:
                     for reservation in own
                 ],
                 incidents[id_],
-                id_ in queued,
+                id_ in queued or record.is_held(Blocks.SOURCING),
                 record.order.reservation is not None,
             )
 

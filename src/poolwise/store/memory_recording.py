@@ -11,7 +11,7 @@ from uuid import UUID
 from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receipt, Reservation, post, refusal
 from poolwise.core.orders import TRANSITIONS, Progress
 from poolwise.core.values import Conflict, replace
-from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, TimerKind, Todo, place_of
+from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, Todo, place_of
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_receipt_changes
 from poolwise.store.shelves import JournalRow, Shelves, Undo
 from poolwise.store.steps import Failpoint, Step
@@ -204,16 +204,14 @@ class MemoryRecording:
 
     def _write_queues(self) -> None:
         shelves = self._shelves
-        for _, order in self._effects.taken:
-            for queue in Queue:
-                if (queue, order) in shelves.todo:
-                    self._drop(shelves.todo[queue, order])
+        for _, order, queue in self._effects.taken:
+            if (queue, order) in shelves.todo:
+                self._drop(shelves.todo[queue, order])
         for todo in self._effects.todo:
             self._queue(todo)
-        for cell, subject in self._effects.timers_dropped:
-            for key in [(cell, subject, kind.value) for kind in TimerKind]:
-                if key in shelves.timers:
-                    self._undo.drop(shelves.timers, key)
+        for cell, subject, kind in self._effects.timers_dropped:
+            if (cell, subject, kind.value) in shelves.timers:
+                self._undo.drop(shelves.timers, (cell, subject, kind.value))
         for timer in self._effects.timers:
             self._add(shelves.timers, (timer.cell, timer.subject, timer.kind.value), timer)
             # If the timer does not come to be, its entry is dropped when it is met.

@@ -163,7 +163,7 @@ WHERE excluded.ordered > l.ordered
 """
 UPDATE_HOLDS: Final = """
 UPDATE customer_order AS o
-SET holds = string_to_array(nullif(u.holds, ''), E'\\x1f'), changed_at = %(at)b
+SET holds = string_to_array(u.holds, E'\\x1f'), changed_at = %(at)b
 FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, id, holds)
 WHERE o.cell = u.cell AND o.id = u.id
 """
@@ -297,22 +297,22 @@ def write_shipments(w: Writing) -> None:
     w.copy(COPY_MILESTONES, MILESTONE_TYPES, milestones)
 
 
-# Not waited for: who has one of them is about to decide it, and will want the order, which we hold.
-FREE_TODO: Final = """
-SELECT t.order_id, t.queue
-FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
-    ON t.cell = u.cell AND t.order_id = u.order_id
+TAKE_TODO: Final = """
+DELETE FROM todo AS t
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, order_id, queue)
+WHERE t.cell = u.cell AND t.order_id = u.order_id AND t.queue = u.queue
+"""
+# Who has one of these may want the order next, which we hold: he is not waited for.
+FREE_WAITING: Final = """
+SELECT t.order_id
+FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, order_id, queue)
+    ON t.cell = u.cell AND t.order_id = u.order_id AND t.queue = u.queue
 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
-DROP_TODO: Final = """
-DELETE FROM todo AS t
-USING unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
-WHERE t.cell = u.cell AND t.order_id = u.order_id
-"""
-COUNT_TODO: Final = """
+COUNT_WAITING: Final = """
 SELECT count(*)
-FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, order_id)
-    ON t.cell = u.cell AND t.order_id = u.order_id
+FROM todo AS t JOIN unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, order_id, queue)
+    ON t.cell = u.cell AND t.order_id = u.order_id AND t.queue = u.queue
 """
 COPY_TODO: Final = "COPY todo (cell, queue, rank, since, order_id, alone, demand) FROM STDIN (FORMAT BINARY)"
 # Demand of an order that was decided before may wait in the queue already. A row that is to be sourced says all there
@@ -340,16 +340,15 @@ TODO_ITEM_TYPES: Final = ("int2", "text", "timestamptz", "uuid")
 COPY_TODO_ITEMS: Final = "COPY todo_item (cell, item, since, order_id) FROM STDIN (FORMAT BINARY)"
 DELETE_TIMERS: Final = """
 DELETE FROM timer AS t
-USING unnest(%(c1)b::smallint[], %(c2)b::uuid[]) AS u (cell, subject)
-WHERE t.cell = u.cell AND t.subject = u.subject
+USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, subject, kind)
+WHERE t.cell = u.cell AND t.subject = u.subject AND t.kind = u.kind
 """
 COPY_TIMERS: Final = "COPY timer (cell, kind, subject, due_at) FROM STDIN (FORMAT BINARY)"
 
 
 def write_queues(w: Writing) -> None:
     """Demand that waits, and timers: those that end, then those that begin. A timer that is gone is no conflict."""
-    if w.effects.taken:
-        _take(w, sorted(set(w.effects.taken)))
+    _take(w)
     new = [todo for todo in w.effects.todo if todo.attempt == 1]
     w.copy(COPY_TODO, TODO_TYPES, [_todo_row(todo) for todo in new])
     w.copy(COPY_TODO_ITEMS, TODO_ITEM_TYPES, [row for todo in new for row in _waits(todo)])
@@ -359,21 +358,28 @@ def write_queues(w: Writing) -> None:
         items = [row for todo in again for row in _waits(todo)]
         if items:
             w.cursor.execute(ADD_TODO_ITEMS, columns(TODO_ITEM_TYPES, items))
-    dropped = sorted(set(w.effects.timers_dropped))
+    dropped = sorted({(cell, subject, kind.value) for cell, subject, kind in w.effects.timers_dropped})
     if dropped:
-        w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid"), dropped))
+        w.cursor.execute(DELETE_TIMERS, columns(("int2", "uuid", "text"), dropped))
     timers = [(t.cell, t.kind.value, t.subject, t.due_at) for t in w.effects.timers]
     w.copy(COPY_TIMERS, ("int2", "text", "uuid", "timestamptz"), timers)
 
 
-def _take(w: Writing, orders: Sequence[tuple[int, UUID]]) -> None:
-    """All demand of some orders, whose rows are locked, leaves the queues."""
-    named = columns(("int2", "uuid"), orders)
-    free = len(w.cursor.execute(FREE_TODO, named).fetchall())
-    if w.cursor.execute(COUNT_TODO, named).fetchall() != [(free,)]:
-        raise Conflict("somebody is deciding this order")
-    w.cursor.execute(DROP_TODO, named)
-    w.cursor.execute(DELETE_ITEMS, ([order for _, order in orders], sorted({cell for cell, _ in orders})))
+TAKEN_TYPES: Final = ("int2", "uuid", "text")
+
+
+def _take(w: Writing) -> None:
+    """Demand leaves queues, if it is there."""
+    rows = sorted({(cell, order, queue.value) for cell, order, queue in w.effects.taken})
+    waiting = [row for row in rows if row[2] == Queue.STOCK]
+    if waiting:
+        named = columns(TAKEN_TYPES, waiting)
+        free = len(w.cursor.execute(FREE_WAITING, named).fetchall())
+        if w.cursor.execute(COUNT_WAITING, named).fetchall() != [(free,)]:
+            raise Conflict("somebody is deciding this order")
+        w.cursor.execute(DELETE_ITEMS, ([row[1] for row in waiting], sorted({row[0] for row in waiting})))
+    if rows:
+        w.cursor.execute(TAKE_TODO, columns(TAKEN_TYPES, rows))
 
 
 def _renewed(w: Writing, again: Sequence[Todo]) -> list[Todo]:

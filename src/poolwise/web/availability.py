@@ -15,12 +15,12 @@ from poolwise.core.availability import Offer, Outlook
 from poolwise.core.catalog import Catalog
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.totals import Available, BasketLine, Totals, by_echelon, by_node, by_pool
-from poolwise.core.values import Fault, Quantity, Refused
+from poolwise.core.values import Fault, Quantity, Refused, base_to_text
 from poolwise.flows.intake import Counter, Reader
 from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_closer, look_up
 from poolwise.flows.views import Views
 from poolwise.web.endpoint import Call, Nothing, Reply, answered
-from poolwise.web.forms import Code, Decimal, base_to_text
+from poolwise.web.forms import Code, Decimal
 from poolwise.web.kits import KitsOut, kits_of
 
 Day = date  # the name of a parameter hides it in the class below

@@ -20,6 +20,13 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "POST /v1/orders:bulk": {
         "orders": [{"number": "WEB-1002", "channel": "web", "zone": "de-north", "lines": [_MUGS]}]
     },
+    "POST /v1/orders/{number}/cancellations": {"lines": [{"no": 1, "quantity": "1"}], "reason": "ordered twice"},
+    "POST /v1/orders/{number}/amendments": {
+        "lines": [{"no": 1, "quantity": "3"}],
+        "add": [{"item": "MUG-GREEN", "quantity": "1"}],
+        "service_level": "express",
+    },
+    "POST /v1/orders/{number}/holds": {"code": "fraud", "blocks": ["release"], "reason": "address is new"},
     "POST /v1/reservations": {
         "channel": "web",
         "zone": "de-north",

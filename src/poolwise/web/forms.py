@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.catalog import Catalog
-from poolwise.core.values import MILLION, Fault, Quantity, Refused
+from poolwise.core.values import MILLION, Fault, Quantity, Refused, base_to_text
 
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
 DECIMAL: Final = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,18})?$"
@@ -44,15 +44,6 @@ Limit = Annotated[int, Meta(ge=1, le=500, description="At most so many; the curs
 Cursor = Annotated[str, Meta(max_length=1_000, description="The `next` of the page before; empty for the first page.")]
 
 _T = TypeVar("_T")
-
-
-def base_to_text(units: Quantity, scale: int) -> str:
-    """Base units as a decimal number in the item's own unit: 5500 of scale 3 is `5.5`."""
-    if scale == 0:
-        return str(units)
-    whole, fraction = divmod(abs(units), 10**scale)
-    digits = f"{fraction:0{scale}d}".rstrip("0")
-    return f"{'-' if units < 0 else ''}{whole}{'.' if digits else ''}{digits}"
 
 
 def quantity_text(catalog: Catalog, item: str, units: Quantity) -> str:

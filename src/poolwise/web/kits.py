@@ -9,7 +9,8 @@ import msgspec
 from poolwise.core.availability import kits
 from poolwise.core.catalog import Catalog
 from poolwise.core.totals import Totals, by_node
-from poolwise.web.forms import Decimal, base_to_text
+from poolwise.core.values import base_to_text
+from poolwise.web.forms import Decimal
 
 
 class KitsAtOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,10 @@ from msgspec import Meta
 
 from poolwise.core.catalog import Item
 from poolwise.core.network import CapacityUnit, Echelon, Lane, Node, NodeStatus, Pool, Zone
-from poolwise.core.values import MICROGRAMS_PER_KG
+from poolwise.core.values import MICROGRAMS_PER_KG, base_to_text
 from poolwise.flows.views import PolicyHead
 from poolwise.web.endpoint import Call, Nothing, Reply
-from poolwise.web.forms import Cursor, Decimal, Limit, base_to_text, from_cursor, page_of, to_cursor
+from poolwise.web.forms import Cursor, Decimal, Limit, from_cursor, page_of, to_cursor
 
 _T = TypeVar("_T")
 _Out = TypeVar("_Out")

@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.catalog import Catalog
+from poolwise.core.fulfilment import MAY_GO
 from poolwise.core.messages import Address, OrderLine, OrderMessage
-from poolwise.core.orders import OrderState
+from poolwise.core.orders import Blocks, OrderState
 from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
@@ -163,6 +164,13 @@ class WaitOut(msgspec.Struct, frozen=True, kw_only=True):
     expected_on: date | None
 
 
+class HoldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds an order, and what it blocks."""
+
+    code: str
+    blocks: list[Blocks]
+
+
 class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     """An order with everything that hangs on it."""
 
@@ -182,6 +190,7 @@ class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     reservation: UUID | None
     lines: list[LineOut]
     waits: list[WaitOut]
+    holds: list[HoldOut]
     shipments: list[ShipmentOut]
     reservations: list[HeldOut]
     decisions: list[DecisionOut]
@@ -427,15 +436,21 @@ def preferred_wait(prefer: str) -> int:
 
 def read_order(call: Call[Nothing, Nothing]) -> Reply:
     """Read an order by its number, or by our id: lines with progress, shipments, reservations, decisions."""
-    view = found(call, call.path["number"])
+    reply = shown(call, call.path["number"])
+    if reply.headers["ETag"] in [part.strip() for part in call.headers.get("if-none-match", "").split(",")]:
+        return Reply(304, None, reply.headers)
+    return reply
+
+
+def shown(call: Call[Asked, Sent], name: str) -> Reply:
+    """The order of that name as it is now."""
+    view = found(call, name)
     waits = waits_of(call.services, view)
-    tag = etag_of(view, waits)
-    if tag in [part.strip() for part in call.headers.get("if-none-match", "").split(",")]:
-        return Reply(304, None, {"ETag": tag})
-    return Reply(200, order_out(view, call.services.rules.current().edition.catalog, waits), {"ETag": tag})
+    order = order_out(view, call.services.rules.current().edition.catalog, waits)
+    return Reply(200, order, {"ETag": etag_of(view, waits)})
 
 
-def found(call: Call[Asked, Nothing], name: str) -> OrderView:
+def found(call: Call[Asked, Sent], name: str) -> OrderView:
     """The order of that name. Refuses an unknown one."""
     view = call.services.views.order(name)
     if view is None:
@@ -511,7 +526,7 @@ def etag_of(view: OrderView, waits: Sequence[WaitOut]) -> str:
     parts = (view.record.order.id.hex, view.changed_at.isoformat(), view.record.state, view.record.attempt)
     held = [(each.no, each.open) for each in view.reservations]
     stages = sorted(view.stages.items())
-    return f'"{sha256(repr((parts, held, stages, waits)).encode()).hexdigest()[:24]}"'
+    return f'"{sha256(repr((parts, held, stages, view.record.holds, waits)).encode()).hexdigest()[:24]}"'
 
 
 def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderOut:
@@ -534,6 +549,7 @@ def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderO
         reservation=order.reservation,
         lines=lines_out(view, catalog),
         waits=waits,
+        holds=[HoldOut(code=hold.code, blocks=list(hold.blocks)) for hold in view.record.holds],
         shipments=shipments_out(view.shipments, view.stages),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),
@@ -566,5 +582,16 @@ def lines_out(view: OrderView, catalog: Catalog) -> list[LineOut]:
 def actions(view: OrderView) -> list[ActionOut]:
     """What may be done with an order now."""
     waits = not view.decisions
-    reason = "the order still waits to be decided" if waits else ""
-    return [ActionOut(action="explain", allowed=not waits, reason=reason)]
+    undecided = "the order still waits to be decided" if waits else ""
+    over = "the order is cancelled" if view.record.state is OrderState.CANCELLED else ""
+    lines = view.record.lines
+    may_go = any(line.open + line.backordered for line in lines) or any(
+        held.open and view.stages.get(held.shipment_no) in MAY_GO for held in view.reservations
+    )
+    too_late = "" if may_go else "all of it is picked, or has left"
+    return [
+        ActionOut(action="explain", allowed=not undecided, reason=undecided),
+        ActionOut(action="cancel", allowed=may_go and not over, reason=over or too_late),
+        ActionOut(action="amend", allowed=not over, reason=over),
+        ActionOut(action="hold", allowed=not over, reason=over),
+    ]

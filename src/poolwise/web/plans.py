@@ -16,9 +16,9 @@ from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import Order
 from poolwise.core.policy.terms import CostKind
 from poolwise.core.sourcing.plan import Elimination, Plan, PlannedShipment
-from poolwise.core.values import MICROGRAMS_PER_KG
+from poolwise.core.values import MICROGRAMS_PER_KG, base_to_text
 from poolwise.flows.views import DecisionHead, Held
-from poolwise.web.forms import Decimal, base_to_text, cost_text, quantity_text
+from poolwise.web.forms import Decimal, cost_text, quantity_text
 
 _KILOGRAM_PLACES = len(str(MICROGRAMS_PER_KG)) - 1
 _CO2E_PLACES = 6

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from litestar.exceptions import NotFoundException
 
-from poolwise.web import fulfilment, network, orders, plan, reservations, stock, tokens
+from poolwise.web import changes, fulfilment, network, orders, plan, reservations, stock, tokens
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
@@ -48,6 +48,7 @@ def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
     """The table."""
     return (
         *ORDERS,
+        *CHANGES,
         *RESERVATIONS,
         *STOCK,
         *FULFILMENT,
@@ -111,6 +112,52 @@ ORDERS: Final = (
         refusals=(404,),
         headers={"If-None-Match": "The ETag of an answer you have."},
         answer_headers={"ETag": "Changes whenever the order does."},
+    ),
+)
+CHANGES: Final = (
+    endpoint(
+        "POST /v1/orders/{number}/cancellations",
+        changes.create_cancellation,
+        tag="orders",
+        summary="Cancel an order in part or whole",
+        query=Nothing,
+        body=changes.CancellationIn,
+        writes=True,
+        answers={200: ("The order as it is now.", (orders.OrderOut,))},
+        refusals=(404, 409),
+    ),
+    endpoint(
+        "POST /v1/orders/{number}/amendments",
+        changes.create_amendment,
+        tag="orders",
+        summary="Amend an order",
+        query=Nothing,
+        body=changes.AmendmentIn,
+        writes=True,
+        answers={200: ("The order as it is now.", (orders.OrderOut,))},
+        refusals=(404, 409),
+    ),
+    endpoint(
+        "POST /v1/orders/{number}/holds",
+        changes.create_hold,
+        tag="orders",
+        summary="Hold an order",
+        query=Nothing,
+        body=changes.HoldIn,
+        writes=True,
+        answers={200: ("The order as it is now.", (orders.OrderOut,))},
+        refusals=(404,),
+    ),
+    endpoint(
+        "POST /v1/orders/{number}/holds/{code}/lift",
+        changes.lift_hold,
+        tag="orders",
+        summary="Lift a hold",
+        query=Nothing,
+        body=Nothing,
+        writes=True,
+        answers={200: ("The order as it is now.", (orders.OrderOut,))},
+        refusals=(404,),
     ),
 )
 RESERVATIONS: Final = (

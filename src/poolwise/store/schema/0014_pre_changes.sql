@@ -9,6 +9,7 @@ ALTER TABLE shipment ADD CHECK (stage IN (
 -- with the attempt up to which decisions were made about it (store.codec); hardly any order has some.
 ALTER TABLE customer_order ADD COLUMN holds text[] COLLATE "C" NOT NULL DEFAULT '{}';
 ALTER TABLE customer_order ADD COLUMN former bytea;
+CREATE INDEX customer_order_held ON customer_order (cell, changed_at, id) WHERE holds <> '{}';
 
 -- What nodes have in hand: released, and picked.
 DROP INDEX shipment_released;
