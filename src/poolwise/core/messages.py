@@ -187,11 +187,21 @@ class ReportLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportParcel:
+    """A parcel that has left, by the carrier's number; `box` is the node's name of its size."""
+
+    tracking: str
+    box: str = ""
+    lines: tuple[ReportLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShipmentReport:
     """What became of a shipment of an order, by the sender's own id: once, in any order.
 
     `lines` are what was not found, or what has left; none means all of it. `declined`, `delivered` and `failed` are of
-    the whole shipment. `tracking` is the carrier's number.
+    the whole shipment. `tracking` is the carrier's number. What has shipped may name its `parcels`; without `lines`,
+    what is in them has left.
     """
 
     id: str
@@ -201,6 +211,7 @@ class ShipmentReport:
     at: datetime
     lines: tuple[ReportLine, ...] = ()
     tracking: str = ""
+    parcels: tuple[ReportParcel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from poolwise.core.ledger import Account, Cause, PositionKey, Reservation, Reser
 from poolwise.core.messages import ReportKind, ShipmentReport
 from poolwise.core.network import Node
 from poolwise.core.orders import Blocks, OrderState, Progress, state_of
-from poolwise.core.values import Fault, Json, Quantity, parse_scaled, replace
+from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
+from poolwise.flows.parcels import fields_of, parcels_left, read_lines, read_parcels
 from poolwise.flows.ports import (
     Answer,
     Audit,
@@ -185,21 +186,9 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
         faults.append(Fault("lines", "names what was not found"))
     if report.lines and report.kind not in NAMES_LINES:
         faults.append(Fault("lines", f"{report.kind.value} is of the whole shipment"))
-    asked: list[tuple[str, Quantity]] = []
-    for place, line in enumerate(report.lines):
-        code = clerk.item(line.item)
-        if code is None:
-            faults.append(Fault(f"lines[{place}].item", f"there is no item '{line.item}'"))
-            continue
-        try:
-            quantity = parse_scaled(line.quantity, clerk.edition.catalog.items[code].scale)
-        except ValueError as error:
-            faults.append(Fault(f"lines[{place}].quantity", str(error)))
-            continue
-        if quantity <= 0:
-            faults.append(Fault(f"lines[{place}].quantity", "must be more than 0"))
-        asked.append((code, quantity))
-    return _Read(report, asked, faults)
+    asked, wrong = read_lines(clerk, report.lines, "lines")
+    parcels, packed, unfit = read_parcels(clerk, report)
+    return _Read(replace(report, parcels=parcels), asked or packed, [*faults, *wrong, *unfit])
 
 
 def _book(transaction: Transaction, clerk: Clerk, read: _Read, wanted: Wanted, now: datetime) -> Result:
@@ -297,8 +286,8 @@ def _misfits(read: _Read, units: _Units, items: Collection[str]) -> list[Fault]:
     """Lines that cannot be of this shipment."""
     kind = read.report.kind
     faults = [
-        Fault(f"lines[{place}].item", f"{item} was never in this shipment")
-        for place, (item, _) in enumerate(read.asked)
+        Fault(f"{field}.item", f"{item} was never in this shipment")
+        for field, (item, _) in zip(fields_of(read.report), read.asked, strict=True)
         if item not in items
     ]
     if kind is ReportKind.SHIPPED and any(
@@ -343,6 +332,9 @@ class _Report:
             detail["tracking"] = report.tracking
         if outcome is Outcome.CANCELLED:
             detail["cancelled"] = True
+        left = [(self._keys[share.held.position].item, share.quantity) for share in self._units.held]
+        if parcels := parcels_left(room.clerk, report, [*left, *self._units.beyond.items()]):
+            detail["parcels"] = parcels
         room.also.milestones.append(
             Milestone(
                 known.shipment.cell, order.id, room.clerk.ids.new(room.now), report.shipment, report.kind.value,

@@ -41,6 +41,15 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftParcel:
+    """A parcel that has left, as its node told it; lines are items with decimal text in their unit."""
+
+    tracking: str
+    box: str
+    lines: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionHead:
     """A decision by name: what it was made under; its facts stay in the books."""
 
@@ -55,7 +64,7 @@ class DecisionHead:
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """An order with everything that hangs on it, of one instant; `stages` are those of its shipments, by number."""
+    """An order with everything that hangs on it, of one instant; `stages` and `parcels` are by number of shipment."""
 
     record: OrderRecord
     changed_at: datetime
@@ -63,6 +72,7 @@ class OrderView:
     stages: Mapping[int, Stage]
     reservations: tuple[Held, ...]
     decisions: tuple[DecisionHead, ...]
+    parcels: Mapping[int, tuple[LeftParcel, ...]]
 
 
 @dataclass(frozen=True, slots=True)

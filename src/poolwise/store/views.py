@@ -26,6 +26,7 @@ from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import (
     DecisionHead,
     Held,
+    LeftParcel,
     OrderHead,
     OrderQuery,
     OrderView,
@@ -166,7 +167,9 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     WHERE r.cell = o.cell AND r.owner = o.id)::text,
     (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
         ORDER BY d.attempt)
-    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text
+    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
+    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text
 FROM order_number AS n
 JOIN customer_order AS o ON o.cell = n.order_cell AND o.id = n.order_id
 WHERE n.cell = %(cell)b::smallint AND n.number = %(number)b
@@ -187,7 +190,9 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     WHERE r.cell = o.cell AND r.owner = o.id)::text,
     (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
         ORDER BY d.attempt)
-    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text
+    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text,
+    (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
+    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text
 FROM customer_order AS o
 WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = %(id)b
 """
@@ -201,8 +206,22 @@ _HELD: Final = msgspec.json.Decoder(
 _DECISIONS: Final = msgspec.json.Decoder(list[tuple[int, datetime, str, str, int, str, UUID | None]])
 
 
+class _Line(msgspec.Struct):
+    item: str
+    quantity: str
+
+
+class _Parcel(msgspec.Struct):
+    tracking: str
+    box: str
+    lines: list[_Line]
+
+
+_PARCELS: Final = msgspec.json.Decoder(list[tuple[int, list[_Parcel]]])
+
+
 def _order(row: TupleRow) -> OrderView:
-    state, attempt, holds, changed_at, document, lines, shipments, bookings, held, decisions = row
+    state, attempt, holds, changed_at, document, lines, shipments, bookings, held, decisions, parcels = row
     order = unpack_order(document)
     progress = {no: Progress(*parts) for no, *parts in _LINES.decode(lines)}
     booked: dict[int, list[Booking]] = {}
@@ -218,7 +237,22 @@ def _order(row: TupleRow) -> OrderView:
         {s[0]: s[-1] for s in known},
         tuple(Held(*each) for each in _HELD.decode(held or "[]")),
         tuple(DecisionHead(*each) for each in _DECISIONS.decode(decisions or "[]")),
+        _left(parcels or "[]"),
     )
+
+
+def _left(parcels: str) -> dict[int, tuple[LeftParcel, ...]]:
+    """The parcels of each shipment as they were told. Whoever tells of a tracking number again has said no more."""
+    found: dict[int, list[LeftParcel]] = {}
+    for no, told in _PARCELS.decode(parcels):
+        known = found.setdefault(no, [])
+        numbers = {parcel.tracking for parcel in known}
+        known += [
+            LeftParcel(each.tracking, each.box, tuple((line.item, line.quantity) for line in each.lines))
+            for each in told
+            if each.tracking not in numbers
+        ]
+    return {no: tuple(known) for no, known in found.items()}
 
 
 def _is_basket(view: OrderView) -> bool:

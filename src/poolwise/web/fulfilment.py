@@ -5,6 +5,7 @@ A report has its effect once, by its own id, in whatever order reports come (ADR
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.fulfilment import Stage
-from poolwise.core.messages import ReportKind, ReportLine, ShipmentReport
+from poolwise.core.messages import ReportKind, ReportLine, ReportParcel, ShipmentReport
 from poolwise.core.values import Refused
 from poolwise.flows.execute import book_report
 from poolwise.flows.intake import Rejected
@@ -25,9 +26,11 @@ from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.forms import Code, Cursor, Decimal, Limit, Text, from_cursor, page_of, quantity_text, to_cursor
 from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, url_of
+from poolwise.web.parcels import ParcelOut, proposed_out
 from poolwise.web.stock import Instant
 
 REFUSAL: Final = "report_invalid"
+MOST_PARCELS: Final = 1_000
 
 # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -39,11 +42,20 @@ class ReportLineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     quantity: Decimal
 
 
+class ReportParcelIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A parcel that has left, by the carrier's number; `box` is your name of its size."""
+
+    tracking: Code
+    box: Text = ""
+    lines: Annotated[list[ReportLineIn], Meta(max_length=MOST_LINES)] = []
+
+
 class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What became of a shipment, by an id of yours: booked once, in any order.
 
     `lines` are what was not found (short) or what has left (shipped); a shipment that leaves whole needs none. All
-    other kinds are of the whole shipment. `tracking` is the carrier's number.
+    other kinds are of the whole shipment. `tracking` is the carrier's number. What has shipped may name its `parcels`
+    instead: without `lines`, what is in them has left, or all of it where none of them has lines.
     """
 
     id: Code
@@ -53,6 +65,7 @@ class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     at: Instant
     lines: Annotated[list[ReportLineIn], Meta(max_length=MOST_LINES)] = []
     tracking: Text = ""
+    parcels: Annotated[list[ReportParcelIn], Meta(max_length=MOST_PARCELS)] = []
 
 
 class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +93,9 @@ def create_report(call: Call[Nothing, ReportIn]) -> Reply:
         shipment=sent.shipment,
         kind=sent.kind,
         at=sent.at,
-        lines=tuple([ReportLine(item=line.item, quantity=line.quantity) for line in sent.lines]),
+        lines=lines_of(sent.lines),
         tracking=sent.tracking,
+        parcels=tuple([ReportParcel(tracking=p.tracking, box=p.box, lines=lines_of(p.lines)) for p in sent.parcels]),
     )
 
     def keep(result: Result) -> Answer:
@@ -99,6 +113,11 @@ def create_report(call: Call[Nothing, ReportIn]) -> Reply:
         return Reply(200, ReportedOut(outcome=Outcome(known.reference)))
 
     return once(services.books, call.key, do, again, look_first=True)
+
+
+def lines_of(lines: Sequence[ReportLineIn]) -> tuple[ReportLine, ...]:
+    """Lines as the flows read them."""
+    return tuple([ReportLine(item=line.item, quantity=line.quantity) for line in lines])
 
 
 # --- pick lists ---------------------------------------------------------------------------------------------------
@@ -123,7 +142,10 @@ class PickLineOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PickListOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A shipment that the node works on. Reports name it by `order` and `shipment`."""
+    """A shipment that the node works on. Reports name it by `order` and `shipment`.
+
+    `parcels` are how to pack what is in `lines`: a proposal, worked out anew whenever somebody asks.
+    """
 
     order: str
     shipment: int
@@ -132,6 +154,7 @@ class PickListOut(msgspec.Struct, frozen=True, kw_only=True):
     ship_on: date
     arrive_by: date
     lines: list[PickLineOut]
+    parcels: list[ParcelOut]
     url: str
 
 
@@ -144,7 +167,7 @@ class ShipmentsOut(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
     """List what a node has in hand: the shipments released to it, or picked, with what of them has not left yet."""
-    asked, catalog = call.query, call.services.rules.current().edition.catalog
+    asked, edition = call.query, call.services.rules.current().edition
     after = from_cursor(asked.cursor, tuple[date, UUID, int]) if asked.cursor else None
     query = PickQuery(node=asked.node, stage=Stage(asked.stage), after=after, limit=asked.limit + 1)
     found, more = page_of(call.services.views.pick_lists(query), asked.limit)
@@ -162,10 +185,11 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
                     item=line.item,
                     pool=line.pool,
                     lot=line.lot,
-                    quantity=quantity_text(catalog, line.item, line.quantity),
+                    quantity=quantity_text(edition.catalog, line.item, line.quantity),
                 )
                 for line in each.lines
             ],
+            parcels=proposed_out(edition, each.node, [(line.item, line.quantity) for line in each.lines]),
             url=url_of(each.number, each.order),
         )
         for each in found

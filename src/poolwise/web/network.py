@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from poolwise.core.catalog import Item
-from poolwise.core.network import CapacityUnit, Echelon, Lane, Node, NodeStatus, Pool, Zone
+from poolwise.core.network import Box, CapacityUnit, Echelon, Lane, Network, Node, NodeStatus, Pool, Zone
 from poolwise.core.values import MICROGRAMS_PER_KG, base_to_text
 from poolwise.flows.views import PolicyHead
 from poolwise.web.endpoint import Call, Nothing, Reply
@@ -19,7 +20,7 @@ from poolwise.web.forms import Cursor, Decimal, Limit, from_cursor, page_of, to_
 
 _T = TypeVar("_T")
 _Out = TypeVar("_Out")
-_DEGREE_PLACES: Final = 6
+_MILLION_PLACES: Final = 6
 _KILOGRAM_PLACES: Final = len(str(MICROGRAMS_PER_KG)) - 1
 
 
@@ -41,8 +42,20 @@ class SlotOut(msgspec.Struct, frozen=True, kw_only=True):
     only_on: str | None
 
 
+class BoxOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A size of packaging: inner sides, the heaviest contents, and the share of its volume that can be used."""
+
+    code: str
+    length_mm: int
+    width_mm: int
+    height_mm: int
+    max_weight_kg: Decimal
+    fill: Decimal
+    tare_kg: Decimal
+
+
 class NodeOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A place that holds or passes stock."""
+    """A place that holds or passes stock. `boxes` are those in which it packs, its own or those of every node."""
 
     code: str
     name: str
@@ -63,6 +76,7 @@ class NodeOut(msgspec.Struct, frozen=True, kw_only=True):
     customers: list[str]
     partner: str
     slots: list[SlotOut]
+    boxes: list[BoxOut]
 
 
 class PoolOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +207,7 @@ class PoliciesOut(msgspec.Struct, frozen=True, kw_only=True):
 def list_nodes(call: Call[PageAsked, Nothing]) -> Reply:
     """List nodes by code."""
     edition = call.services.rules.current().edition
-    nodes, next_ = _page(call, edition.network.nodes, node_out)
+    nodes, next_ = _page(call, edition.network.nodes, partial(node_out, edition.network))
     return Reply(200, NodesOut(edition=edition.hash, nodes=nodes, next=next_))
 
 
@@ -245,10 +259,10 @@ def _page(
 
 
 def _degrees(udeg: int | None) -> str | None:
-    return None if udeg is None else base_to_text(udeg, _DEGREE_PLACES)
+    return None if udeg is None else base_to_text(udeg, _MILLION_PLACES)
 
 
-def node_out(node: Node) -> NodeOut:
+def node_out(network: Network, node: Node) -> NodeOut:
     """A node as the API shows it."""
     return NodeOut(
         code=node.code,
@@ -280,6 +294,20 @@ def node_out(node: Node) -> NodeOut:
             )
             for slot in node.slots
         ],
+        boxes=[box_out(box) for box in network.boxes_of(node.code)],
+    )
+
+
+def box_out(box: Box) -> BoxOut:
+    """A box as the API shows it."""
+    return BoxOut(
+        code=box.code,
+        length_mm=box.length_mm,
+        width_mm=box.width_mm,
+        height_mm=box.height_mm,
+        max_weight_kg=base_to_text(box.most_weight_ug, _KILOGRAM_PLACES),
+        fill=base_to_text(box.fill_ppm, _MILLION_PLACES),
+        tare_kg=base_to_text(box.tare_ug, _KILOGRAM_PLACES),
     )
 
 

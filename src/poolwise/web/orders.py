@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.catalog import Catalog
+from poolwise.core.edition.build import Edition
 from poolwise.core.fulfilment import MAY_GO
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import Blocks, OrderState
@@ -40,7 +41,8 @@ from poolwise.web.forms import (
     to_cursor,
 )
 from poolwise.web.idempotency import kept, kept_refusal, once, without_address
-from poolwise.web.plans import DecisionOut, HeldOut, ShipmentOut, decisions_out, held_out, shipments_out
+from poolwise.web.parcels import PackedShipmentOut, packed_shipments_out
+from poolwise.web.plans import DecisionOut, HeldOut, decisions_out, held_out
 from poolwise.web.wiring import Services
 
 LONGEST_WAIT_SECONDS: Final = 10
@@ -191,7 +193,7 @@ class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[LineOut]
     waits: list[WaitOut]
     holds: list[HoldOut]
-    shipments: list[ShipmentOut]
+    shipments: list[PackedShipmentOut]
     reservations: list[HeldOut]
     decisions: list[DecisionOut]
     allowed_actions: list[ActionOut]
@@ -306,8 +308,8 @@ def _accepted(call: Call[Nothing, OrderIn], outcome: intake.Accepted) -> Reply:
         view = call.services.views.order(outcome.number) if decided else None
         if view is None:
             return Reply(202, body, headers)
-        catalog, waits = call.services.rules.current().edition.catalog, waits_of(call.services, view)
-        return Reply(201, order_out(view, catalog, waits), {**headers, "ETag": etag_of(view, waits)})
+        edition, waits = call.services.rules.current().edition, waits_of(call.services, view)
+        return Reply(201, order_out(view, edition, waits), {**headers, "ETag": etag_of(view, edition, waits)})
 
     return Reply(201, body, headers, Waiting(outcome.order, seconds, then))
 
@@ -445,9 +447,8 @@ def read_order(call: Call[Nothing, Nothing]) -> Reply:
 def shown(call: Call[Asked, Sent], name: str) -> Reply:
     """The order of that name as it is now."""
     view = found(call, name)
-    waits = waits_of(call.services, view)
-    order = order_out(view, call.services.rules.current().edition.catalog, waits)
-    return Reply(200, order, {"ETag": etag_of(view, waits)})
+    edition, waits = call.services.rules.current().edition, waits_of(call.services, view)
+    return Reply(200, order_out(view, edition, waits), {"ETag": etag_of(view, edition, waits)})
 
 
 def found(call: Call[Asked, Sent], name: str) -> OrderView:
@@ -521,17 +522,17 @@ def waits_of(services: Services, view: OrderView) -> list[WaitOut]:
     return shown
 
 
-def etag_of(view: OrderView, waits: Sequence[WaitOut]) -> str:
-    """Changes whenever the order does."""
+def etag_of(view: OrderView, edition: Edition, waits: Sequence[WaitOut]) -> str:
+    """Changes whenever the order does, or the edition that says how it is packed."""
     parts = (view.record.order.id.hex, view.changed_at.isoformat(), view.record.state, view.record.attempt)
     held = [(each.no, each.open) for each in view.reservations]
-    stages = sorted(view.stages.items())
-    return f'"{sha256(repr((parts, held, stages, view.record.holds, waits)).encode()).hexdigest()[:24]}"'
+    stages, packed = sorted(view.stages.items()), (sorted(view.parcels.items()), edition.hash)
+    return f'"{sha256(repr((parts, held, stages, view.record.holds, waits, packed)).encode()).hexdigest()[:24]}"'
 
 
-def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderOut:
+def order_out(view: OrderView, edition: Edition, waits: list[WaitOut]) -> OrderOut:
     """An order as the API shows it."""
-    order = view.record.order
+    order, catalog = view.record.order, edition.catalog
     return OrderOut(
         id=order.id,
         number=order.number,
@@ -550,7 +551,7 @@ def order_out(view: OrderView, catalog: Catalog, waits: list[WaitOut]) -> OrderO
         lines=lines_out(view, catalog),
         waits=waits,
         holds=[HoldOut(code=hold.code, blocks=list(hold.blocks)) for hold in view.record.holds],
-        shipments=shipments_out(view.shipments, view.stages),
+        shipments=packed_shipments_out(view, edition),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),
         allowed_actions=actions(view),
