@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from poolwise.core.cartons import proposed
 from poolwise.core.edition.build import Edition
-from poolwise.core.values import MICROGRAMS_PER_KG, Quantity
+from poolwise.core.values import MICROGRAMS_PER_KG, Quantity, base_to_text
 from poolwise.flows.views import OrderView
-from poolwise.web.forms import Decimal, base_to_text, quantity_text
+from poolwise.web.forms import Decimal, quantity_text
 from poolwise.web.plans import ShipmentOut, shipments_out
 
 _KILOGRAM_PLACES: Final = len(str(MICROGRAMS_PER_KG)) - 1
