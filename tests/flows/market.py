@@ -201,19 +201,27 @@ class Market:
         self.later(hours=1)
         return self.expire()
 
-    def report(self, order: str, kind: str, *lines: tuple[str, int], shipment: int = 1, id: str = "") -> StockOutcome:  # noqa: A002
+    def report(
+        self,
+        order: str,
+        kind: str,
+        *lines: tuple[str, int],
+        shipment: int = 1,
+        id: str = "",  # noqa: A002
+        at: datetime | None = None,
+    ) -> StockOutcome:
         """A node or carrier reports what became of a shipment."""
-        at = self.later(seconds=1)
+        now = self.later(seconds=1)
         self.reports += 1
         said = ShipmentReport(
             id=id or f"r-{self.reports}",
             order=order,
             shipment=shipment,
             kind=ReportKind(kind),
-            at=at,
+            at=at or now,
             lines=tuple(ReportLine(item=item, quantity=str(units)) for item, units in lines),
         )
-        return book_report(self.books, self.clerk, said, at).outcome
+        return book_report(self.books, self.clerk, said, now).outcome
 
     def cancel(self, number: str, *lines: tuple[int, int | None]) -> change.Outcome:
         """Units of lines are cancelled, or all that can still be."""

@@ -301,3 +301,27 @@ def test_bad_reports_are_refused_and_change_nothing(
     order = sourced(market, ("BOLT", 3))
     assert market.report(number, kind, *lines, shipment=shipment) is Outcome.REFUSED
     assert (parts(market, order), market.stages(order)) == ({"released": 3}, ["A released"])
+
+
+def test_a_count_settles_what_was_not_found(market: Market) -> None:
+    market.count("BOLT", "A", 9)
+    sourced(market, ("BOLT", 4))
+    market.report("1", "short", ("BOLT", 3))
+    assert market.at("BOLT", "A") == {"available": 5, "reserved": 1, "blocked": 3}
+    # One of the three was found behind the shelf.
+    market.count("BOLT", "A", 7)
+    assert market.at("BOLT", "A") == {"available": 6, "reserved": 1}
+    market.count("BOLT", "A", 6)
+    assert market.at("BOLT", "A") == {"available": 5, "reserved": 1}
+
+
+@pytest.mark.parametrize("kind", ["shipped", "short"])
+def test_what_a_count_has_seen_is_not_booked_once_more(market: Market, kind: str) -> None:
+    """It left, or was missing, before the count; the report of it comes after."""
+    market.count("BOLT", "A", 9)
+    sourced(market, ("BOLT", 4))
+    before = market.later(seconds=1)
+    market.count("BOLT", "A", 7)
+    assert market.at("BOLT", "A") == {"available": 3, "reserved": 4}
+    market.report("1", kind, ("BOLT", 2), at=before)
+    assert market.at("BOLT", "A") == {"available": 5, "reserved": 2}

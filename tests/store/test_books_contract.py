@@ -536,7 +536,7 @@ def everything(books) -> Effects:
         receipt_changes=[ReceiptChange(0, receipt.id, pledged=-1)],
         shipments_dropped=[(0, dropped.id, 1)],
         milestones=[Milestone(0, known.id, new_id(), 1, "released", at(2), "worker", {"units": 1})],
-        count_tasks=[CountTask(0, other, new_id())],
+        count_tasks=[CountTask(0, other, new_id(), 1)],
         orders=[received(fresh)],
         contacts=[Contact(new_id(), {"name": "Ada"})],
         todo=[todo(fresh), todo(fresh, Queue.STOCK)],

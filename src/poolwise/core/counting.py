@@ -122,18 +122,34 @@ class Tally:
         basis: CountBasis,
         counted: Quantity,
         said: Statement,
+        doubt: Quantity = 0,
     ) -> None:
-        """Book a count. `then` and `debts_then` are the position and its debts as of the instant of the count."""
+        """Book a count. `then` and `debts_then` are the position and its debts as of the instant of the count.
+
+        Of units blocked in `doubt`, since somebody did not find them, those that are not counted are gone first; the
+        others are there after all.
+        """
         known = sum(then.balance(account) for account in COUNTED[basis])
         owed = sum(
             debts_then[account].balance(Account.IN_TRANSIT) for account in COUNTED[basis] if account in debts_then
         )
-        difference = counted - (known - owed)
+        difference = self._settle(counted - (known - owed), Account.BLOCKED in COUNTED[basis], doubt, said)
         if difference > 0:
             self.move(Account.OUTSIDE, Account.AVAILABLE, difference, said)
             self.pay(Account.AVAILABLE, said)
         elif difference < 0:
             self._leave(Account.AVAILABLE, Account.OUTSIDE, -difference, self, said)
+
+    def _settle(self, difference: Quantity, has_blocked: bool, doubt: Quantity, said: Statement) -> Quantity:
+        """Settle what is in doubt; what is left of a difference. `has_blocked`: the count includes what is blocked."""
+        doubt = min(doubt, self.position.balance(Account.BLOCKED))
+        if not doubt:
+            return difference
+        gone = min(doubt, max(0, -difference)) if has_blocked else doubt - min(doubt, max(0, difference))
+        self.move(Account.BLOCKED, Account.OUTSIDE, gone, said)
+        self.move(Account.BLOCKED, Account.AVAILABLE, doubt - gone, said)
+        self.pay(Account.AVAILABLE, said)
+        return difference + gone if has_blocked else difference - (doubt - gone)
 
     def change(
         self, source: Account, target: Account, quantity: Quantity, said: Statement, *, counted: bool = False

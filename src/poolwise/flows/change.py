@@ -275,7 +275,13 @@ def _on(
 
     def tried(transaction: Transaction, wanted: Wanted, at: datetime) -> Outcome:
         change = _locked(transaction, counter, clerk, number, wanted, at)
-        outcome = Rejected("order_unknown", (change,)) if isinstance(change, Fault) else work(change)
+        outcome: Outcome
+        if isinstance(change, Fault):
+            outcome = Rejected("order_unknown", (change,))
+        elif change.record.state is OrderState.CANCELLED:
+            outcome = Rejected("too_late", (Fault("order", "is cancelled"),))
+        else:
+            outcome = work(change)
         if kept is not None:
             transaction.record(Effects(at=at, answers=[kept(outcome)]))
         if isinstance(outcome, Rejected) and isinstance(change, _Change):
@@ -450,7 +456,7 @@ class _Change:
             more = line.quantity - progress.ordered
             if more:
                 self.added[line.no] = more
-                where = "backordered" if record.attempt else "open"
+                where = "open" if record.state in (OrderState.RECEIVED, OrderState.WAITING) else "backordered"
                 grown = {"ordered": line.quantity, where: getattr(progress, where) + more}
                 self.lines[line.no] = replace(progress, **grown)
         self._amended = replace(record, order=after, former=(*record.former, (record.attempt, record.order)))
@@ -515,7 +521,7 @@ class _Change:
             return None
         first = first_todo(self.counter.policy, record.order, self.now, 0)
         queue = first.queue if record.attempt == 0 and not record.former else Queue.ONCE
-        return replace(first, queue=queue, open=rest, attempt=max(2, record.attempt + 1), without=record.declined)
+        return replace(first, queue=queue, open=rest, attempt=record.attempt + 1, without=record.declined, changed=True)
 
     def _queue(self, room: Room, record: OrderRecord, gave_up: bool) -> None:
         """What is to be sourced waits for it; what is to be released is looked at."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from poolwise.core.counting import Break, Statement
+from poolwise.core.counting import Break, Statement, Tally
 from poolwise.core.fulfilment import HELD_BACK, STAGES, Share, Stage, release_at, shares
 from poolwise.core.ledger import Account, Cause, PositionKey, Reservation, ReservationKind
 from poolwise.core.messages import ReportKind, ShipmentReport
@@ -42,7 +42,7 @@ from poolwise.flows.ports import (
     Transaction,
 )
 from poolwise.flows.source import Desk, tomorrow
-from poolwise.flows.stock import Outcome, Result
+from poolwise.flows.stock import Outcome, Result, is_counted
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
 
 AFTER: Final = {
@@ -305,6 +305,8 @@ class _Report:
     ) -> None:
         self._room, self._report, self._known, self._units, self._keys = room, report, known, units, keys
         self._lines = dict(zip((line.no for line in known.record.order.lines), known.record.lines, strict=True))
+        positions = units.positions(keys)
+        self._marks = room.transaction.count_marks(sorted(positions)) if positions else {}
         self._said = Statement(Cause.SHIP, room.batch, min(report.at, room.now))
 
     def book(self) -> Result:
@@ -358,35 +360,58 @@ class _Report:
     # --- what was not found, or will not be sent
 
     def _lose(self) -> None:
-        """Units leave the reservation, and the order goes on without the node."""
+        """Units leave the reservation, and the order goes on without the node.
+
+        What a count has missed already is not missing once more: the count took as much from what was free.
+        """
         room, known = self._room, self._known
         target, cause = GOES[self._report.kind]
         said = replace(self._said, cause=cause)
+        missing: dict[int, Quantity] = {}
         for share in self._units.sent:
             # It was taken for sent with the rest, and never was.
-            room.tally(self._keys[share.held.position]).move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
+            tally = self._tally(share.held.position)
+            tally.move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
             room.also.ends.append(_ended(share, -share.quantity))
             _move(self._lines, share.held.line_no, share.quantity, "shipped", "released")
-        missing = [share.held.position for share in self._units.sent]
-        for share in (*self._units.held, *self._units.sent):
-            room.tally(self._keys[share.held.position]).move(Account.RESERVED, target, share.quantity, said)
-            room.also.breaks.append(Break(share.held, share.quantity))
-            missing.append(share.held.position)
+            if self._is_counted(share.held.position):
+                tally.move(Account.RESERVED, Account.OUTSIDE, share.quantity, replace(said, cause=Cause.COUNT))
+                room.also.breaks.append(Break(share.held, share.quantity))
+            else:
+                self._block(share, target, said, missing)
+        for share in self._units.held:
+            counted = target is Account.BLOCKED and self._is_counted(share.held.position)
+            self._block(share, Account.AVAILABLE if counted else target, said, missing)
         for item, units in self._units.beyond.items():
             # Nobody's any more; it is not there either.
             position = _shelf(self._keys, item)
-            tally = room.tally(self._keys[position])
-            tally.move(Account.AVAILABLE, target, min(units, tally.position.balance(Account.AVAILABLE)), said)
-            missing.append(position)
+            tally = self._tally(position)
+            gone = 0 if self._is_counted(position) else min(units, tally.position.balance(Account.AVAILABLE))
+            tally.move(Account.AVAILABLE, target, gone, said)
+            missing[position] = missing.get(position, 0) + gone
         if target is Account.BLOCKED:
             room.also.count_tasks += [
-                CountTask(room.clerk.cell_of(self._keys[position].node), position, room.batch)
-                for position in sorted(set(missing))
+                CountTask(room.clerk.cell_of(self._keys[position].node), position, room.batch, units)
+                for position, units in sorted(missing.items())
+                if units
             ]
         node, declined = known.shipment.shipment.node, known.record.declined
-        if missing and node not in declined:
+        if (self._units.held or self._units.sent) and node not in declined:
             declined = (*declined, node)
         self._stand(declined)
+
+    def _block(self, share: Share, target: Account, said: Statement, missing: dict[int, Quantity]) -> None:
+        self._tally(share.held.position).move(Account.RESERVED, target, share.quantity, said)
+        self._room.also.breaks.append(Break(share.held, share.quantity))
+        if target is Account.BLOCKED:
+            missing[share.held.position] = missing.get(share.held.position, 0) + share.quantity
+
+    def _tally(self, position: int) -> Tally:
+        return self._room.tally(self._keys[position])
+
+    def _is_counted(self, position: int) -> bool:
+        """Whether a count has seen already what is reported."""
+        return is_counted(self._marks.get(position), self._report.at)
 
     # --- what has left, or is in hand
 
@@ -398,7 +423,10 @@ class _Report:
         held_back = stage in HELD_BACK
         for share in self._units.held:
             held, quantity = share
-            room.tally(self._keys[held.position]).end(held, Account.OUTSIDE, quantity, self._said)
+            tally = self._tally(held.position)
+            tally.end(held, Account.OUTSIDE, quantity, self._said)
+            if self._is_counted(held.position):
+                tally.change(Account.OUTSIDE, Account.AVAILABLE, quantity, replace(self._said, cause=Cause.COUNT))
             room.also.ends.append(_ended(share, quantity))
             served = quantity if stands_alone(held) else open_line_quantity(held)
             _move(self._lines, held.line_no, served, "reserved" if held_back else "released", "shipped")
@@ -414,7 +442,8 @@ class _Report:
         """Units have left that we had not asked for, or not any more: they serve what waits of the order."""
         room, order = self._room, self._known.record.order
         position = _shelf(self._keys, item)
-        room.tally(self._keys[position]).change(Account.AVAILABLE, Account.OUTSIDE, units, self._said)
+        counted = self._is_counted(position)
+        self._tally(position).change(Account.AVAILABLE, Account.OUTSIDE, units, self._said, counted=counted)
         numbers = [part.no for part in room.transaction.reservations(order.id)]
         for line in order.lines:
             served = min(units, self._lines[line.no].backordered) if line.item == item else 0

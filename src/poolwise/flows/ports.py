@@ -89,7 +89,7 @@ class Todo(Struct, frozen=True, gc=False):
     `returns` counts how often the order came back because somebody took its stock first. One that was left short though
     there was stock, at a node of which a day may be full, waits `for_room` too. Demand that waits for stock was left
     short under some `rules`, and looks again under others; at `again_at` a day begins that may bring what it lacks.
-    It is served `without` some nodes.
+    It is served `without` some nodes. An order that was `changed` before anybody decided it is known otherwise.
     """
 
     cell: int
@@ -104,6 +104,12 @@ class Todo(Struct, frozen=True, gc=False):
     rules: str = ""
     again_at: datetime | None = None
     without: tuple[str, ...] = ()
+    changed: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it says all there is to say of its order; of any other the order's record says it, under its lock."""
+        return self.attempt == 1 and not self.changed
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -299,21 +305,31 @@ class Milestone(Struct, frozen=True, gc=False):
 
 
 class CountTask(Struct, frozen=True, gc=False):
-    """A position that somebody must count: what should be there was not found."""
+    """A position that somebody must count: so many units that should be there were not found, and are blocked."""
 
     cell: int
     position: int
     cause: UUID
+    units: Quantity
 
 
 @dataclass(frozen=True, slots=True)
 class CountMark:
-    """The newest statement a source made about a position; older ones are ignored."""
+    """The newest statement a source made about a position; older ones are ignored.
+
+    `doubt` are the units that were not found there at `doubted_at`, and that no count has been asked about since. A
+    position that was never counted has its mark at the beginning of time.
+    """
 
     cell: int
     position: int
     as_of: datetime
     sequence: int | None
+    doubt: Quantity = 0
+    doubted_at: datetime | None = None
+
+
+NEVER_COUNTED: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +458,10 @@ class Transaction(Protocol):
         """Reservations with open units at a position, newest first."""
 
     def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
-        """Newest count mark by position. Until the end of the transaction no snapshot marks these positions."""
+        """Newest count mark by position, with what is in doubt there.
+
+        Until the end of the transaction no snapshot marks these positions.
+        """
 
     def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """Which of the messages (sender, id) have had their effect already."""

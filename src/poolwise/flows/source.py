@@ -189,13 +189,13 @@ class Batch:
         Such a row of the queue only says that there may be something to do: stock that came, and reservations that
         broke, may both have put it there.
         """
-        self._woken = [todo for todo in claimed if todo.attempt > 1]
+        self._woken = [todo for todo in claimed if not todo.is_new]
         again = [todo.order.id for todo in self._woken]
         self.known = self._transaction.orders(again, lock=True) if again else {}
         found: list[Todo] = []
         for todo in claimed:
             record = self.known.get(todo.order.id)
-            if todo.attempt == 1:
+            if todo.is_new:
                 found.append(todo)
             elif record is not None and not record.is_held(Blocks.SOURCING):
                 rest = waiting_of(record)

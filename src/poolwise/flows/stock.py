@@ -78,13 +78,15 @@ def book_counts(
     def work(transaction: Transaction, wanted: Wanted, at: datetime) -> list[Result]:
         keys = {found.key: found.message.expires_on for found in read if isinstance(found, Counted)}
         room = Room(transaction, clerk, wanted, keys, at)
-        results, newest = _newest(transaction, read, at)
+        known = transaction.count_marks({found.position for found in read if isinstance(found, Counted)})
+        results, newest = _newest(known, read, at)
         then = room.as_of({found.key: found.as_of for found in newest.values()})
         for place, found in newest.items():
             tally = room.tally(found.key)
             before = len(tally.movements)
             said = Statement(Cause.COUNT, room.batch, found.as_of)
-            tally.count(*then[found.key], found.message.basis, found.quantity, said)
+            doubt = _doubt(known.get(found.position), found.known_as_of)
+            tally.count(*then[found.key], found.message.basis, found.quantity, said, doubt)
             results[place] = Result(Outcome.BOOKED if len(tally.movements) > before else Outcome.UNCHANGED)
         marks = [
             CountMark(clerk.cell_of(found.key.node), found.position, found.known_as_of, found.sequence)
@@ -156,10 +158,9 @@ def _counted(clerk: Clerk, count: StockCount, now: datetime) -> Counted | Result
 
 
 def _newest(
-    transaction: Transaction, read: Sequence[Counted | Result], now: datetime
+    marks: Mapping[int, CountMark], read: Sequence[Counted | Result], now: datetime
 ) -> tuple[dict[int, Result], dict[int, Counted]]:
     """Results of the counts that are refused, stale or repeated, and the others, by their place; one per position."""
-    marks = transaction.count_marks({found.position for found in read if isinstance(found, Counted)})
     known = {id_: (mark.as_of, mark.sequence) for id_, mark in marks.items()}
     results: dict[int, Result] = {}
     newest: dict[int, tuple[int, Counted]] = {}
@@ -179,6 +180,11 @@ def _newest(
         newest[id_] = (place, newer)
         known[id_] = (newer.known_as_of, newer.sequence)
     return results, dict(sorted(newest.values()))
+
+
+def _doubt(mark: CountMark | None, as_of: datetime) -> Quantity:
+    """Units that a count of this instant is the first to settle."""
+    return mark.doubt if mark is not None and mark.doubted_at is not None and mark.doubted_at < as_of else 0
 
 
 def _after(found: Counted, known_as_of: datetime, known_sequence: int | None, now: datetime) -> Counted:
@@ -261,16 +267,16 @@ def _account(field: str, text: str, faults: list[Fault]) -> Account | None:
 def _book(room: Room, found: Changed, marks: Mapping[int, CountMark]) -> None:
     said = Statement(Cause.STOCK, room.batch, found.at)
     tally = room.tally(found.key)
-    here = _is_counted(marks.get(found.key.id()), found.message.at)
+    here = is_counted(marks.get(found.key.id()), found.message.at)
     if found.to_key is None:
         tally.change(found.source, found.target, found.quantity, said, counted=here)
         return
-    there = _is_counted(marks.get(found.to_key.id()), found.message.at)
+    there = is_counted(marks.get(found.to_key.id()), found.message.at)
     taker = room.tally(found.to_key)
     tally.send(found.source, found.target, found.quantity, taker, said, counted_here=here, counted_there=there)
 
 
-def _is_counted(mark: CountMark | None, at: datetime) -> bool:
+def is_counted(mark: CountMark | None, at: datetime) -> bool:
     """Whether the newest count of a position is newer than a change, so that it has seen it already."""
     return mark is not None and at < mark.as_of
 

@@ -177,10 +177,10 @@ class _Weaving:
 
         Of an order that began with a basket only the rest waits.
         """
-        before = [todo.order.id for todo in claimed if todo.attempt > 1]
+        before = [todo.order.id for todo in claimed if not todo.is_new]
         records = self._transaction.orders(before) if before else {}
         for todo in claimed:
-            if todo.attempt == 1:
+            if todo.is_new:
                 self._members.append(todo)
                 continue
             record = records.get(todo.order.id)

@@ -23,11 +23,13 @@ from poolwise.core.counting import IN_DEBT, debt_key
 from poolwise.core.edition.build import Edition, edition_of
 from poolwise.core.edition.checks import check
 from poolwise.core.edition.rows import Row, Section, key_of
+from poolwise.core.fulfilment import Stage as ShipmentStage
 from poolwise.core.ledger import Account, PositionKey
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Conflict
+from poolwise.flows.breaking import stands_alone
 from poolwise.flows.ports import Books as BooksPort
 from poolwise.flows.ports import Queue, Transaction
 from poolwise.sim import hamlet
@@ -190,12 +192,18 @@ class _Simulation:
             shipments = transaction.shipments(order)
             if not shipments:
                 return None
-            no = random.choice(shipments).shipment.no
-            held = [part for part in transaction.reservations(order) if part.shipment_no == no and part.open]
-            places = transaction.positions({part.position for part in held})
+            chosen = random.choice(shipments)
+            no = chosen.shipment.no
+            parts = [part for part in transaction.reservations(order) if part.shipment_no == no]
+            places = transaction.positions({part.position for part in parts})
             number = transaction.orders([order])[order].order.number
-        parts = tuple((places[part.position].key, part.open) for part in held if part.receipt is None)
-        return PickList(number, no, parts)
+        # What was cancelled may go all the same: nobody had told the node in time.
+        units = [
+            (part.freed if stands_alone(part) else 0) if chosen.stage is ShipmentStage.CANCELLED else part.open
+            for part in parts
+        ]
+        on_hand = [(part, held) for part, held in zip(parts, units, strict=True) if part.receipt is None and held]
+        return PickList(number, no, tuple((places[part.position].key, held) for part, held in on_hand))
 
     def _perform(self, asked: Asked, chance: int, crash_at: str = "") -> object:
         now = self._world.now

@@ -23,6 +23,8 @@ from poolwise.core.counting import OWN_LOT
 from poolwise.core.fulfilment import Stage as ShipmentStage
 from poolwise.core.ledger import Position
 from poolwise.core.messages import (
+    OrderAmendment,
+    OrderCancellation,
     OrderMessage,
     ReceiptNotice,
     ReservationRequest,
@@ -30,8 +32,10 @@ from poolwise.core.messages import (
     StockCount,
     StockMovement,
 )
+from poolwise.core.orders import Hold
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Refused
+from poolwise.flows import change
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Rejected, accept
@@ -106,7 +110,31 @@ class Sack:
     mail: tuple[Mail, ...]
 
 
-Asked: TypeAlias = Sack | SetAside | GiveBack | Work | Sweep
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A customer, or who takes care of him, wants something else of an order; with the key of the request."""
+
+    wanted: OrderCancellation | OrderAmendment | Held | Lifted
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An order is held."""
+
+    order: str
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A hold is lifted."""
+
+    order: str
+    code: str
+
+
+Asked: TypeAlias = Sack | SetAside | GiveBack | Change | Work | Sweep
 
 
 @dataclass(slots=True)
@@ -141,7 +169,8 @@ class Seen:
         for things in (effects.reservation_ends, effects.shipments, effects.decisions):
             self.owners |= {thing.owner for thing in things}
         self.owners |= {owner for _, owner, _ in effects.shipments_dropped}
-        self.owners |= {record.order.id for record in (*effects.orders, *effects.orders_changed)}
+        records = (*effects.orders, *effects.orders_changed, *effects.held)
+        self.owners |= {record.order.id for record in records}
         self.receipts |= {receipt.id for receipt in effects.receipts}
         self.receipts |= {change.receipt for change in effects.receipt_changes}
         self.owners |= {change.owner for change in effects.stages}
@@ -289,6 +318,8 @@ class Stage:
                     return free(self.books, self.desk, asked.basket, now)
                 except Refused as refused:
                     return refused.code
+            case Change():
+                return self._change(asked, now)
             case Work(Queue.WAVE):
                 return run_wave(self.books, self.desk, CELL, now)
             case Work():
@@ -325,6 +356,33 @@ class Stage:
             return Answer(SENDER, asked.key, b"", 201, _reference(outcome))
 
         return _reference(reserve(self.books, self.desk, self._counter, asked.request, now, answer))
+
+    def _change(self, asked: Change, now: datetime) -> str:
+        """As the API does it, too."""
+        with self.books.transaction() as transaction:
+            known = transaction.answer(SENDER, asked.key)
+        if known is not None:
+            return known.reference
+
+        def kept(outcome: change.Outcome) -> Answer:
+            return Answer(SENDER, asked.key, b"", 200, _result(outcome))
+
+        books, counter, wanted = self.books, self._counter, asked.wanted
+        match wanted:
+            case OrderCancellation():
+                return _result(change.cancel(books, counter, wanted, now, kept))
+            case OrderAmendment():
+                return _result(change.amend(books, counter, wanted, now, kept))
+            case Held():
+                return _result(change.hold(books, counter, wanted.order, wanted.hold, "", now, kept))
+            case Lifted():
+                return _result(change.lift(books, counter, wanted.order, wanted.code, "", now, kept))
+
+
+def _result(outcome: change.Outcome) -> str:
+    if isinstance(outcome, Rejected):
+        return f"{outcome.code}: {'; '.join(f'{fault.field} {fault.reason}' for fault in outcome.problems)}"
+    return f"cancelled {list(outcome.cancelled)}, added {list(outcome.added)}"
 
 
 def _reference(outcome: Reserved | Rejected) -> str:

@@ -17,6 +17,9 @@ from uuid import UUID
 
 from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import (
+    LineChange,
+    OrderAmendment,
+    OrderCancellation,
     OrderLine,
     OrderMessage,
     ReceiptNotice,
@@ -27,12 +30,13 @@ from poolwise.core.messages import (
     StockCount,
     StockMovement,
 )
+from poolwise.core.orders import Blocks, Hold
 from poolwise.core.values import replace
 from poolwise.flows.intake import Accepted
 from poolwise.flows.ports import Queue
 from poolwise.flows.stock import Outcome, Result
 from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
-from poolwise.sim.stage import Asked, GiveBack, Mail, Sack, SetAside, Sweep, Work, Wrong
+from poolwise.sim.stage import Asked, Change, GiveBack, Held, Lifted, Mail, Sack, SetAside, Sweep, Work, Wrong
 
 START: Final = datetime(2101, 1, 3, tzinfo=UTC)
 """No real clock shows this."""
@@ -67,13 +71,14 @@ class Act(StrEnum):
     LOOK_AGAIN = "look_again"
     SWEEP = "sweep"
     REPORT = "report"
+    CHANGE = "change"
     RULES = "rules"
 
 
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 6, Act.REPORT: 10, Act.RULES: 1,
+    Act.SWEEP: 6, Act.REPORT: 12, Act.CHANGE: 7, Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
 
@@ -168,7 +173,9 @@ class World:
                 known = mail.id in self.told
                 self.told.add(mail.id)
                 # A report of what has happened already changes nothing; a movement always does.
-                booked = {Outcome.BOOKED} if isinstance(mail, StockMovement) else {Outcome.BOOKED, Outcome.UNCHANGED}
+                booked = {Outcome.BOOKED}
+                if isinstance(mail, ShipmentReport):
+                    booked |= {Outcome.UNCHANGED, Outcome.CANCELLED}
                 right = {Outcome.DUPLICATE} if known else booked
                 if answer.outcome not in (right | {Outcome.DUPLICATE} if crashed else right):
                     raise Wrong(f"{mail} came {'again' if known else 'first'}: {answer} (law 5)")
@@ -323,11 +330,39 @@ class World:
         found.notice = replace(notice, sequence=found.notice.sequence + 1)
         self._send(random, found.notice, promptly=found.arrived > 0)
 
+    def _change(self, random: Random) -> Change | None:
+        """Somebody wants something else of an order, whatever has become of it."""
+        known = [number for number, order in self.orders.items() if order is not None]
+        if not known:
+            return None
+        number, key = random.choice(known), f"change-{random.getrandbits(60):x}"
+        line = LineChange(no=random.randint(1, 2), quantity=random.choice((None, "1", "1", "2")))
+        match random.randrange(9):
+            case 0 | 1:
+                return Change(OrderCancellation(order=number, lines=(line,)), key)
+            case 2:
+                return Change(OrderCancellation(order=number), key)
+            case 3 | 4:
+                wanted = replace(line, quantity=str(random.randint(1, 6)))
+                return Change(OrderAmendment(order=number, lines=(wanted,)), key)
+            case 5:
+                return Change(OrderAmendment(order=number, lines=(replace(line, item=random.choice(ITEMS)),)), key)
+            case 6:
+                more = OrderLine(item=random.choice((*ITEMS, KIT)), quantity="2")
+                level = random.choice(("", "express", "economy"))
+                zone = random.choice(("", *ZONES))
+                return Change(OrderAmendment(order=number, add=(more,), service_level=level, zone=zone), key)
+            case 7:
+                blocks = tuple(random.sample(list(Blocks), random.randint(1, 2)))
+                return Change(Held(number, Hold(random.choice(("fraud", "payment")), blocks)), key)
+            case _:
+                return Change(Lifted(number, random.choice(("fraud", "payment"))), key)
+
     def report(self, random: Random, picked: PickList) -> Sack:
         """What the node, or the carrier, makes of it: it sends what it has, and says what it has not."""
         self.now += timedelta(seconds=1)
         kinds = (ReportKind.SHIPPED, ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.SHORT, ReportKind.DECLINED,
-                 ReportKind.FAILED)  # fmt: skip
+                 ReportKind.FAILED, ReportKind.PICKED)  # fmt: skip
         kind, lines = random.choice(kinds), list[tuple[str, int]]()
         wanted: dict[PositionKey, int] = {}
         for key, units in picked.parts:
@@ -398,5 +433,6 @@ _ACTS: Final[dict[Act, Callable[[World, Random], Asked | None]]] = {
     Act.LOOK_AGAIN: lambda _world, _random: Work(Queue.STOCK, 500),
     Act.SWEEP: lambda _world, _random: Sweep(),
     Act.REPORT: lambda _world, _random: None,
+    Act.CHANGE: World._change,
     Act.RULES: lambda _world, _random: None,
 }

@@ -24,6 +24,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact
 from poolwise.core.values import Conflict, Upstream, replace
 from poolwise.flows.ports import (
+    NEVER_COUNTED,
     Age,
     Answer,
     CountMark,
@@ -264,6 +265,11 @@ class PostgresTransaction:
             READ_MARKS, (self._cells, arrays.array("int8", wanted))
         ):
             marks[position] = greatest(marks.get(position), CountMark(cell, position, as_of, sequence))
+        for cell, position, units, since in self._cursor.execute(
+            READ_DOUBTS, (self._cells, arrays.array("int8", wanted))
+        ):
+            mark = marks.get(position) or CountMark(cell, position, NEVER_COUNTED, None)
+            marks[position] = replace(mark, doubt=units, doubted_at=since)
         return marks
 
     def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -361,6 +367,11 @@ ORDER BY no
 READ_MARKS: Final = """
 SELECT cell, position, as_of, sequence
 FROM count_mark
+WHERE cell = ANY (%b::smallint[]) AND position = ANY (%b::bigint[])
+"""
+READ_DOUBTS: Final = """
+SELECT cell, position, units, since
+FROM count_task
 WHERE cell = ANY (%b::smallint[]) AND position = ANY (%b::bigint[])
 """
 FIND_SEEN: Final = """

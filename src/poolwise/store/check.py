@@ -324,7 +324,7 @@ def orders(evidence: Evidence) -> Iterator[Finding]:
         backordered = any(parts[4] for parts in row.lines.values())
         if broken and backordered and not row.incidents:
             yield Finding(9, "order", str(row.order), "a broken reservation left a backorder without an incident")
-        if backordered and not row.decisions and not broken:
+        if backordered and not (row.decisions or broken or row.took_over):
             yield Finding(19, "order", str(row.order), "demand was left short without a decision that says why")
         waits = backordered or any(parts[1] for parts in row.lines.values())
         if waits and not row.queued:

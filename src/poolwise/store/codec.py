@@ -62,6 +62,7 @@ class _Todo(msgspec.Struct, array_like=True, frozen=True):
     rules: str = ""
     again_at: datetime | None = None
     without: tuple[str, ...] = ()
+    changed: bool = False
 
 
 class _Event(msgspec.Struct, array_like=True, frozen=True):
@@ -131,6 +132,7 @@ def pack_todo(todo: Todo) -> bytes:
             todo.rules,
             todo.again_at,
             todo.without,
+            todo.changed,
         )
     )
 
@@ -152,6 +154,7 @@ def unpack_todo(demand: bytes) -> Todo:
         kept.rules,
         kept.again_at,
         kept.without,
+        kept.changed,
     )
 
 

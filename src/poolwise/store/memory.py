@@ -17,6 +17,7 @@ from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Re
 from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact, positions_of
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
+    NEVER_COUNTED,
     UNDER,
     Age,
     Answer,
@@ -267,8 +268,15 @@ class MemoryTransaction:
 
     def count_marks(self, positions: Iterable[int]) -> dict[int, CountMark]:
         """See ports."""
-        marks = self._shelves.marks
-        return {position: marks[position] for position in positions if position in marks}
+        found = {}
+        for position in positions:
+            mark, task = self._shelves.marks.get(position), self._shelves.count_tasks.get(position)
+            if task is not None:
+                mark = mark or CountMark(self._shelves.positions[position].cell, position, NEVER_COUNTED, None)
+                mark = replace(mark, doubt=task[1], doubted_at=task[0])
+            if mark is not None:
+                found[position] = mark
+        return found
 
     def seen(self, messages: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """See ports."""

@@ -227,7 +227,7 @@ class MemoryRecording:
 
     def _queue(self, todo: Todo) -> None:
         key = (todo.queue, todo.order.id)
-        before = self._shelves.todo.get(key) if todo.attempt > 1 else None
+        before = self._shelves.todo.get(key) if not todo.is_new else None
         if before is not None:
             # As `store.recording` has it: what is to be sourced says all there is to say; who waits keeps his place.
             if todo.queue is not Queue.STOCK:
@@ -248,11 +248,12 @@ class MemoryRecording:
     def _write_counts(self) -> None:
         for mark in self._effects.counts:
             self._undo.put(self._shelves.marks, mark.position, mark)
-            if self._shelves.count_tasks.get(mark.position, mark.as_of) < mark.as_of:
+            since, _ = self._shelves.count_tasks.get(mark.position, (mark.as_of, 0))
+            if since < mark.as_of:
                 self._undo.drop(self._shelves.count_tasks, mark.position)
         for task in self._effects.count_tasks:
-            if task.position not in self._shelves.count_tasks:
-                self._undo.put(self._shelves.count_tasks, task.position, self._effects.at)
+            _, units = self._shelves.count_tasks.get(task.position, (None, 0))
+            self._undo.put(self._shelves.count_tasks, task.position, (self._effects.at, units + task.units))
         for incident in self._effects.incidents:
             self._add(self._shelves.incidents, incident.id, incident)
 

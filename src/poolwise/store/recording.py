@@ -349,10 +349,10 @@ COPY_TIMERS: Final = "COPY timer (cell, kind, subject, due_at) FROM STDIN (FORMA
 def write_queues(w: Writing) -> None:
     """Demand that waits, and timers: those that end, then those that begin. A timer that is gone is no conflict."""
     _take(w)
-    new = [todo for todo in w.effects.todo if todo.attempt == 1]
+    new = [todo for todo in w.effects.todo if todo.is_new]
     w.copy(COPY_TODO, TODO_TYPES, [_todo_row(todo) for todo in new])
     w.copy(COPY_TODO_ITEMS, TODO_ITEM_TYPES, [row for todo in new for row in _waits(todo)])
-    again = _renewed(w, [todo for todo in w.effects.todo if todo.attempt > 1])
+    again = _renewed(w, [todo for todo in w.effects.todo if not todo.is_new])
     if again:
         w.cursor.execute(ADD_TODO, columns(TODO_TYPES, [_todo_row(todo) for todo in again]))
         items = [row for todo in again for row in _waits(todo)]
@@ -465,9 +465,10 @@ USING unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[]) AS u (
 WHERE t.cell = u.cell AND t.position = u.position AND t.since < u.as_of
 """
 ADD_COUNT_TASKS: Final = """
-INSERT INTO count_task (cell, position, cause, since)
-SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::uuid[], %(c4)b::timestamptz[]) AS u
-ON CONFLICT (cell, position) DO NOTHING
+INSERT INTO count_task AS t (cell, position, cause, since, units)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::uuid[], %(c4)b::timestamptz[], %(c5)b::bigint[])
+    AS u
+ON CONFLICT (cell, position) DO UPDATE SET since = excluded.since, units = t.units + excluded.units
 """
 COPY_INCIDENTS: Final = "COPY incident (cell, id, kind, cause, order_id, at) FROM STDIN (FORMAT BINARY)"
 
@@ -480,9 +481,9 @@ def write_counts(w: Writing) -> None:
         w.cursor.execute(UPSERT_MARKS, columns(("int2", "int8", "timestamptz", "int8"), rows))
         counted = [(mark.cell, mark.position, mark.as_of) for _, mark in marks]
         w.cursor.execute(DELETE_COUNT_TASKS, columns(("int2", "int8", "timestamptz"), counted))
-    tasks = sorted({(t.cell, t.position, t.cause, w.effects.at) for t in w.effects.count_tasks})
+    tasks = sorted((t.cell, t.position, t.cause, w.effects.at, t.units) for t in w.effects.count_tasks)
     if tasks:
-        w.cursor.execute(ADD_COUNT_TASKS, columns(("int2", "int8", "uuid", "timestamptz"), tasks))
+        w.cursor.execute(ADD_COUNT_TASKS, columns(("int2", "int8", "uuid", "timestamptz", "int8"), tasks))
     incidents = [(i.cell, i.id, i.kind, i.cause, i.order, w.effects.at) for i in w.effects.incidents]
     w.copy(COPY_INCIDENTS, ("int2", "uuid", "text", "text", "uuid", "timestamptz"), incidents)
 

@@ -70,7 +70,7 @@ class Shelves:
     shipments: dict[tuple[UUID, int], ShipmentRecord] = field(default_factory=dict)
     shipments_of: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
     milestones: dict[tuple[UUID, UUID], Milestone] = field(default_factory=dict)
-    count_tasks: dict[int, datetime] = field(default_factory=dict)
+    count_tasks: dict[int, tuple[datetime, int]] = field(default_factory=dict)
     orders: dict[UUID, OrderRecord] = field(default_factory=dict)
     order_ids: dict[str, UUID] = field(default_factory=dict)
     todo: dict[TodoKey, Todo] = field(default_factory=dict)
