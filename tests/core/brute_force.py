@@ -267,6 +267,7 @@ def priced_plan(world: World, prices: Prices, combination: tuple[Serving, ...], 
     if booked is None:
         return None
     add_stock_costs(world, used, parts, drawn, assignments, costs)
+    add_miss_costs(world, used, parts, costs)
     for serving in combination:
         if serving.waiting:
             whole = 10 ** world.catalog.items[world.lines[serving.line_no].item].scale
@@ -450,6 +451,18 @@ def travel_costs(world: World, number: int, own: tuple[Part, ...]) -> dict[Key, 
             whole = 10 ** world.catalog.items[line.item].scale
             add(CostKind.SUBSTITUTION, penalty.times(part.line_quantity, whole), part.line_no)
     return costs
+
+
+def add_miss_costs(world: World, used: list[int], parts: list[Part], costs: dict[Key, int]) -> None:
+    """For each line in a shipment the share of missed picks of its class at the node, after one of 50 nobody saw."""
+    numbers = {cell: no for no, cell in enumerate(used, start=1)}
+    for cell, line_no in {(part.cell, part.line_no) for part in parts}:
+        node, item_class = world.cells[cell].node, world.catalog.items[world.lines[line_no].item].product
+        known = dict(world.problem.facts.misses).get(item_class, ())
+        facts = [fact for fact in known if fact.node == node]
+        missed, picks = 1 + sum(fact.missed for fact in facts), 50 + sum(fact.found + fact.missed for fact in facts)
+        amount = world.policy.miss_cost_per_line.times(divide_rounded(missed * MILLION, picks), MILLION)
+        costs[CostKind.MISS, numbers[cell], line_no] = world.weighted(CostKind.MISS, amount)
 
 
 def add_stock_costs(

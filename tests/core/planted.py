@@ -31,9 +31,11 @@ from poolwise.core.policy.terms import Buffer, CostKind, LineSplit, SourcingPoli
 from poolwise.core.sourcing.plan import CostPart, Elimination, Plan, Unserved
 from poolwise.core.sourcing.problem import (
     CapacityFact,
+    ClassFact,
     Demand,
     Facts,
     ItemStock,
+    PickFact,
     Place,
     Problem,
     ReceiptFact,
@@ -200,13 +202,22 @@ def with_transfer() -> Problem:
     return changed(made, network={"lanes": {"near": made.edition.network.lanes["near"], "hop": hop}})
 
 
+def with_records() -> Problem:
+    """From N2, since N1 has missed three picks of ten."""
+    misses = (ClassFact("", (PickFact("N1", 7, 3),)), ClassFact("hardware", (PickFact("N1", 0, 9),)))
+    return problem(
+        *TWO_LINES, stock={"A N1": 3, "B N1": 4, "A N2": 3, "B N2": 4},
+        policy={"miss_cost_per_line": Rate(60)}, facts={"misses": misses},
+    )  # fmt: skip
+
+
 def everything_waits() -> Problem:
     return problem(*TWO_LINES, stock={"A N1": 0})
 
 
 WORLDS = [
     one_shipment, two_shipments, divided_line, with_receipt, with_kit, with_substitute, with_slots, with_transfer,
-    everything_waits,
+    with_records, everything_waits,
 ]  # fmt: skip
 
 
@@ -390,4 +401,9 @@ PLANTED = [
     in_plan(Constraint.COST, one_shipment, another_cost),
     in_plan(Constraint.COST, one_shipment, lambda plan: replace(plan, costs=plan.costs[1:])),
     in_plan(Constraint.COST, one_shipment, with_a_discount),
+    in_plan(Constraint.COST, with_records, lambda plan: replace(
+        plan, costs=tuple(part for part in plan.costs if (part.kind, part.line_no) != (CostKind.MISS, 2)))),
+    in_world(Constraint.COST, with_records, facts={"misses": (ClassFact("", (PickFact("N2", 1, 0),)),)}),
+    in_world(Constraint.COST, with_records, item_B={"product": "hardware"}, facts={
+        "misses": (ClassFact("hardware", (PickFact("N2", 0, 1),)),)}),
 ]  # fmt: skip

@@ -6,16 +6,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
+from poolwise.core.network import CapacityUnit, Slot
+from poolwise.core.orders import Line
 from poolwise.core.policy.evaluate import compile_policy
+from poolwise.core.policy.terms import LineSplit, SubstitutionMode
 from poolwise.core.sourcing import exact
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import Problem
+from poolwise.core.sourcing.problem import CapacityFact, Problem, ReceiptFact, StockFact, shelves_of
+from poolwise.core.values import Rate, replace
 from poolwise.core.verify import verify
 from tests.core import brute_force
+from tests.core.planted import MONDAY, changed, problem
 from tests.core.shrink import described, shrink
 from tests.core.worlds import MOST_COMBINATIONS, problem_of
 
@@ -73,3 +81,29 @@ def test_the_exact_engine_equals_brute_force(first: int) -> None:
         problem = problem_of(seed)
         fault = fault_of(problem)
         assert not fault, report(seed, problem, fault)
+
+
+def receipts_in_lots() -> Problem:
+    """Two receipts of one day; the one with the higher number is of the lot that expires first."""
+    made = problem(Line(1, "A", 2), stock={"A N1 L1": 0, "A N1 L2": 0})
+    lasting, expiring = (fact.place for fact in made.facts.stock)
+    expiring = replace(expiring, expires_on=MONDAY + timedelta(days=40))
+    coming = [ReceiptFact(UUID(int=n), place, MONDAY, 2) for n, place in enumerate((lasting, expiring), start=1)]
+    stock = [StockFact(place, 0) for place in (lasting, expiring)]
+    return changed(made, facts={"shelves": shelves_of(stock), "receipts": tuple(coming)})
+
+
+def two_lines_of_an_item_at_a_full_node() -> Problem:
+    """The slot is full today; both lines together must wait for a receipt, and then it is not."""
+    lines = Line(1, "A", 2), Line(2, "A", 2)
+    terms = {"line_split": LineSplit.ALWAYS, "substitution": SubstitutionMode.NEVER}
+    made = problem(*lines, stock={"A N1": 1, "A N2": 0}, terms=terms)
+    soft = {"capacity_is_hard": False, "capacity_penalty": Rate(1)}
+    coming = (ReceiptFact(UUID(int=1), made.facts.stock[0].place, MONDAY + timedelta(days=2), 1),)
+    facts = {"receipts": coming, "capacity": (CapacityFact("N1", MONDAY, 0, 2_000),)}
+    return changed(made, policy=soft, node_N1={"slots": (Slot(CapacityUnit.WEIGHT, 2_000),)}, facts=facts)
+
+
+@pytest.mark.parametrize("made", [receipts_in_lots, two_lines_of_an_item_at_a_full_node])
+def test_so_it_does_where_it_once_did_not(made: Callable[[], Problem]) -> None:
+    assert fault_of(made()) == ""

@@ -78,6 +78,7 @@ WEIGHTED = dict.fromkeys(CostKind, 3_000_000)
         {"policy": {"pool_rank_cost": Rate(1), "pool_order": {"web": ("rest",)}}},
         {"policy": {"stockout_target": 9, "stockout_cost_per_unit": Rate(1)}},
         {"policy": {"transit_cost_per_day": Rate(1)}},
+        {"policy": {"miss_cost_per_line": Rate(1)}},
         {"policy": {"late_cost_per_day": Rate(1)}, "order": {"requested_date": MONDAY}},
         {"node_N2": {"costs": replace(Node("x").costs, per_line=Rate(1))}},
         {"policy": {"carbon_price_per_kg": Rate(2)}},

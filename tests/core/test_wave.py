@@ -20,7 +20,16 @@ from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.plan import Plan
-from poolwise.core.sourcing.problem import Facts, Place, Problem, StockFact, shelves_of, whole_demand
+from poolwise.core.sourcing.problem import (
+    ClassFact,
+    Facts,
+    PickFact,
+    Place,
+    Problem,
+    StockFact,
+    shelves_of,
+    whole_demand,
+)
 from poolwise.core.sourcing.record import Held, Member, encode_wave, members_of_wave
 from poolwise.core.sourcing.wave import Left, Planned, Wave, solve_wave
 from poolwise.core.values import MILLION, PlanAt, Rate, ServiceLevel
@@ -40,6 +49,7 @@ class Market:
     delay: int = 0
     lines: int = 1
     unit: CapacityUnit = CapacityUnit.ORDERS
+    misses: tuple[ClassFact, ...] = ()
     atlas: Atlas = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +69,7 @@ class Market:
         items = {f"I{n}": Item(f"I{n}", weight_ug=MILLION * 500) for n in range(self.lines)}
         policy = SourcingPolicy(
             "test", 1, service_levels={"standard": ServiceLevel("standard", plan=PlanAt.WAVE)},
-            delay_cost_per_day=Rate(self.delay),
+            delay_cost_per_day=Rate(self.delay), miss_cost_per_line=Rate(100 if self.misses else 0),
         )  # fmt: skip
         self.atlas = Atlas(Edition("market", network, Catalog(items=items)), compile_policy(policy))
 
@@ -73,6 +83,7 @@ class Market:
                 for item in self.atlas.edition.catalog.items
                 for n, units in enumerate(self.stock)
             ),
+            misses=self.misses,
         )
 
     def wave(self) -> Wave:
@@ -96,7 +107,7 @@ class Market:
         """The same orders in their sequence, each on what its predecessors left."""
         left, plans = Left(self.facts()), []
         for wish in self.wave().wishes:
-            facts = left.facts(line.item for line in wish.demand.order.lines)
+            facts = left.facts((line.item for line in wish.demand.order.lines), dict(self.misses))
             plans.append(solve(Problem(wish.demand, self.atlas.edition, wish.terms, facts), self.atlas))
             left.draw(plans[-1])
         return plans
@@ -122,6 +133,13 @@ def test_units_go_where_they_save_most(prices: list[CARD], alone: int, together:
     assert in_units(market.one_by_one()) == alone
     assert in_units(market.planned().plans) == together
     assert market.planned().gap_ppm == 0
+
+
+def test_a_wave_counts_what_nodes_miss() -> None:
+    # At N0 every other pick fails, which costs 51 for a line; elsewhere it costs 2.
+    market = Market([(99, 50, 60), (20, 50, 200)], (1, 1, 1), misses=(ClassFact("", (PickFact("N0", 0, 50),)),))
+    assert in_units(market.one_by_one()) == 52 + 71
+    assert in_units(market.planned().plans) == 62 + 52
 
 
 def test_full_slots_make_the_cheaper_order_wait() -> None:

@@ -88,11 +88,12 @@ def test_orders_decided_together_are_decided_as_one_after_another(made: Callable
         atlas, left = atlas_of(problem), Left(problem.facts)
         stock = {own.positions.item: own for own in problem.facts.shelves}
         receipts = {fact.place.item: [fact] for fact in problem.facts.receipts}
-        market = Market(problem.facts.at, stock, receipts, problem.facts.capacity)
+        misses = dict(problem.facts.misses)
+        market = Market(problem.facts.at, stock, receipts, problem.facts.capacity, misses)
         one_each = Demand(problem.demand.order, tuple((no, 1) for no, _ in problem.demand.open))
         asked = [*varied(problem, times=1), *[(one_each, problem.terms)] * 6]
         for (demand, terms), known in zip(asked, foresee(atlas, asked, market), strict=True):
-            one = Problem(demand, problem.edition, terms, left.facts([*stock, *receipts]))
+            one = Problem(demand, problem.edition, terms, left.facts([*stock, *receipts], misses))
             plan = exact.solve(one, atlas, known)
             assert plan_bytes(plan) == plan_bytes(exact.solve(one, atlas)), f"seed {seed}"
             left.draw(plan)

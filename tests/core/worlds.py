@@ -37,15 +37,17 @@ from poolwise.core.orders import Line, Order
 from poolwise.core.policy.terms import Buffer, CostKind, LineSplit, SourcingPolicy, SubstitutionMode, Terms
 from poolwise.core.sourcing.problem import (
     CapacityFact,
+    ClassFact,
     Demand,
     Facts,
+    PickFact,
     Place,
     Problem,
     ReceiptFact,
     StockFact,
     shelves_of,
 )
-from poolwise.core.values import Money, Rate, ServiceLevel
+from poolwise.core.values import Money, Rate, ServiceLevel, replace
 from tests.core.brute_force import size
 
 T = TypeVar("T")
@@ -130,7 +132,7 @@ def draw_problem(draw: Draw) -> Problem:
     terms = draw_terms(draw, hops)
     demand = Demand(order, tuple((line.no, draw_open(draw, line)) for line in order.lines))
     facts = draw_facts(draw, at, catalog, network, order)
-    return Problem(demand, Edition("small", network, catalog), terms, facts)
+    return draw_records(draw, Problem(demand, Edition("small", network, catalog), terms, facts))
 
 
 def draw_open(draw: Draw, line: Line) -> int:
@@ -428,6 +430,33 @@ def draw_facts(draw: Draw, at: datetime, catalog: Catalog, network: Network, ord
         if draw.chance(50)
     ]
     return Facts(at, shelves_of(stock), tuple(receipts), tuple(capacity))
+
+
+def draw_records(draw: Draw, problem: Problem) -> Problem:
+    """The same where, every other time, it costs something to count on a node that often missed.
+
+    Chance of its own, so that all else is as it would be without.
+    """
+    draw = replace(draw, random=Random(str(problem.facts)))
+    if draw.chance(50):
+        return problem
+    edition, classes = problem.edition, ("", "hardware")
+    items = {code: replace(item, product=draw.one_of(*classes)) for code, item in edition.catalog.items.items()}
+    policy = replace(problem.terms.policy, miss_cost_per_line=draw.rate(0, 3_000))
+    misses = tuple(
+        ClassFact(item_class, tuple(draw_picks(draw, node) for node in draw.nodes if draw.chance(80)))
+        for item_class in classes
+    )
+    return replace(
+        problem,
+        edition=replace(edition, catalog=replace(edition.catalog, items=items)),
+        terms=replace(problem.terms, policy=policy),
+        facts=replace(problem.facts, misses=misses),
+    )
+
+
+def draw_picks(draw: Draw, node: str) -> PickFact:
+    return PickFact(node, draw.between(0, 60), draw.one_of(0, 1, 5, 40))
 
 
 def draw_places(draw: Draw, catalog: Catalog, order: Order) -> list[Place]:

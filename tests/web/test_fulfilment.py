@@ -145,6 +145,27 @@ def test_a_refused_report_tells_all_that_is_wrong_and_stays_refused_under_its_ke
     assert shop.post(REPORTS, said(shop, "LATER", "failed", shipment=7)).json()["problems"][0]["field"] == "shipment"
 
 
+def test_a_short_moves_the_record_of_its_node(shop: Shop) -> None:
+    def records(query: str = "") -> dict[tuple[str, str], tuple[int, int, str]]:
+        found: dict[tuple[str, str], tuple[int, int, str]] = {}
+        path: str | None = f"/v1/network/picks?limit=1{query}"
+        while path is not None:
+            page = shop.get(path).json()
+            found |= {(p["node"], p["product"]): (p["found"], p["missed"], p["miss_percent"]) for p in page["picks"]}
+            path = page["next"] and f"/v1/network/picks?limit=1{query}&cursor={page['next']}"
+        return found
+
+    node = ordered(shop, "MISSED")["shipments"][0]["node"]
+    product = next(i["product"] for i in shop.get("/v1/network/items").json()["items"] if i["code"] == "MUG-BLUE")
+    found, missed, _ = records().get((node, product), (0, 0, ""))
+    report(shop, "MISSED", "short", "1")
+    report(shop, "MISSED", "shipped")
+
+    percent = f"{100 * (missed + 2) / (found + missed + 51):.4f}".rstrip("0").rstrip(".")
+    assert records()[node, product] == records(f"&node={node}")[node, product] == (found, missed + 1, percent)
+    assert records("&node=GHOST") == {}
+
+
 def test_a_basket_is_nothing_to_send(shop: Shop) -> None:
     basket = shop.post("/v1/reservations", BASKET).json()["id"]
 

@@ -34,6 +34,7 @@ from poolwise.flows.ports import (
     Incident,
     Milestone,
     OrderRecord,
+    PickOutcome,
     ReservationEnd,
     ShipmentRecord,
     StageChange,
@@ -322,6 +323,7 @@ class _Report:
                 self._take_in_hand(AFTER[report.kind])
             case ReportKind.SHIPPED | ReportKind.DELIVERED | ReportKind.FAILED:
                 self._send()
+        self._learn()
         order = known.record.order
         told: dict[str, Json] = {
             "order": order.number,
@@ -356,6 +358,28 @@ class _Report:
         after = replace(record, lines=lines, state=state_of(lines), declined=declined or record.declined)
         if after != record:
             self._room.also.orders[record.order.id] = after
+
+    def _learn(self) -> None:
+        """What a node found, or did not, tells how far its record is to be trusted; what it declines tells nothing.
+
+        A line of a shipment is one pick, missed if any of it was, in however many parts and whatever order it is told.
+        """
+        known, kind = self._known, self._report.kind
+        if kind not in LEAVES and kind is not ReportKind.SHORT:
+            return
+        node, order = known.shipment.shipment.node, known.record.order
+        items, of_line = self._room.clerk.edition.catalog.items, {line.no: line.item for line in order.lines}
+        found = {part.line_no for part in known.parts if part.consumed}
+        missed = {part.line_no for part in known.parts if part.broken and node in known.record.declined}
+        told = {share.held.line_no: share.held.position for share in (*self._units.held, *self._units.sent)}
+        for no in sorted(told.keys() - missed):
+            item = items.get(of_line.get(no, ""))
+            item_class = "" if item is None else item.product
+            cell = self._room.tally(self._keys[told[no]]).position.cell
+            if kind is ReportKind.SHORT:
+                self._room.also.pick_outcomes.append(PickOutcome(cell, node, item_class, -(no in found), 1))
+            elif no not in found:
+                self._room.also.pick_outcomes.append(PickOutcome(cell, node, item_class, found=1))
 
     # --- what was not found, or will not be sent
 

@@ -6,7 +6,7 @@ A flow loads by key, decides with core, and hands ONE `Effects` value to `record
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -21,7 +21,7 @@ from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.orders import Blocks, Hold, Order, OrderState, Progress
 from poolwise.core.sourcing.plan import PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, ItemStock, Place, ReceiptFact
+from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, Place, ReceiptFact
 from poolwise.core.values import Json, Quantity
 
 
@@ -313,6 +313,16 @@ class CountTask(Struct, frozen=True, gc=False):
     units: Quantity
 
 
+class PickOutcome(Struct, frozen=True, gc=False):
+    """Picks to be added to a node's record of a class of items, or taken back from it: found, and missed."""
+
+    cell: int
+    node: str
+    item_class: str
+    found: int = 0
+    missed: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CountMark:
     """The newest statement a source made about a position; older ones are ignored.
@@ -366,6 +376,7 @@ class Effects:
     stages: Sequence[StageChange] = ()
     milestones: Sequence[Milestone] = ()
     count_tasks: Sequence[CountTask] = ()
+    pick_outcomes: Sequence[PickOutcome] = ()
     orders: Sequence[OrderRecord] = ()
     amended: Sequence[OrderRecord] = ()
     orders_changed: Sequence[OrderRecord] = ()
@@ -386,11 +397,12 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What the sourcing flow reads without locks: facts by item, and capacity taken by node."""
+    """What the sourcing flow reads without locks: facts by item, capacity by node, picks by class of items."""
 
     by_item: Mapping[str, ItemStock]
     receipts: Mapping[str, tuple[ReceiptFact, ...]]
     capacity: Mapping[str, tuple[CapacityFact, ...]]
+    misses: Mapping[str, tuple[PickFact, ...]]
 
 
 class Transaction(Protocol):
@@ -418,8 +430,13 @@ class Transaction(Protocol):
     def due(self, cell: int, now: datetime, limit: int) -> tuple[Timer, ...]:
         """Take timers that are due."""
 
-    def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
-        """Stock, receipts and capacity from day `since` on, read without locks, each in key order."""
+    def stock(
+        self, cells: Sequence[int], items: Iterable[str], since: date, classes: Collection[str] = NO_CLASSES
+    ) -> Stock:
+        """Stock, receipts, capacity from day `since` on, and picks of some classes of items.
+
+        Read without locks, each in key order.
+        """
 
     def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
         """Positions by id; with `lock` they are locked first, in id order."""

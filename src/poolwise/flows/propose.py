@@ -23,6 +23,7 @@ from poolwise.core.sourcing.problem import (
     Problem,
     ReceiptFact,
     StockFact,
+    classes_of,
     shelves_of,
     whole_demand,
 )
@@ -70,7 +71,8 @@ class SupposedCapacity:
 
 @dataclass(frozen=True, slots=True)
 class Supposed:
-    """Facts to plan with instead of those in the books. A slot that is not named has nothing taken."""
+    """Facts to plan with instead of those in the books. A slot that is not named has nothing taken; no node has missed
+    or found anything before."""
 
     stock: Sequence[SupposedStock] = ()
     receipts: Sequence[SupposedReceipt] = ()
@@ -138,9 +140,10 @@ def _order(atlas: Atlas, reader: Reader, message: OrderMessage, id_: UUID, now: 
 
 def _facts(books: Books, atlas: Atlas, cells: tuple[int, ...], order: Order, now: datetime) -> Facts:
     items = items_wanted(atlas, order)
+    classes = classes_of(atlas.edition.catalog, order, atlas.policy.policy)
     with books.transaction() as transaction:
-        shelf = Shelf(transaction.stock(cells, items, now.date() - timedelta(days=1)), atlas)
-    return shelf.facts(items, now)
+        shelf = Shelf(transaction.stock(cells, items, now.date() - timedelta(days=1), classes), atlas)
+    return shelf.facts(items, now, classes=classes)
 
 
 @dataclass(slots=True)

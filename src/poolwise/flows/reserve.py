@@ -94,7 +94,7 @@ def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, und
     asked = ask(desk.atlas, todo)
     items = asked.items
     since = now.date() - timedelta(days=1)
-    shelf = Shelf(transaction.stock(desk.cells, items, since), desk.atlas)
+    shelf = Shelf(transaction.stock(desk.cells, items, since, asked.classes), desk.atlas)
     if under_lock:
         shelf.lock(transaction, shelf.positions(items))
         shelf.renew(items, transaction.stock(desk.cells, items, since))

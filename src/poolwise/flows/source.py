@@ -29,7 +29,17 @@ from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.later import again_at
 from poolwise.core.sourcing.options import Market, Options
 from poolwise.core.sourcing.plan import Elimination, Plan
-from poolwise.core.sourcing.problem import CapacityFact, Demand, Facts, Problem, ReceiptFact, shelves_of
+from poolwise.core.sourcing.problem import (
+    NO_CLASSES,
+    CapacityFact,
+    ClassFact,
+    Demand,
+    Facts,
+    Problem,
+    ReceiptFact,
+    classes_of,
+    shelves_of,
+)
 from poolwise.core.sourcing.record import Held, Packer, digest
 from poolwise.core.sourcing.together import Prepared, foresee
 from poolwise.core.values import Conflict, Json, Quantity, replace
@@ -138,11 +148,15 @@ def waiting_of(record: OrderRecord) -> tuple[tuple[int, Quantity], ...]:
 
 
 class Asked(Struct, frozen=True, gc=False):
-    """A demand with what the policy grants its order, and the items whose stock could serve it, in order."""
+    """A demand with what the policy grants its order, and the items whose stock could serve it, in order.
+
+    `classes` are those of its lines of which it matters how often nodes missed them.
+    """
 
     todo: Todo
     terms: Terms
     items: tuple[str, ...]
+    classes: frozenset[str]
 
 
 class Choice(Struct, frozen=True, gc=False):
@@ -171,7 +185,8 @@ class Batch:
         atlas = self._desk.atlas
         asked = [ask(atlas, todo) for todo in self._as_they_stand(claimed)]
         items = sorted(set(chain.from_iterable([each.items for each in asked])))
-        stock = self._transaction.stock(self._desk.cells, items, self._since)
+        classes = NO_CLASSES.union(*[each.classes for each in asked])
+        stock = self._transaction.stock(self._desk.cells, items, self._since, classes)
         shelf = Shelf(stock, atlas)
         first = [each for each in asked if each.todo.returns < patience]
         together = [each for each in first if not each.todo.without]
@@ -310,6 +325,8 @@ class Shelf:
         self._stock = dict(stock.by_item)
         self._receipts = dict(stock.receipts)
         self._open = {fact.receipt: fact.open for facts in stock.receipts.values() for fact in facts}
+        self._misses = stock.misses
+        self._records: dict[tuple[str, frozenset[str]], ClassFact | None] = {}
         self._taken = _by_slot(stock)
         self._listed: dict[tuple[frozenset[str], bool], tuple[CapacityFact, ...]] = {}
 
@@ -368,9 +385,16 @@ class Shelf:
     def _room(self, node: str, day: date, slot: int) -> int:
         return self._network.nodes[node].slots[slot].limit - self._taken.get(node, {}).get((day, slot), 0)
 
-    def facts(self, items: Sequence[str], now: datetime, most_bookings: int | None = None) -> Facts:
+    def facts(
+        self,
+        items: Sequence[str],
+        now: datetime,
+        most_bookings: int | None = None,
+        classes: frozenset[str] = NO_CLASSES,
+    ) -> Facts:
         """What an order's decision is made on, in key order: stock, receipts, and the capacity it could depend on.
 
+        Also what became of picks of `classes` at the nodes concerned.
         `most_bookings` is the most order lines, counted once a shipment, that the order can send, if that is known. A
         slot with room for all of them is left out: to the decision it is as good as an empty one.
         """
@@ -389,12 +413,24 @@ class Shelf:
         if capacity is None:
             listed = chain.from_iterable([self._taken_at(node, brief) for node in sorted(nodes)])
             capacity = self._listed[nodes, brief] = tuple(listed)
-        return Facts(now, stock, receipts, capacity)
+        misses: tuple[ClassFact, ...] = ()
+        if classes and self._misses:
+            records = [self._record(each, nodes) for each in sorted(classes)]
+            misses = tuple([record for record in records if record is not None])
+        return Facts(now, stock, receipts, capacity, misses)
+
+    def _record(self, item_class: str, nodes: frozenset[str]) -> ClassFact | None:
+        """What became of the picks of a class at some nodes; None where nothing is known."""
+        key = (item_class, nodes)
+        if key not in self._records:
+            picks = tuple([fact for fact in self._misses.get(item_class, ()) if fact.node in nodes])
+            self._records[key] = ClassFact(item_class, picks) if picks else None
+        return self._records[key]
 
     def market(self, now: datetime) -> Market:
         """All there is before anything is drawn."""
         capacity = [fact for node in sorted(self._taken) for fact in self._taken_at(node, brief=False)]
-        return Market(now, self._stock, self._receipts, tuple(capacity))
+        return Market(now, self._stock, self._receipts, tuple(capacity), self._misses)
 
     def _taken_at(self, node: str, brief: bool) -> Iterator[CapacityFact]:
         for (day, slot), taken in sorted(self._taken.get(node, {}).items()):
@@ -505,13 +541,17 @@ def terms_of(atlas: Atlas, order: Order) -> Terms:
 
 def ask(atlas: Atlas, todo: Todo) -> Asked:
     """A demand with all that is worked out from its order alone."""
-    return Asked(todo, terms_of(atlas, todo.order), items_wanted(atlas, todo.order))
+    classes = classes_of(atlas.edition.catalog, todo.order, atlas.policy.policy)
+    return Asked(todo, terms_of(atlas, todo.order), items_wanted(atlas, todo.order), classes)
 
 
 def without(facts: Facts, nodes: Collection[str]) -> Facts:
     """Facts as they are for an order that some nodes have declined: as if nothing lay there."""
     left = shelves_of(fact for fact in facts.stock if fact.place.node not in nodes)
-    return replace(facts, shelves=left, receipts=tuple(fact for fact in facts.receipts if fact.place.node not in nodes))
+    receipts = tuple(fact for fact in facts.receipts if fact.place.node not in nodes)
+    left_of = [(known, tuple(fact for fact in picks if fact.node not in nodes)) for known, picks in facts.misses]
+    misses = tuple(ClassFact(item_class, picks) for item_class, picks in left_of if picks)
+    return replace(facts, shelves=left, receipts=receipts, misses=misses)
 
 
 def choose(
@@ -529,7 +569,7 @@ def choose(
     """
     todo, terms, atlas = asked.todo, asked.terms, desk.atlas
     most_bookings = None if terms.max_shipments is None else terms.max_shipments * len(todo.order.lines)
-    facts = shelf.facts(asked.items, now, most_bookings)
+    facts = shelf.facts(asked.items, now, most_bookings, asked.classes)
     if todo.without:
         facts = without(facts, todo.without)
     if before is not None and facts == before.facts:

@@ -31,6 +31,7 @@ from poolwise.flows.ports import (
     Incident,
     Milestone,
     OrderRecord,
+    PickOutcome,
     Queue,
     ReceiptChange,
     ReservationEnd,
@@ -122,6 +123,7 @@ class Also:
     milestones: list[Milestone] = field(default_factory=list)
     count_tasks: list[CountTask] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    pick_outcomes: list[PickOutcome] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     amended: list[OrderRecord] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
@@ -251,6 +253,7 @@ class Room:
                 milestones=also.milestones,
                 count_tasks=also.count_tasks,
                 amended=also.amended,
+                pick_outcomes=also.pick_outcomes,
                 orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
                 taken=also.taken,
                 todo=[*mended.todo, *also.todo],

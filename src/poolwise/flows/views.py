@@ -138,6 +138,16 @@ class PickQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class PickRecord:
+    """What became of a node's picks of a class of items: order lines that it found, and missed."""
+
+    node: str
+    item_class: str
+    found: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Supply:
     """What is there and what is coming of some items, read in one go."""
 
@@ -172,6 +182,9 @@ class Views(Protocol):
 
     def pick_lists(self, query: PickQuery) -> Sequence[PickList]:
         """Shipments that a node works on, the earliest first, at most `query.limit`."""
+
+    def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
+        """Records of a node, or of all ('' for which), by node and class, behind these two; at most `limit`."""
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """Which of the orders have been decided at least once."""

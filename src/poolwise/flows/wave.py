@@ -24,7 +24,16 @@ from poolwise.core.ledger import Account, Reservation
 from poolwise.core.orders import Blocks, OrderState, Progress
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import MOST_COLUMNS, Wish
-from poolwise.core.sourcing.problem import Demand, Facts, Place, ReceiptFact, StockFact, shelves_of
+from poolwise.core.sourcing.problem import (
+    NO_CLASSES,
+    Demand,
+    Facts,
+    Place,
+    ReceiptFact,
+    StockFact,
+    classes_of,
+    shelves_of,
+)
 from poolwise.core.sourcing.record import Held, Member, digest, encode_wave, part_at
 from poolwise.core.sourcing.wave import Planned, Wave, solve_wave
 from poolwise.core.values import Conflict, Json, replace
@@ -154,8 +163,10 @@ class _Weaving:
         wishes = self._wishes()
         items = {wish.demand.order.id: items_of(atlas, wish) for wish in wishes}
         wanted = sorted({item for own in items.values() for item in own})
-        stock = self._transaction.stock(self._desk.cells, wanted, now.date() - timedelta(days=1))
-        facts = _given_back(self._transaction, Shelf(stock, atlas).facts(wanted, now), wishes)
+        policy, catalog = atlas.policy.policy, atlas.edition.catalog
+        classes = NO_CLASSES.union(*[classes_of(catalog, wish.demand.order, policy) for wish in wishes])
+        stock = self._transaction.stock(self._desk.cells, wanted, now.date() - timedelta(days=1), classes)
+        facts = _given_back(self._transaction, Shelf(stock, atlas).facts(wanted, now, classes=classes), wishes)
         planned = solve_wave(Wave(atlas.edition, wishes, facts), atlas, items)
         kept = [self._members[n].order.id for n in sorted(planned.kept - planned.fixed)]
         self._again += [each for id_ in kept if (each := again_in_wave(atlas, self._standing[id_].record, now))]
@@ -362,4 +373,5 @@ def _given_back(transaction: Transaction, facts: Facts, wishes: Sequence[Wish]) 
             for id_, receipt in known.items()
         }
         receipts = tuple(sorted(open_.values(), key=lambda fact: (fact.place.item, fact.due_on, fact.receipt)))
-    return Facts(facts.at, shelves_of(stock), receipts, tuple(fact for fact in capacity if fact.taken))
+    taken = tuple(fact for fact in capacity if fact.taken)
+    return replace(facts, shelves=shelves_of(stock), receipts=receipts, capacity=taken)

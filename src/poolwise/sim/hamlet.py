@@ -69,8 +69,9 @@ def rows_of(random: Random) -> list[Told]:
 def _goods(random: Random) -> list[Told]:
     found: list[Told] = []
     for code in (*ITEMS, KIT):
+        product = random.choice(("", "HARDWARE"))
         weight_ug = random.choice((1, 5, 20)) * MICROGRAMS_PER_KG // 10
-        found += [(Section.ITEMS, ItemRow(Item(code, scale=int(code == "WIRE"), weight_ug=weight_ug)))]
+        found += [(Section.ITEMS, ItemRow(Item(code, product, scale=int(code == "WIRE"), weight_ug=weight_ug)))]
     across = random.random() < 0.3
     found += [(Section.BILLS, ComponentRow(KIT, part, Rate(n), across)) for part, n in (("BOLT", 1), ("NUT", 2))]
     found += [(Section.SUBSTITUTIONS, SubstitutionRow("NAIL", "SCREW", penalty=Rate(1)))]
@@ -127,7 +128,8 @@ _shipped = cache(default_policy)
 
 def policy_of(random: Random, version: int) -> SourcingPolicy:
     """A version of the shipped policy, in one respect otherwise or not at all."""
-    shipped = replace(_shipped(), version=version, name=f"version {version}")
+    miss_cost = Rate(random.choice((0, 2, 40)))
+    shipped = replace(_shipped(), version=version, name=f"version {version}", miss_cost_per_line=miss_cost)
     match random.randrange(6):
         case 0:
             return replace(shipped, line_split=LineSplit.ALWAYS, max_shipments=None)

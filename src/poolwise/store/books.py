@@ -5,7 +5,7 @@ Every statement names its cells. Row locks are taken by `store.locking` only. Te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from itertools import islice
@@ -21,7 +21,7 @@ from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact
+from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, ReceiptFact
 from poolwise.core.values import Conflict, Upstream, replace
 from poolwise.flows.ports import (
     NEVER_COUNTED,
@@ -141,7 +141,9 @@ class PostgresTransaction:
         """See ports."""
         return claiming.claim_due(self._cursor, cell, now, limit)
 
-    def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
+    def stock(
+        self, cells: Sequence[int], items: Iterable[str], since: date, classes: Collection[str] = NO_CLASSES
+    ) -> Stock:
         """See ports."""
         wanted = sorted(set(items))
         asked = (list(cells), arrays.array("text", wanted))
@@ -149,6 +151,7 @@ class PostgresTransaction:
             read_stock(self._cursor, self._places, wanted, asked) if wanted else {},
             read_open_receipts(self._cursor, self._places, asked) if wanted else {},
             read_capacity(self._cursor, cells, since),
+            read_misses(self._cursor, cells, classes) if classes else {},
         )
 
     def positions(self, ids: Iterable[int], lock: bool = False) -> dict[int, Position]:
@@ -456,3 +459,19 @@ def read_capacity(cursor: Cursor[TupleRow], cells: Sequence[int], since: date) -
     for row in cursor.execute(READ_CAPACITY, (list(cells), since)).fetchall():
         found.setdefault(row[0], []).append(CapacityFact(*row))
     return {node: tuple(facts) for node, facts in found.items()}
+
+
+READ_MISSES: Final = """
+SELECT item_class, array_agg(node ORDER BY node), array_agg(found ORDER BY node), array_agg(missed ORDER BY node)
+FROM pick_outcome
+WHERE cell = ANY (%b::smallint[]) AND item_class = ANY (%b::text[])
+GROUP BY item_class
+"""
+
+
+def read_misses(
+    cursor: Cursor[TupleRow], cells: Sequence[int], classes: Collection[str]
+) -> dict[str, tuple[PickFact, ...]]:
+    """What became of picks, by class of items, by node."""
+    rows = cursor.execute(READ_MISSES, (list(cells), arrays.array("text", sorted(classes)))).fetchall()
+    return {row[0]: tuple(map(PickFact, *row[1:])) for row in rows}

@@ -1,7 +1,7 @@
 """Every row lock of the books is taken here: class by class in one global order, and by key inside a class.
 
-The order is order, gate, position, sheet of count marks, receipt, capacity; demand that waits for stock comes last
-(ADR 0012, 0013). Two transactions that keep it cannot wait for each other in a circle.
+The order is order, gate, position, sheet of count marks, receipt, capacity, record of picks; demand that waits for
+stock comes last (ADR 0012, 0013). Two transactions that keep it cannot wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Locked(IntEnum):
     SHEETS = 4
     RECEIPTS = 5
     CAPACITY = 6
-    WAITING = 7
+    PICKS = 7
+    WAITING = 8
 
 
 LOCK_ORDERS: Final = """
@@ -97,6 +98,13 @@ JOIN unnest(%b::smallint[], %b::text[], %b::date[], %b::integer[]) AS u (cell, n
 ORDER BY c.cell, c.node, c.day, c.slot
 FOR NO KEY UPDATE OF c
 """
+# As with gates.
+LOCK_PICKS: Final = """
+INSERT INTO pick_outcome (cell, item_class, node, found, missed)
+SELECT u.*, 0, 0 FROM unnest(%b::smallint[], %b::text[], %b::text[]) AS u
+ON CONFLICT (cell, item_class, node) DO UPDATE SET found = excluded.found WHERE false
+RETURNING cell
+"""
 GIVE_WAY: Final = "SET LOCAL lock_timeout = 1"
 WAIT_AGAIN: Final = "SET LOCAL lock_timeout = 0"
 
@@ -113,6 +121,9 @@ SheetKey = tuple[int, str, int]
 
 Slot = tuple[int, str, date, int]
 """Cell, node, day and slot: the key of a capacity, and the order in which capacities are locked."""
+
+PickKey = tuple[int, str, str]
+"""Cell, class of items and node: the key of a record of picks, and the order in which records are locked."""
 
 
 class RowLocks:
@@ -175,6 +186,11 @@ class RowLocks:
             self._cursor.execute(WAIT_AGAIN)
         self._slots.update(keys)
         return frozenset(made + self._lock(Locked.CAPACITY, MAKE_SLOTS, _columns(keys)))
+
+    def picks(self, keys: Collection[PickKey]) -> None:
+        """Lock records of picks by key, and make those that are not there."""
+        cells, classes, nodes = zip(*sorted(keys), strict=True)
+        self._lock(Locked.PICKS, LOCK_PICKS, (array("int2", cells), array("text", classes), array("text", nodes)))
 
     def waiting(self, cells: Sequence[int], orders: Sequence[UUID]) -> list[TupleRow]:
         """Lock demand that waits for stock, by order: the rows of LOCK_WAITING."""

@@ -6,7 +6,7 @@ whole (law 4). Transactions run one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from heapq import heappop, heappush
@@ -14,7 +14,7 @@ from threading import Lock, get_ident
 from uuid import UUID
 
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Receipt, Reservation
-from poolwise.core.sourcing.problem import CapacityFact, ItemStock, ReceiptFact, positions_of
+from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, ReceiptFact, positions_of
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     NEVER_COUNTED,
@@ -163,7 +163,9 @@ class MemoryTransaction:
                 taken.append(timer)
         return tuple(taken)
 
-    def stock(self, cells: Sequence[int], items: Iterable[str], since: date) -> Stock:
+    def stock(
+        self, cells: Sequence[int], items: Iterable[str], since: date, classes: Collection[str] = NO_CLASSES
+    ) -> Stock:
         """See ports."""
         served = tuple(sorted(cells))
         wanted = sorted(set(items))
@@ -172,7 +174,16 @@ class MemoryTransaction:
             {item: own for item, own in stock.items() if own is not None},
             self._open_receipts(wanted, frozenset(served)),
             self._capacity(frozenset(served), since),
+            self._misses(classes, served),
         )
+
+    def _misses(self, classes: Collection[str], cells: tuple[int, ...]) -> dict[str, tuple[PickFact, ...]]:
+        found = {}
+        for item_class in sorted(classes):
+            records = [each for cell in cells for each in self._shelves.picks.get((cell, item_class), {}).items()]
+            if records:
+                found[item_class] = tuple(PickFact(node, *counts) for node, counts in sorted(records))
+        return found
 
     def _stock_of(self, item: str, cells: tuple[int, ...]) -> ItemStock | None:
         cached = self._shelves.stock_facts.setdefault(item, {})

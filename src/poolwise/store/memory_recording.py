@@ -12,7 +12,7 @@ from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receip
 from poolwise.core.orders import TRANSITIONS, Progress
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, Todo, place_of
-from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_receipt_changes
+from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_picks, merged_receipt_changes
 from poolwise.store.shelves import JournalRow, Shelves, Undo
 from poolwise.store.steps import Failpoint, Step
 
@@ -44,6 +44,7 @@ class MemoryRecording:
             (Step.COUNTS, self._write_counts),
             (Step.EVENTS, self._write_events),
             (Step.CAPACITY, self._change_capacity),
+            (Step.PICKS, self._add_picks),
         )
         for step, take in steps:
             take()
@@ -273,6 +274,12 @@ class MemoryRecording:
                 raise Conflict(f"slot {slot} of {node} on {day} cannot take {quantity} more (law 14)")
             self._undo.put(slots, (day, slot), (after, None if limit is None else max(limit, after)))
             self._shelves.capacity_facts.pop((cell, node), None)
+
+    def _add_picks(self) -> None:
+        for (cell, item_class, node), (found, missed) in merged_picks(self._effects.pick_outcomes).items():
+            records = self._shelves.picks[cell, item_class]
+            before = records.get(node, (0, 0))
+            self._undo.put(records, node, (max(0, before[0] + found), before[1] + missed))
 
 
 def _changed(receipt: Receipt, change: ReceiptChange) -> Receipt:

@@ -16,9 +16,9 @@ from psycopg.rows import TupleRow
 from poolwise.core.counting import owner_of
 from poolwise.core.ledger import ACCOUNTS, EMPTY, Movement
 from poolwise.core.values import LARGEST_QUANTITY, Conflict
-from poolwise.flows.ports import CapacityChange, Ending, ReceiptChange, ReservationEnd
+from poolwise.flows.ports import CapacityChange, Ending, PickOutcome, ReceiptChange, ReservationEnd
 from poolwise.store.journal import first_of_month
-from poolwise.store.locking import Slot
+from poolwise.store.locking import PickKey, Slot
 from poolwise.store.writing import Writing, columns
 
 ACCOUNT_NUMBER: Final = {account: number for number, account in enumerate(ACCOUNTS)}
@@ -371,3 +371,31 @@ def merged_capacity_changes(changes: Iterable[CapacityChange]) -> dict[Slot, tup
         before, _ = sums.get(key, (0, None))
         sums[key] = (before + change.quantity, change.limit)
     return {key: sums[key] for key in sorted(sums) if sums[key][0]}
+
+
+ADD_PICKS: Final = """
+UPDATE pick_outcome AS p
+SET found = greatest(0, p.found + u.found), missed = p.missed + u.missed
+FROM unnest(%(c1)b::smallint[], %(c2)b::text[], %(c3)b::text[], %(c4)b::bigint[], %(c5)b::bigint[])
+    AS u (cell, item_class, node, found, missed)
+WHERE p.cell = u.cell AND p.item_class = u.item_class AND p.node = u.node
+"""
+
+
+def add_picks(w: Writing) -> None:
+    """The records of nodes are totals. What was found before they were kept is no less than nothing when taken back."""
+    sums = merged_picks(w.effects.pick_outcomes)
+    if not sums:
+        return
+    w.locks.picks(list(sums))
+    w.change(ADD_PICKS, ("int2", "text", "text", "int8", "int8"), [(*key, *added) for key, added in sums.items()])
+
+
+def merged_picks(outcomes: Iterable[PickOutcome]) -> dict[PickKey, tuple[int, int]]:
+    """The sums of found and missed for each cell, class of items and node, in key order."""
+    sums: dict[PickKey, tuple[int, int]] = {}
+    for outcome in outcomes:
+        key = (outcome.cell, outcome.item_class, outcome.node)
+        found, missed = sums.get(key, (0, 0))
+        sums[key] = (found + outcome.found, missed + outcome.missed)
+    return {key: sums[key] for key in sorted(sums) if any(sums[key])}

@@ -18,7 +18,14 @@ from poolwise.store.arrays import texts
 from poolwise.store.claiming import DELETE_ITEMS
 from poolwise.store.codec import bucket, hold_texts, pack_events, pack_former, pack_order, pack_todo
 from poolwise.store.journal import first_of_month
-from poolwise.store.posting import change_capacity, ensure_positions, move, write_receipts, write_reservations
+from poolwise.store.posting import (
+    add_picks,
+    change_capacity,
+    ensure_positions,
+    move,
+    write_receipts,
+    write_reservations,
+)
 from poolwise.store.steps import Failpoint, Step
 from poolwise.store.writing import Writing, columns, jsonb
 
@@ -39,6 +46,7 @@ def record(w: Writing, failpoint: Failpoint) -> None:
         (Step.COUNTS, write_counts),
         (Step.EVENTS, write_events),
         (Step.CAPACITY, change_capacity),
+        (Step.PICKS, add_picks),
     )
     for step, take in steps:
         take(w)

@@ -71,6 +71,7 @@ class Shelves:
     shipments_of: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
     milestones: dict[tuple[UUID, UUID], Milestone] = field(default_factory=dict)
     count_tasks: dict[int, tuple[datetime, int]] = field(default_factory=dict)
+    picks: dict[tuple[int, str], dict[str, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
     orders: dict[UUID, OrderRecord] = field(default_factory=dict)
     order_ids: dict[str, UUID] = field(default_factory=dict)
     todo: dict[TodoKey, Todo] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The steps of a recording, in their order, and the place between them where a test may crash it (law 4).
 
 Both books take the same steps: keys first, so that a repeated message is noticed before anything is locked; then rows
-in the global order of locks; capacity, which many transactions want, last.
+in the global order of locks; capacity and the records of nodes, which many transactions want, last.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Step(StrEnum):
     COUNTS = "counts"
     EVENTS = "events"
     CAPACITY = "capacity"
+    PICKS = "picks"
     BEFORE_COMMIT = "before_commit"
     AFTER_COMMIT = "after_commit"
 

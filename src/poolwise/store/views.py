@@ -33,6 +33,7 @@ from poolwise.flows.views import (
     PickLine,
     PickList,
     PickQuery,
+    PickRecord,
     PolicyHead,
     Supply,
 )
@@ -107,6 +108,13 @@ class PostgresViews:
             for order, number, no, node, ship_on, arrive_by, lines in rows
         ]
 
+    def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "node": node, "after": after[0], "behind": after[1], "limit": limit}
+        with self._reading() as cursor:
+            rows = cursor.execute(RECORDS_OF_NODE if node else PICK_RECORDS, asked).fetchall()
+        return [PickRecord(*row) for row in rows]
+
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """See flows.views."""
         with self._reading() as cursor:
@@ -147,6 +155,22 @@ class PostgresViews:
             return str(diagnose(error))
         return ""
 
+
+RECORDS_OF_NODE: Final = """
+SELECT node, item_class, found, missed
+FROM pick_outcome
+WHERE cell = ANY (%(cells)b::smallint[]) AND node = %(node)b
+    AND (node, item_class) > (%(after)b::text, %(behind)b::text)
+ORDER BY node, item_class
+LIMIT %(limit)b
+"""
+PICK_RECORDS: Final = """
+SELECT node, item_class, found, missed
+FROM pick_outcome
+WHERE cell = ANY (%(cells)b::smallint[]) AND (node, item_class) > (%(after)b::text, %(behind)b::text)
+ORDER BY node, item_class
+LIMIT %(limit)b
+"""
 
 # --- one order ----------------------------------------------------------------------------------------------------
 

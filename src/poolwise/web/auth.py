@@ -45,6 +45,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /v1/network/zones": ALL,
     "GET /v1/network/lanes": ALL,
     "GET /v1/network/items": ALL,
+    "GET /v1/network/picks": ALL,
     "GET /v1/network/policies": ALL,
     "GET /v1/events": ALL,
     "POST /v1/tokens": ADMIN,

@@ -13,14 +13,16 @@ from msgspec import Meta
 
 from poolwise.core.catalog import Item
 from poolwise.core.network import Box, CapacityUnit, Echelon, Lane, Network, Node, NodeStatus, Pool, Zone
+from poolwise.core.picking import miss_ppm
 from poolwise.core.values import MICROGRAMS_PER_KG, base_to_text
-from poolwise.flows.views import PolicyHead
+from poolwise.flows.views import PickRecord, PolicyHead
 from poolwise.web.endpoint import Call, Nothing, Reply
-from poolwise.web.forms import Cursor, Decimal, Limit, from_cursor, page_of, to_cursor
+from poolwise.web.forms import Code, Cursor, Decimal, Limit, from_cursor, page_of, to_cursor
 
 _T = TypeVar("_T")
 _Out = TypeVar("_Out")
 _MILLION_PLACES: Final = 6
+_PERCENT_PLACES: Final = 4
 _KILOGRAM_PLACES: Final = len(str(MICROGRAMS_PER_KG)) - 1
 
 
@@ -157,6 +159,34 @@ class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
     active_from: datetime | None
 
 
+class PicksAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which page, of all nodes or of one."""
+
+    node: Code = ""
+    cursor: Cursor = ""
+    limit: Limit = 100
+
+
+class PickRecordOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Order lines of a class of items (`product`; "" for items that have none) that a node found, and missed.
+
+    `miss_percent` is how likely the next one is missed, as sourcing reckons: 2 % where nothing is known of a node.
+    """
+
+    node: str
+    product: str
+    found: int
+    missed: int
+    miss_percent: Decimal
+
+
+class PicksOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of records of nodes."""
+
+    picks: list[PickRecordOut]
+    next: str | None
+
+
 class NodesOut(msgspec.Struct, frozen=True, kw_only=True):
     """A page of nodes of an edition."""
 
@@ -237,6 +267,15 @@ def list_items(call: Call[PageAsked, Nothing]) -> Reply:
     edition = call.services.rules.current().edition
     items, next_ = _page(call, edition.catalog.items, item_out)
     return Reply(200, ItemsOut(edition=edition.hash, items=items, next=next_))
+
+
+def list_picks(call: Call[PicksAsked, Nothing]) -> Reply:
+    """List what nodes found of what they were to send, and what not, by node and product."""
+    asked = call.query
+    after = from_cursor(asked.cursor, tuple[str, str]) if asked.cursor else ("", "")
+    page, more = page_of(call.services.views.pick_records(asked.node, after, asked.limit + 1), asked.limit)
+    next_ = to_cursor(page[-1].node, page[-1].item_class) if more else None
+    return Reply(200, PicksOut(picks=[pick_record_out(record) for record in page], next=next_))
 
 
 def list_policies(call: Call[PageAsked, Nothing]) -> Reply:
@@ -371,6 +410,17 @@ def item_out(item: Item) -> ItemOut:
         height_mm=item.height_mm,
         unit_cost=None if item.unit_cost is None else str(item.unit_cost),
         requires=sorted(item.requires),
+    )
+
+
+def pick_record_out(record: PickRecord) -> PickRecordOut:
+    """A record of picks as the API shows it."""
+    return PickRecordOut(
+        node=record.node,
+        product=record.item_class,
+        found=record.found,
+        missed=record.missed,
+        miss_percent=base_to_text(miss_ppm(record.found, record.missed), _PERCENT_PLACES),
     )
 
 

@@ -335,6 +335,15 @@ NETWORK: Final = (
         answers={200: ("A page of items.", (network.ItemsOut,))},
     ),
     endpoint(
+        "GET /v1/network/picks",
+        network.list_picks,
+        tag="network",
+        summary="List what nodes found and missed",
+        query=network.PicksAsked,
+        body=Nothing,
+        answers={200: ("A page of records.", (network.PicksOut,))},
+    ),
+    endpoint(
         "GET /v1/network/policies",
         network.list_policies,
         tag="network",

@@ -531,6 +531,8 @@ POLICY_KEYS: Final = (
         _value(_whole(0, LARGEST_QUANTITY))),
     Key("stockout_cost_per_unit", _RATE, "Per unit taken where stock on hand is all but gone, less in proportion up "
         "to the target (`stockout_avoidance`).", _MONEY),
+    Key("miss_cost_per_line", _RATE, "What a pick that fails costs: per line in a shipment, times the probability "
+        "that the node does not find it (`miss_risk`). With 0 the records of nodes do not matter.", _MONEY),
     Key("capacity_is_hard", "true or false", "A full slot takes no more work; else more costs `capacity_penalty`.",
         _value(_flag)),
     Key("capacity_penalty", _RATE, "Per unit of the slot above its limit, where capacity is not hard.", _MONEY),

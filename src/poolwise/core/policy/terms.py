@@ -22,6 +22,7 @@ class CostKind(StrEnum):
     SPLIT = "split"
     POOL = "pool"
     STOCKOUT = "stockout_avoidance"
+    MISS = "miss_risk"
     CAPACITY = "capacity_penalty"
     NODE = "node_performance"
     TRANSIT = "transit_time"
@@ -120,6 +121,7 @@ class SourcingPolicy:
     backorder_cost_per_unit: Rate = Rate(100)
     stockout_target: Quantity = 0
     stockout_cost_per_unit: Rate = ZERO_RATE
+    miss_cost_per_line: Rate = ZERO_RATE
     capacity_is_hard: bool = True
     capacity_penalty: Rate = ZERO_RATE
     substitution: SubstitutionMode = SubstitutionMode.WHEN_SHORT
@@ -130,6 +132,11 @@ class SourcingPolicy:
     stackable_buffers: bool = False
     buffers: tuple[Buffer, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    @property
+    def counts_misses(self) -> bool:
+        """Whether it matters to a plan how often nodes did not find what they should have."""
+        return bool(self.miss_cost_per_line.numerator and self.weights_ppm.get(CostKind.MISS, MILLION))
 
 
 @dataclass(frozen=True, slots=True)

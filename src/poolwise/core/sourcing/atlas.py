@@ -226,7 +226,7 @@ class Atlas:
         self._zones_matter = any(pool.zones for pool in pools)
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._access: dict[tuple[object, ...], Access] = {}
-        self._numbers = {code: number for number, code in enumerate(edition.network.nodes)}
+        self.numbers = {code: number for number, code in enumerate(edition.network.nodes)}
         self._kinds: dict[tuple[str, ...], Kind] = {}
         self._alternatives: dict[tuple[str, bool], tuple[Alternative, ...]] = {}
         self._taken: tuple[tuple[CapacityFact, ...], Taken] = ((), {})
@@ -249,7 +249,7 @@ class Atlas:
             kind = (order.channel, customer, order.zone if self._zones_matter else "")
             kept = self._kinds.setdefault(kind, Kind())
             routes = self.routes(order.zone)
-            found = self._access[key] = _access(self.edition.network, routes, order, terms, self._numbers, kept)
+            found = self._access[key] = _access(self.edition.network, routes, order, terms, self.numbers, kept)
         return found
 
     def taken(self, capacity: tuple[CapacityFact, ...]) -> Taken:
@@ -359,11 +359,11 @@ class Atlas:
                 access.kind.columns.clear()
             standings = [self.standing(access, order, place) for place in positions.places]
             open_ = [place for place, each in zip(positions.places, standings, strict=True) if each is not None]
-            nobody = len(self._numbers)
+            nobody = len(self.numbers)
             access.kind.columns[positions.ids] = None
             if len({place.node for place in open_}) == len(open_) and not any(place.expires_on for place in open_):
                 numbers = [
-                    nobody if each is None else self._numbers[place.node]
+                    nobody if each is None else self.numbers[place.node]
                     for place, each in zip(positions.places, standings, strict=True)
                 ]
                 withheld = [0 if each is None else each.withheld for each in standings]

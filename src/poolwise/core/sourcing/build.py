@@ -189,6 +189,7 @@ class _Builder:
             self._cost(CostKind.HANDLING, prices.leaving(route.node, sent), number, line_no)
             if route.via:
                 self._cost(CostKind.TRANSFER, prices.passing(route, sent), number, line_no)
+            self._cost(CostKind.MISS, options.missing_at(options.lines[line_no], route.node.code), number, line_no)
         co2e_mg, carbon = prices.carbon(route, weight_ug)
         for kind, amount in (*leaving.parts, *freight, carbon):
             self._cost(kind, amount, number)

@@ -503,6 +503,7 @@ def _at_origin(options: Options, proposal: _Proposal) -> Cost:
     total = 0
     for piece in proposal.pieces:
         total += options.prices.leaving(node, piece.sent) + substitution(options, piece)
+        total += options.missing_at(piece.line, node.code)
         for goods in piece.sent:
             code = goods.item.code
             before = used.get(code, 0)

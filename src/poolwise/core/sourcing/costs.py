@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from poolwise.core.catalog import Item
 from poolwise.core.network import CapacityUnit, Lane, Network, Node, Pool
 from poolwise.core.orders import Line, Order
+from poolwise.core.picking import miss_ppm
 from poolwise.core.policy.terms import CostKind, SourcingPolicy, Terms
 from poolwise.core.sourcing.routes import Departure, Need, Route
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Cost, Quantity, Rate, divide_rounded
@@ -59,6 +60,7 @@ class Prices:
         self._policy = policy
         self._ppm = {kind: ppm for kind, ppm in policy.weights_ppm.items() if ppm != MILLION}
         self._waiting: dict[tuple[Quantity, int], Cost] = {}
+        self._missing: dict[tuple[int, int], Cost] = {}
 
     def weighted(self, kind: CostKind, raw: Cost) -> Cost:
         """An amount after the policy's weight for its kind."""
@@ -106,6 +108,17 @@ class Prices:
         rate = self._policy.stockout_cost_per_unit
         raw = rate.times(quantity * (target - available), 10**item.scale * target)
         return self.weighted(CostKind.STOCKOUT, raw)
+
+    def missing(self, found: int, missed: int) -> Cost:
+        """What it costs to count on a node for a line where so many picks were found and missed."""
+        key = (found, missed)
+        amount = self._missing.get(key)
+        if amount is None:
+            if len(self._missing) >= MOST_REMEMBERED:
+                self._missing.clear()
+            amount = self._policy.miss_cost_per_line.times(miss_ppm(found, missed), MILLION)
+            amount = self._missing[key] = self.weighted(CostKind.MISS, amount)
+        return amount
 
     def substitution(self, ordered: Item, penalty: Rate, line_quantity: Quantity) -> Cost:
         """Penalty for sending something else."""

@@ -312,11 +312,11 @@ class _OrderModel:
         prices = self.options.prices
         handling = prices.leaving(route.node, ()) + prices.passing(route, ())
         present: list[tuple[int, float]] = []
-        for place in range(len(self.demand)):
+        for place, (line, _) in enumerate(self.demand):
             inside = [flow for flow in self.flows if flow.opening is opening and flow.line == place]
             if not inside:
                 continue
-            there = self.model.variable(handling)
+            there = self.model.variable(handling + self.options.missing_at(line, route.node.code))
             present.append((there, 1.0))
             for flow in inside:
                 self.model.row([(flow.variable, 1), (there, -self.model.upper[flow.variable])], upper=0)

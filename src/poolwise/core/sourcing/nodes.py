@@ -431,15 +431,15 @@ class _Contest:
     def overfull(self, number: int) -> Cost:
         """The most that a row of the table pays for slots that hold too much, sent alone.
 
-        After others it may have to wait for goods, and leave on a day on which they are not full.
+        After others it may have to wait for goods, and leave on a day on which they are not full; so it may where its
+        lines want the same goods, which the table prices as if each came first.
         """
         candidate = self._candidate(number)
         drawn = self._drawn(candidate, {})
-        leavings = (
-            []
-            if drawn is None
-            else [leave(self._options, w, drawn[0], candidate.need, self._taken) for w in self._ways]
-        )
+        place = self._options.access.nodes[self._node]
+        first = max([portion.ready.get(place, 0) for portion in candidate.portions])
+        days = () if drawn is None else dict.fromkeys((first, drawn[0]))
+        leavings = [leave(self._options, way, day, candidate.need, self._taken) for day in days for way in self._ways]
         parts = [leaving.parts for leaving in leavings if leaving is not None]
         return max((sum(cost for kind, cost in own if kind is CostKind.CAPACITY) for own in parts), default=0)
 
@@ -572,5 +572,7 @@ class _Contest:
             known = sum(amount for _, amount in freight) + prices.carbon(route, weight_ug)[1][1]
             known += sum(prices.leaving(route.node, sent) + prices.passing(route, sent) for sent in goods)
             known += sum(substitution(self._options, piece) for piece in candidate.pieces)
+            lines = [portion.pieces[0].line for portion in candidate.portions]
+            known += sum(self._options.missing_at(line, route.node.code) for line in lines)
             self._fixed[key] = known
         return known

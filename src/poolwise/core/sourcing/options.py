@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from poolwise.core.sourcing.problem import (
     CapacityFact,
     Facts,
     ItemStock,
+    PickFact,
     Place,
     Positions,
     Problem,
@@ -48,14 +50,17 @@ Shelf = tuple[Source, ...]
 NOTHING: Final = ItemStock(Positions("", (), b"", {}, frozenset()), ())
 """The stock of an item that is nowhere."""
 
+NO_RECORDS: Final[Mapping[str, Sequence[PickFact]]] = MappingProxyType({})
+
 
 class Market(NamedTuple):
-    """What there is at an instant: stock and receipts by item, and the capacity that is taken."""
+    """What there is at an instant: stock and receipts by item, taken capacity, records of picks by class of items."""
 
     at: datetime
     stock: Mapping[str, ItemStock]
     receipts: Mapping[str, Sequence[ReceiptFact]]
     capacity: tuple[CapacityFact, ...]
+    misses: Mapping[str, Sequence[PickFact]] = NO_RECORDS
 
 
 class Options:
@@ -84,6 +89,28 @@ class Options:
         self._receipts = {} if self.terms.on_hand_only else found.receipts
         self._shelves: dict[str, dict[str, Shelf]] = {}
         self._spots: dict[str, dict[str, tuple[Place, Quantity]]] = {}
+        self._counts_misses = atlas.policy.policy.counts_misses
+        self._misses = found.misses
+        self._missing: dict[str, list[Cost]] = {}
+
+    def missing(self, line: Line) -> Sequence[Cost]:
+        """By node what it costs to count on its finding a line; nothing where the policy does not ask."""
+        if not self._counts_misses:
+            return ()
+        item_class = self.catalog.items[line.item].product
+        costs = self._missing.get(item_class)
+        if costs is None:
+            nodes = self.access.nodes
+            costs = self._missing[item_class] = [self.prices.missing(0, 0)] * len(nodes)
+            for node, found, missed in self._misses.get(item_class, ()):
+                if node in nodes:
+                    costs[nodes[node]] = self.prices.missing(found, missed)
+        return costs
+
+    def missing_at(self, line: Line, node: str) -> Cost:
+        """The same at one node."""
+        missing = self.missing(line)
+        return missing[self.access.nodes[node]] if missing else 0
 
     def parts_on(self, way: OpenRoute, departure: Departure) -> tuple[Part, ...]:
         """What a shipment that leaves on a day costs whatever is in it."""
@@ -334,14 +361,17 @@ def _market(facts: Facts) -> Market:
     for receipt in facts.receipts:
         receipts.setdefault(receipt.place.item, []).append(receipt)
     stock = {own.positions.item: own for own in facts.shelves}
-    return Market(facts.at, stock, receipts, facts.capacity)
+    return Market(facts.at, stock, receipts, facts.capacity, dict(facts.misses))
 
 
 def _lot_order(source: Source) -> tuple[object, ...]:
+    """Of stock on hand the lot that expires first, of receipts by due date, then id."""
     place = source.place
+    if source.receipt is not None:
+        return (source.ready, False, 0, "", 0, str(source.receipt))
     never = place.expires_on is None
     expires = 0 if place.expires_on is None else place.expires_on.toordinal()
-    return (source.ready, never, expires, place.lot, place.position, str(source.receipt or ""))
+    return (source.ready, never, expires, place.lot, place.position, "")
 
 
 def ready_on(shelf: Shelf, quantity: Quantity) -> int | None:

@@ -27,8 +27,8 @@ class Portion(NamedTuple):
     """What one shipment may carry of a line.
 
     `steps` is how far that takes the line on each of its axes, `served` how much of it counts here, `complete` whether
-    that is all of it. `at_node` is by node what drawing it costs, and the penalty of a substitute; NEVER where the
-    node has not got it. `ready` is by node the first day, where that is not at once.
+    that is all of it. `at_node` is by node what drawing it costs, the penalty of a substitute, and what it costs to
+    count on the node; NEVER where that has not got it. `ready` is by node the first day, where that is not at once.
     """
 
     pieces: tuple[Piece, ...]
@@ -101,6 +101,9 @@ def _portion(
             penalty = 0
     if min(at_node, default=NEVER) >= NEVER:
         return None
+    missing = options.missing(pieces[0].line)
+    if missing:
+        at_node = [min(NEVER, sum(pair)) for pair in zip(at_node, missing, strict=True)]
     goods = pieces[0].sent if len(pieces) == 1 else tuple(each for piece in pieces for each in piece.sent)
     weight_ug = sum(each.weight_ug for each in goods)
     return Portion(pieces, goods, weight_ug, steps, served, complete, at_node, ready)

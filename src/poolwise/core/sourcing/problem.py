@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
 
+from poolwise.core.catalog import Catalog
 from poolwise.core.edition.build import Edition
 from poolwise.core.orders import Order
-from poolwise.core.policy.terms import Terms
+from poolwise.core.policy.terms import SourcingPolicy, Terms
 from poolwise.core.values import Quantity
+
+NO_CLASSES: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +123,32 @@ class CapacityFact(NamedTuple):
     taken: int
 
 
+class PickFact(NamedTuple):
+    """What became of the picks of a class of items at a node: order lines that were found there, and missed."""
+
+    node: str
+    found: int
+    missed: int
+
+
+class ClassFact(NamedTuple):
+    """A class of items with the nodes that have a record of it, in order."""
+
+    item_class: str
+    picks: tuple[PickFact, ...]
+
+
 class Facts(Struct, frozen=True, gc=False):
     """The volatile facts a decision was made on: stock by item and position, receipts by due date, capacity by key.
 
-    A slot that is not listed has nothing taken.
+    A slot that is not listed has nothing taken. `misses` are by class of items; who is not listed has no record.
     """
 
     at: datetime
     shelves: tuple[ItemStock, ...] = ()
     receipts: tuple[ReceiptFact, ...] = ()
     capacity: tuple[CapacityFact, ...] = ()
+    misses: tuple[ClassFact, ...] = ()
 
     @property
     def stock(self) -> tuple[StockFact, ...]:
@@ -151,6 +170,13 @@ class Problem(Struct, frozen=True, gc=False):
     edition: Edition
     terms: Terms
     facts: Facts
+
+
+def classes_of(catalog: Catalog, order: Order, policy: SourcingPolicy) -> frozenset[str]:
+    """The classes of items of an order's lines (the product where an item has one), where the policy counts misses."""
+    if not policy.counts_misses:
+        return NO_CLASSES
+    return frozenset([catalog.items[line.item].product for line in order.lines])
 
 
 def whole_demand(order: Order) -> Demand:

@@ -18,11 +18,22 @@ from uuid import UUID
 import msgspec
 
 from poolwise.core.sourcing.plan import Assignment, Booking, Plan, PlannedShipment
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Place, ReceiptFact, StockFact, shelves_of
+from poolwise.core.sourcing.problem import (
+    CapacityFact,
+    ClassFact,
+    Facts,
+    Place,
+    ReceiptFact,
+    StockFact,
+    shelves_of,
+)
 from poolwise.core.values import Quantity
 
-FORM: Final = 1
-"""Version of the stored form; a reader refuses one it does not know."""
+FORM: Final = 2
+"""Version of the stored form; a reader refuses one it does not know.
+
+Facts without records of picks are still written in the first form, which has no place for them.
+"""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_ZERO: Final = _EPOCH.toordinal()
@@ -52,7 +63,7 @@ class Packer:
             self._capacity, self._packed = facts.capacity, msgspec.Raw(_ENCODE(_by_node(facts.capacity)))
         return _ENCODE(
             (
-                FORM,
+                FORM if facts.misses else 1,
                 (facts.at - _EPOCH) // _MICROSECOND,
                 b"".join([stock.positions.ids for stock in facts.shelves]),
                 list(chain.from_iterable([stock.available for stock in facts.shelves])),
@@ -62,6 +73,7 @@ class Packer:
                 ],
                 self._packed,
                 open_,
+                *((facts.misses,) if facts.misses else ()),
             )
         )
 
@@ -78,47 +90,52 @@ def encode_facts(facts: Facts, open_: tuple[tuple[int, Quantity], ...]) -> bytes
     return Packer().facts(facts, open_)
 
 
-_Stored = tuple[
-    int,
-    int,
-    bytes,
-    list[int],
-    list[tuple[bytes, int, int, int]],
-    dict[str, list[tuple[int, int, int]]],
-    list[tuple[int, int]],
-]
+class _Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The stored form, field by field in this order; what the first form lacks comes last."""
+
+    form: int
+    at: int
+    positions: bytes
+    available: list[int]
+    receipts: list[tuple[bytes, int, int, int]]
+    capacity: dict[str, list[tuple[int, int, int]]]
+    open: list[tuple[int, int]]
+    misses: tuple[ClassFact, ...] = ()
+
+
 _DECODE: Final = msgspec.msgpack.Decoder(_Stored).decode
 
 
 def positions_in(stored: bytes) -> tuple[int, ...]:
     """Ids of the positions that stored facts name, so that their places can be looked up."""
-    _, _, positions, _, receipts, _, _ = _DECODE(stored)
-    return (*array("q", positions), *(position for _, position, _, _ in receipts))
+    found = _DECODE(stored)
+    return (*array("q", found.positions), *(position for _, position, _, _ in found.receipts))
 
 
 def decode_facts(stored: bytes, places: Mapping[int, Place]) -> Recorded:
     """The facts of a decision from their stored form; `places` holds every position they name."""
-    form, at, positions, available, receipts, capacity, open_ = _DECODE(stored)
-    if form != FORM:
-        raise ValueError(f"facts of form {form} cannot be read by this release, which knows form {FORM}")
+    found = _DECODE(stored)
+    if found.form > FORM:
+        raise ValueError(f"facts of form {found.form} cannot be read by this release, which knows form {FORM}")
     return Recorded(
         Facts(
-            at=_EPOCH + at * _MICROSECOND,
+            at=_EPOCH + found.at * _MICROSECOND,
             shelves=shelves_of(
                 StockFact(places[position], count)
-                for position, count in zip(array("q", positions), available, strict=True)
+                for position, count in zip(array("q", found.positions), found.available, strict=True)
             ),
             receipts=tuple(
                 ReceiptFact(UUID(bytes=receipt), places[position], date.fromordinal(due + _DAY_ZERO), count)
-                for receipt, position, due, count in receipts
+                for receipt, position, due, count in found.receipts
             ),
             capacity=tuple(
                 CapacityFact(node, date.fromordinal(day + _DAY_ZERO), slot, taken)
-                for node, entries in capacity.items()
+                for node, entries in found.capacity.items()
                 for day, slot, taken in entries
             ),
+            misses=found.misses,
         ),
-        tuple((line_no, quantity) for line_no, quantity in open_),
+        tuple((line_no, quantity) for line_no, quantity in found.open),
     )
 
 

@@ -60,6 +60,7 @@ def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market)
     prepared = [Prepared(sheet) for sheet in sheets]
     by_size: dict[int, list[_Alike]] = {}
     tables: dict[Kind, _Table] = {}
+    risks = _Risks(atlas, market) if atlas.policy.policy.counts_misses else None
     for members in _going_the_same_ways(atlas, asked, sheets, market):
         demand, terms = members[0].demand, members[0].terms
         # The first stands for all of them: only what they want differs.
@@ -69,7 +70,7 @@ def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market)
         table = tables.get(kind) or tables.setdefault(kind, _Table(options, market))
         known = [each for each in members if table.has_all(each.sheet) and not may_be_full(options, each.sheet)]
         if known:
-            by_size.setdefault(len(demand.open), []).append(_Alike(options, table, known))
+            by_size.setdefault(len(demand.open), []).append(_Alike(options, table, known, risks))
     for groups in by_size.values():
         waiting = np.array([row for group in groups for row in group.waiting], dtype=np.int64)
         split_cost = np.array([cost for group in groups for cost in group.split_cost], dtype=np.int64)
@@ -170,16 +171,48 @@ class _Table:
         )
 
 
+class _Risks:
+    """What it costs to count on nodes for a line, as an array: classes of items x nodes of the network.
+
+    The last row is that of a class of which no node has a record.
+    """
+
+    def __init__(self, atlas: Atlas, market: Market) -> None:
+        """By the records of a market."""
+        self._items, self._numbers, missing = atlas.edition.catalog.items, atlas.numbers, atlas.prices.missing
+        self._rows = {item_class: n for n, item_class in enumerate(market.misses)}
+        unknown = [missing(0, 0)] * len(atlas.numbers)
+        self._costs: list[list[Cost]] = []
+        for picks in market.misses.values():
+            costs = unknown.copy()
+            for node, found, missed in picks:
+                if node in atlas.numbers:
+                    costs[atlas.numbers[node]] = missing(found, missed)
+            self._costs.append(costs)
+        self._costs.append(unknown)
+        self.costs: Ints = np.array(self._costs, dtype=np.int64)
+
+    def row(self, piece: Piece) -> int:
+        """The row of a piece's line."""
+        return self._rows.get(self._items[piece.line.item].product, -1)
+
+    def at(self, piece: Piece, node: str) -> Cost:
+        """What it costs to count on a node for a piece."""
+        return self._costs[self.row(piece)][self._numbers[node]]
+
+
 class _Alike:
     """Orders that may go the same ways on the same days: by order and set of lines the best route, and what it costs.
 
     Also what it costs that each line waits, and that a shipment is one more.
     """
 
-    def __init__(self, options: Options, table: _Table, members: Sequence[_Member]) -> None:
+    def __init__(
+        self, options: Options, table: _Table, members: Sequence[_Member], risks: _Risks | None = None
+    ) -> None:
         """At least one order, of which the table knows all items; the options are those of one of them."""
         self.options, self.members = options, members
-        self._table = table
+        self._table, self._risks = table, risks
         self._leaving: dict[tuple[int, Need], Leaving | None] = {}
         sheets = [member.sheet for member in members]
         cost = by_route(options, self._drawn(), np.stack([sheet.cost for sheet in sheets]))
@@ -189,7 +222,7 @@ class _Alike:
         self.split_cost = [prices.split(member.terms) for member in members]
 
     def _drawn(self) -> Ints:
-        """What drawing all of each line costs at each node (orders x lines x nodes)."""
+        """What drawing and picking all of each line costs at each node (orders x lines x nodes)."""
         access, table = self.options.access, self._table
         pieces = [member.sheet.pieces for member in self.members]
         rows = np.array([[table.rows[piece.line.item] for piece in own] for own in pieces])
@@ -204,6 +237,9 @@ class _Alike:
             for order, line, node in np.argwhere(priced).tolist():
                 piece = pieces[order][line]
                 drawn[order, line, node] = sum(self._drawing(piece, table.source(piece.line.item, nodes[node])))
+        if self._risks is not None:
+            classes = [[self._risks.row(piece) for piece in own] for own in pieces]
+            drawn += self._risks.costs[np.array(classes)[:, :, None], access.numbers]
         return drawn
 
     def _drawing(self, piece: Piece, source: Source) -> tuple[Cost, Cost]:
@@ -236,7 +272,7 @@ class _Alike:
             if len({way.route.node.code for _, way, _ in blocks}) < len(blocks) or (most or len(blocks)) < len(blocks):
                 return None
             blocks.sort(key=lambda block: (block[0].departure.ships, block[1].index))
-        plan = _Draft(self.options, self._table)
+        plan = _Draft(self.options, self._table, self._risks)
         for leaving, way, pieces in blocks:
             plan.ship(leaving, way, pieces)
         return plan.done(member.terms)
@@ -248,8 +284,8 @@ class _Draft:
     Also what must be left at its positions.
     """
 
-    def __init__(self, options: Options, table: _Table) -> None:
-        self._options, self._table = options, table
+    def __init__(self, options: Options, table: _Table, risks: _Risks | None) -> None:
+        self._options, self._table, self._risks = options, table, risks
         self._shipments: list[PlannedShipment] = []
         self._assignments: list[Assignment] = []
         self._costs: list[CostPart] = []
@@ -266,6 +302,8 @@ class _Draft:
             self._cost(CostKind.HANDLING, prices.leaving(route.node, piece.sent), number, piece.line.no)
             if route.via:
                 self._cost(CostKind.TRANSFER, prices.passing(route, piece.sent), number, piece.line.no)
+            if self._risks is not None:
+                self._cost(CostKind.MISS, self._risks.at(piece, route.node.code), number, piece.line.no)
         freight = prices.freight(route, weight_ug)
         assert freight is not None, "a route was chosen that does not carry the weight"
         co2e_mg, carbon = prices.carbon(route, weight_ug)

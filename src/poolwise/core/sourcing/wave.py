@@ -37,7 +37,7 @@ from poolwise.core.sourcing.columns import (
 from poolwise.core.sourcing.exact import solve
 from poolwise.core.sourcing.options import Options, ready_on
 from poolwise.core.sourcing.plan import Assignment, Plan
-from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact
+from poolwise.core.sourcing.problem import CapacityFact, Facts, Problem, ReceiptFact, classes_of
 from poolwise.core.sourcing.record import Held
 from poolwise.core.sourcing.solver import INFINITE, Model
 from poolwise.core.values import Cost, Quantity
@@ -87,12 +87,13 @@ class Left:
         for receipt in facts.receipts:
             self._receipts.setdefault(receipt.place.item, []).append(receipt)
         self._open = {fact.receipt: fact.open for fact in facts.receipts}
+        self._misses = {known.item_class: known for known in facts.misses}
         self._taken: dict[str, dict[tuple[int, int], CapacityFact]] = {}
         for slot in facts.capacity:
             self._taken.setdefault(slot.node, {})[slot.day.toordinal(), slot.slot] = slot
 
-    def facts(self, items: Iterable[str]) -> Facts:
-        """What an order that could use these items is decided on."""
+    def facts(self, items: Iterable[str], classes: Iterable[str] = ()) -> Facts:
+        """What an order that could use these items, and orders such of these classes, is decided on."""
         wanted = sorted(set(items))
         stock = tuple([self._stock[item] for item in wanted if item in self._stock])
         receipts = tuple(
@@ -107,7 +108,8 @@ class Left:
         capacity = tuple(
             [slot for node in nodes for _, slot in sorted(self._taken.get(node, {}).items()) if slot.taken]
         )
-        return Facts(self.at, stock, receipts, capacity)
+        misses = tuple([self._misses[each] for each in sorted(classes) if each in self._misses])
+        return Facts(self.at, stock, receipts, capacity, misses)
 
     def draw(self, plan: Plan | Held, sign: int = 1) -> None:
         """Take what a plan takes; with sign -1 give it back."""
@@ -218,8 +220,10 @@ class _Scene:
 
     def problem(self, place: int, left: Left) -> Problem:
         """An order on what is left."""
-        wish = self.wave.wishes[place]
-        return Problem(wish.demand, self.wave.edition, wish.terms, left.facts(self._items[wish.demand.order.id]))
+        wish, edition = self.wave.wishes[place], self.wave.edition
+        order = wish.demand.order
+        classes = classes_of(edition.catalog, order, self._atlas.policy.policy)
+        return Problem(wish.demand, edition, wish.terms, left.facts(self._items[order.id], classes))
 
     def settled(self, picked: Picked) -> _Carried | None:
         """What was picked, carried out; an order that gains nothing by it, and takes nobody's place, stays as it is."""

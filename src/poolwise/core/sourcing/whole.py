@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import add
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -138,7 +139,7 @@ def may_be_full(options: Options, sheet: Sheet) -> bool:
 
 
 def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
-    """By line and node what drawing all of it costs, NEVER where the node has not got it.
+    """By line and node what drawing and picking all of it costs, NEVER or more where the node has not got it.
 
     None when that is not so simple, or some but not all of a line is there.
     """
@@ -151,7 +152,12 @@ def _drawn(options: Options, sheet: Sheet) -> list[list[Cost]] | None:
     for piece, (at_nodes, priced) in zip(sheet.pieces, found, strict=True):
         for node in priced:
             at_nodes[options.access.nodes[node]] = _drawing(options, piece, node)
-    return [at_nodes for at_nodes, _ in found]
+    costs = [at_nodes for at_nodes, _ in found]
+    for n, piece in enumerate(sheet.pieces):
+        missing = options.missing(piece.line)
+        if missing:
+            costs[n] = list(map(add, costs[n], missing))
+    return costs
 
 
 def _drawing(options: Options, piece: Piece, node: str) -> Cost:

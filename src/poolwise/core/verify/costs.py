@@ -16,7 +16,7 @@ from poolwise.core.verify.capacity import capacity_over
 from poolwise.core.verify.case import Case, Constraint, Load, Violation, local
 from poolwise.core.verify.demand import waits
 from poolwise.core.verify.draws import supply
-from poolwise.core.verify.prices import pool_place, stockout_amount, weighted
+from poolwise.core.verify.prices import miss_amount, pool_place, stockout_amount, weighted
 from poolwise.core.verify.supply import SlotKey
 from poolwise.core.verify.travel import band_of, deadline, first_ship_day
 
@@ -110,8 +110,11 @@ def _day_amounts(case: Case, shipment: PlannedShipment, lanes: Sequence[Lane]) -
 
 
 def _line_amounts(case: Case, shipment: PlannedShipment, loads: Sequence[Load]) -> Amounts:
-    """Pools, stock-outs avoided and substitutes."""
+    """Picks that may fail, pools, stock-outs avoided and substitutes."""
     rank_cost, items = case.problem.terms.policy.pool_rank_cost, case.problem.edition.catalog.items
+    for line in {load.line.no: load.line for load in loads}.values():
+        risk = miss_amount(case.problem, items[line.item].product, shipment.node)
+        yield (CostKind.MISS, shipment.no, line.no), risk
     for load in loads:
         one = 10**load.item.scale
         for code, drawn in load.pools:

@@ -13,6 +13,16 @@ def weighted(problem: Problem, kind: CostKind, amount: Cost) -> Cost:
     return divide_rounded(amount * problem.terms.policy.weights_ppm.get(kind, MILLION), MILLION)
 
 
+def miss_amount(problem: Problem, item_class: str, node: str) -> Cost:
+    """What it costs to count on a node for a line, by its record: of 50 picks one has failed before the first."""
+    found, missed = 49, 1
+    for fact in (fact for known, picks in problem.facts.misses if known == item_class for fact in picks):
+        if fact.node == node:
+            found, missed = found + fact.found, missed + fact.missed
+    ppm = divide_rounded(missed * MILLION, found + missed)
+    return problem.terms.policy.miss_cost_per_line.times(ppm, MILLION)
+
+
 def pool_place(problem: Problem, pool: str) -> int:
     """The place of a pool in the policy's order for the channel, 0 first; behind all when it is not named."""
     preferred = problem.terms.policy.pool_order.get(problem.demand.order.channel, ())
