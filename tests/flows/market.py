@@ -35,6 +35,8 @@ from poolwise.core.messages import (
     LineChange,
     OrderAmendment,
     OrderCancellation,
+    OrderDivision,
+    OrderJoin,
     OrderLine,
     OrderMessage,
     ReceiptNotice,
@@ -50,7 +52,7 @@ from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Rate, replace
-from poolwise.flows import change
+from poolwise.flows import change, regroup
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Accepted, Counter, Outcome, accept
@@ -234,6 +236,17 @@ class Market:
         asked = tuple(LineChange(no=each[0], quantity=str(each[1]), item="".join(each[2:])) for each in lines)
         message_ = OrderAmendment(order=number, lines=asked, **more)  # type: ignore[arg-type]  # fields by name
         return change.amend(self.books, self.counter, message_, self.later(seconds=1))
+
+    def divide(self, number: str, new: str, *lines: tuple[int, int | None]) -> change.Outcome:
+        """Units of lines become an order of their own."""
+        asked = tuple(LineChange(no=no, quantity=None if units is None else str(units)) for no, units in lines)
+        message_ = OrderDivision(order=number, number=new, lines=asked)
+        return regroup.divide(self.books, self.counter, message_, self.later(seconds=1))
+
+    def join(self, number: str, other: str) -> change.Outcome:
+        """Another order becomes part of this one."""
+        message_ = OrderJoin(order=number, other=other)
+        return regroup.join(self.books, self.counter, message_, self.later(seconds=1))
 
     def hold(self, number: str, *blocks: str, code: str = "fraud") -> change.Outcome:
         """An order is held."""

@@ -92,7 +92,9 @@ def test_an_order_that_nobody_has_decided_yet_is_cancelled_whole(market: Market)
     order = market.order("1", ("BOLT", 5))
     market.cancel("1")
     assert (market.state(order), market.work(), market.at("BOLT", "A")) == ("cancelled", 0, {"available": 9})
-    assert [why_not(market.cancel("1")), why_not(market.amend("1", (1, 7)))] == ["too_late order: is cancelled"] * 2
+    assert [why_not(market.cancel("1")), why_not(market.amend("1", (1, 7)))] == [
+        "too_late order: order '1' is cancelled"
+    ] * 2
 
 
 def test_what_waits_is_cancelled_first_then_what_is_pledged(market: Market) -> None:

@@ -9,7 +9,7 @@ from poolwise import flows
 from poolwise.core import messages
 from poolwise.flows.ports import Queue, TimerKind
 
-PARTS = {messages.Address, messages.LineChange, messages.OrderLine, messages.ReportLine}
+PARTS = {messages.Address, messages.LineChange, messages.OrderLine, messages.ReportLine, messages.ReportParcel}
 
 
 def test_every_message_has_its_flow() -> None:

@@ -106,6 +106,25 @@ class OrderCancellation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDivision:
+    """A new order of units of some lines of another; no quantity: all of the line that no node has in hand."""
+
+    order: str
+    number: str
+    lines: tuple[LineChange, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderJoin:
+    """All of another order becomes part of this one."""
+
+    order: str
+    other: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationRequest:
     """A basket to set aside for a while: an order that is not one yet."""
 

@@ -85,7 +85,8 @@ class Line(Struct, frozen=True, gc=False):
 class Order(Struct, frozen=True, gc=False):
     """What a customer asked for, as accepted: immutable. `facts` are customer preferences that rules may read.
 
-    `contact` is the id of the row with personal data (law 17); nothing else of the person is kept here.
+    `contact` is the id of the row with personal data (law 17); nothing else of the person is kept here. `part_of` is
+    the order that it was divided from, with what was planned for it.
     """
 
     id: UUID
@@ -104,11 +105,17 @@ class Order(Struct, frozen=True, gc=False):
     max_shipments: int | None = None
     reservation: UUID | None = None
     facts: tuple[tuple[str, Json], ...] = ()
+    part_of: UUID | None = None
 
     def __post_init__(self) -> None:
         """Assert what intake has already refused politely."""
         assert 0 < len(self.lines) <= MOST_LINES
         assert all(0 < line.quantity <= LARGEST_QUANTITY for line in self.lines)
+
+    @property
+    def began_elsewhere(self) -> UUID | None:
+        """The basket, or the order, whose decision is this one's first attempt."""
+        return self.reservation or self.part_of
 
 
 class Progress(Struct, frozen=True, gc=False):

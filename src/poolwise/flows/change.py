@@ -74,19 +74,19 @@ def hold(books: Books, counter: Counter, number: str, held: Hold, reason: str, n
     A hold of the same code is replaced. `kept` makes of the outcome what is kept as the answer, as in all flows here.
     """
 
-    def work(change: _Change) -> Outcome:
+    def work(change: Changing) -> Outcome:
         others = tuple(each for each in change.record.holds if each.code != held.code)
         change.let(replace(change.record, holds=(*others, held)))
         change.tell("held", {"hold": held.code, "blocks": list(held.blocks), "reason": reason})
         return change.done()
 
-    return _on(books, counter, number, now, kept, work)
+    return on_orders(books, counter, [number], now, kept, work)
 
 
 def lift(books: Books, counter: Counter, number: str, code: str, reason: str, now: datetime, kept: Kept) -> Outcome:
     """Let an order go on; what it may do now it does at once, if nothing else holds it."""
 
-    def work(change: _Change) -> Outcome:
+    def work(change: Changing) -> Outcome:
         left = tuple(each for each in change.record.holds if each.code != code)
         if left == change.record.holds:
             return Rejected("hold_unknown", (Fault("code", f"order '{number}' has no hold '{code}'"),))
@@ -94,13 +94,13 @@ def lift(books: Books, counter: Counter, number: str, code: str, reason: str, no
         change.tell("hold_lifted", {"hold": code, "reason": reason})
         return change.done()
 
-    return _on(books, counter, number, now, kept, work)
+    return on_orders(books, counter, [number], now, kept, work)
 
 
 def cancel(books: Books, counter: Counter, message: OrderCancellation, now: datetime, kept: Kept = None) -> Outcome:
     """Cancel units of an order, all that are named or none; no quantity means all that can still be cancelled."""
 
-    def work(change: _Change) -> Outcome:
+    def work(change: Changing) -> Outcome:
         faults = [*change.misnumbered(message.lines), *_too_long(message.reason)]
         if faults:
             return Rejected("change_invalid", tuple(faults))
@@ -121,10 +121,10 @@ def cancel(books: Books, counter: Counter, message: OrderCancellation, now: date
         change.tell("cancelled", {"lines": lines, "reason": message.reason})
         return change.done()
 
-    return _on(books, counter, message.order, now, kept, work)
+    return on_orders(books, counter, [message.order], now, kept, work)
 
 
-def _asked(change: _Change, lines: Sequence[LineChange]) -> list[tuple[int, str | None]]:
+def _asked(change: Changing, lines: Sequence[LineChange]) -> list[tuple[int, str | None]]:
     return [(line.no, line.quantity) for line in lines] or [(line.no, None) for line in change.record.order.lines]
 
 
@@ -135,10 +135,10 @@ def amend(books: Books, counter: Counter, message: OrderAmendment, now: datetime
     the service level or the day is another; what is picked already goes where it was to go, so that is too late.
     """
 
-    def work(change: _Change) -> Outcome:
+    def work(change: Changing) -> Outcome:
         return _Amendment(change, counter, message, now).outcome()
 
-    return _on(books, counter, message.order, now, kept, work)
+    return on_orders(books, counter, [message.order], now, kept, work)
 
 
 def _too_long(reason: str) -> list[Fault]:
@@ -148,7 +148,7 @@ def _too_long(reason: str) -> list[Fault]:
 class _Amendment:
     """What an amendment says, applied to an order."""
 
-    def __init__(self, change: _Change, counter: Counter, message: OrderAmendment, now: datetime) -> None:
+    def __init__(self, change: Changing, counter: Counter, message: OrderAmendment, now: datetime) -> None:
         self._change, self._counter, self._message, self._now = change, counter, message, now
         self._reader = Reader(counter)
 
@@ -267,52 +267,71 @@ class _Amendment:
 # --- an order under change
 
 
-def _on(
-    books: Books, counter: Counter, number: str, now: datetime, kept: Kept, work: Callable[[_Change], Outcome]
+def on_orders(
+    books: Books,
+    counter: Counter,
+    numbers: Sequence[str],
+    now: datetime,
+    kept: Kept,
+    work: Callable[..., Outcome],
 ) -> Outcome:
-    """Do something to one order, in one transaction."""
+    """Do something to orders, in one transaction. `work` gets them locked, as they stand; none of them is cancelled."""
     clerk = Clerk(counter.edition, counter.ids, counter.sender)
 
     def tried(transaction: Transaction, wanted: Wanted, at: datetime) -> Outcome:
-        change = _locked(transaction, counter, clerk, number, wanted, at)
+        found = _locked(transaction, counter, clerk, numbers, wanted, at)
+        changes = [each for each in found if isinstance(each, Changing)]
+        unknown = tuple(each for each in found if isinstance(each, Fault))
+        over = [each.record.order.number for each in changes if each.record.state is OrderState.CANCELLED]
         outcome: Outcome
-        if isinstance(change, Fault):
-            outcome = Rejected("order_unknown", (change,))
-        elif change.record.state is OrderState.CANCELLED:
-            outcome = Rejected("too_late", (Fault("order", "is cancelled"),))
+        if unknown:
+            outcome = Rejected("order_unknown", unknown)
+        elif over:
+            outcome = Rejected("too_late", (Fault("order", f"order '{over[0]}' is cancelled"),))
         else:
-            outcome = work(change)
+            outcome = work(*changes)
         if kept is not None:
             transaction.record(Effects(at=at, answers=[kept(outcome)]))
-        if isinstance(outcome, Rejected) and isinstance(change, _Change):
-            change.put_back()
+        if isinstance(outcome, Rejected):
+            for change in changes:
+                change.put_back()
         return outcome
 
     return in_transaction(books, now, tried)
 
 
 def _locked(
-    transaction: Transaction, counter: Counter, clerk: Clerk, number: str, wanted: Wanted, at: datetime
-) -> _Change | Fault:
-    unknown = Fault("order", f"there is no order '{number}'")
-    order = transaction.order_numbered([number]).get(number)
-    before = None if order is None else transaction.orders([order])[order]
-    if order is None or before is None or before.state is OrderState.BASKET:
-        return unknown
-    untouched = before.attempt == 0 and before.state is not OrderState.CANCELLED
-    if untouched:
-        # Whoever decides it takes it out of the queue and then locks the order: we do the same.
-        cell, queues = before.order.cell, (Queue.ONCE, Queue.WAVE)
-        transaction.record(Effects(at=at, taken=[(cell, order, queue) for queue in queues]))
-    wanted.orders.add(order)
-    record = transaction.orders(sorted(wanted.orders), lock=True)[order]
-    if (record.attempt == 0 and record.state is not OrderState.CANCELLED) != untouched:
+    transaction: Transaction, counter: Counter, clerk: Clerk, numbers: Sequence[str], wanted: Wanted, at: datetime
+) -> list[Changing | Fault]:
+    """The orders of these numbers under lock. Whoever decides one takes it out of the queue and then locks it: so do
+    we, with all that nobody has decided yet."""
+    ids = transaction.order_numbered(numbers)
+    before = transaction.orders(ids.values()) if ids else {}
+    undecided = [record.order for record in before.values() if _is_undecided(record)]
+    if undecided:
+        queues = (Queue.ONCE, Queue.WAVE)
+        transaction.record(
+            Effects(at=at, taken=[(each.cell, each.id, queue) for each in undecided for queue in queues])
+        )
+    known = {id_ for id_, record in before.items() if record.state is not OrderState.BASKET}
+    wanted.orders |= known
+    records = transaction.orders(sorted(wanted.orders), lock=True) if known else {}
+    if any(_is_undecided(records[id_]) != _is_undecided(before[id_]) for id_ in known):
         raise Conflict("somebody decided the order meanwhile")
-    return _Change(transaction, counter, clerk, wanted, record, at)
+    return [
+        Changing(transaction, counter, clerk, wanted, records[ids[number]], at)
+        if ids.get(number) in known
+        else Fault("order", f"there is no order '{number}'")
+        for number in numbers
+    ]
+
+
+def _is_undecided(record: OrderRecord) -> bool:
+    return record.attempt == 0 and record.state in (OrderState.RECEIVED, OrderState.WAITING)
 
 
 @dataclass(slots=True)
-class _Change:
+class Changing:
     """An order under lock while it is changed: what is given up, what is cancelled, and where its lines stand then."""
 
     transaction: Transaction
@@ -325,8 +344,8 @@ class _Change:
     cancelled: dict[int, Quantity] = field(default_factory=dict)
     added: dict[int, Quantity] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    _shipments: Mapping[int, ShipmentRecord] = field(init=False)
-    _held: Sequence[Reservation] = field(init=False)
+    shipments: Mapping[int, ShipmentRecord] = field(init=False)
+    held: Sequence[Reservation] = field(init=False)
     _given: dict[int, Quantity] = field(default_factory=dict)
     _of_held: dict[int, Quantity] = field(default_factory=dict)
     _let: OrderRecord | None = None
@@ -338,8 +357,8 @@ class _Change:
         """Read what is held for the order."""
         id_ = self.record.order.id
         self.lines = dict(zip((line.no for line in self.record.order.lines), self.record.lines, strict=True))
-        self._shipments = {each.shipment.no: each for each in self.transaction.shipments(id_)}
-        self._held = [part for part in self.transaction.reservations(id_) if part.open]
+        self.shipments = {each.shipment.no: each for each in self.transaction.shipments(id_)}
+        self.held = [part for part in self.transaction.reservations(id_) if part.open]
 
     # What is asked
 
@@ -359,11 +378,12 @@ class _Change:
     def quantity(self, path: str, no: int, text: str) -> Quantity | None:
         """Base units of a text, or None and a fault."""
         reader = Reader(self.counter)
-        units = reader.quantity(path, self._line(no).item, "", text)
+        units = reader.quantity(path, self.line(no).item, "", text)
         self.faults += reader.faults
         return units
 
-    def _line(self, no: int) -> Line:
+    def line(self, no: int) -> Line:
+        """The line of this number."""
         return next(line for line in self.record.order.lines if line.no == no)
 
     def possible(self, no: int) -> Quantity:
@@ -373,7 +393,7 @@ class _Change:
 
     def why_not(self, no: int) -> str:
         """Why no more of a line can be given up."""
-        item, progress = self._line(no).item, self.lines[no]
+        item, progress = self.line(no).item, self.lines[no]
         scale = self.clerk.edition.catalog.items[item].scale
         in_hand = progress.released - sum(
             open_line_quantity(part) for part in self._loose(no) if self._stage(part) not in HELD_BACK
@@ -391,12 +411,12 @@ class _Change:
         return f"at most {base_to_text(self.possible(no), scale)} can still be given up{rest}"
 
     def _stage(self, part: Reservation) -> Stage:
-        return self._shipments[part.shipment_no].stage
+        return self.shipments[part.shipment_no].stage
 
     def _loose(self, no: int) -> list[Reservation]:
         """What is held for a line and may still be given up: of pledges, what is planned, what is released, newest
         first. Parts that belong together go together or not at all."""
-        parts = [part for part in self._held if part.line_no == no]
+        parts = [part for part in self.held if part.line_no == no]
         loose = [part for part in parts if self._stage(part) in MAY_GO]
         if len(loose) < len(parts) and not all(stands_alone(part) for part in parts):
             return []
@@ -436,11 +456,11 @@ class _Change:
 
     def give_up_everything(self) -> None:
         """All that is planned or released is to be planned anew; notes why not, where something is picked."""
-        late = sorted({part.shipment_no for part in self._held if self._stage(part) not in MAY_GO})
+        late = sorted({part.shipment_no for part in self.held if self._stage(part) not in MAY_GO})
         for no in late:
-            shipment = self._shipments[no]
+            shipment = self.shipments[no]
             self.refuse("order", f"shipment {no} from {shipment.shipment.node} is {shipment.stage.value} already")
-        self._given = {part.no: part.open for part in self._held if self._stage(part) in MAY_GO}
+        self._given = {part.no: part.open for part in self.held if self._stage(part) in MAY_GO}
 
     def let(self, record: OrderRecord) -> None:
         """Hold the order, or let it go."""
@@ -467,19 +487,19 @@ class _Change:
 
     def put_back(self) -> None:
         """Nothing is changed: what was taken out of the queue for that is in it again."""
-        todo = self._todo(self.record)
-        if self.record.attempt == 0 and todo is not None:
+        todo = self.todo_of(self.record)
+        if _is_undecided(self.record) and todo is not None:
             self.transaction.record(Effects(at=self.now, todo=[todo]))
 
     def done(self) -> Changed:
         """Record all of it."""
-        parts = [part for part in self._held if self._given.get(part.no)]
+        parts = [part for part in self.held if self._given.get(part.no)]
         keys = {p.id: p.key for p in self.transaction.positions({part.position for part in parts}).values()}
         room = Room(self.transaction, self.clerk, self.wanted, dict.fromkeys(keys.values()), self.now)
         self._end(room, parts, keys)
         record = self._amended or self.record
         lines = tuple(self.lines[line.no] for line in record.order.lines)
-        after = replace(record, lines=lines, state=_settled(record, lines))
+        after = replace(record, lines=lines, state=settled(record, lines))
         held = after if self._let is None else replace(after, holds=self._let.holds)
         also, id_ = room.also, record.order.id
         if self._amended is not None:
@@ -514,7 +534,7 @@ class _Change:
                 room.also.receipt_changes.append(change)
         room.also.given_up[self.record.order.id] = dict(self._of_held)
 
-    def _todo(self, record: OrderRecord) -> Todo | None:
+    def todo_of(self, record: OrderRecord) -> Todo | None:
         """The queue row of what is to be sourced of an order; it is looked at again under the order's lock."""
         rest = waiting_of(record)
         if not rest or record.is_held(Blocks.SOURCING):
@@ -525,13 +545,13 @@ class _Change:
 
     def _queue(self, room: Room, record: OrderRecord, gave_up: bool) -> None:
         """What is to be sourced waits for it; what is to be released is looked at."""
-        todo = self._todo(record)
+        todo = self.todo_of(record)
         lifted = self._let is not None and len(self._let.holds) <= len(self.record.holds)
         if todo is not None and (record.attempt == 0 or self.added or lifted):
             room.also.todo.append(todo)
         elif todo is None and not gave_up and record.attempt:
             room.also.taken.append((record.order.cell, record.order.id, Queue.STOCK))
-        if lifted and any(self._stage(part) is Stage.PLANNED for part in self._held):
+        if lifted and any(self._stage(part) is Stage.PLANNED for part in self.held):
             room.also.timers.append(Timer(record.order.cell, TimerKind.RELEASE, record.order.id, self.now))
 
     def _report(self, room: Room, parts: Sequence[Reservation]) -> None:
@@ -546,11 +566,11 @@ class _Change:
             room.also.milestones.append(milestone)
             room.also.events.append(Event(f"order.{kind}", str(order.id), told, order.cell))
         for no in sorted({part.shipment_no for part in parts if self._stage(part) not in HELD_BACK}):
-            told = {"order": order.number, "shipment": no, "node": self._shipments[no].shipment.node}
+            told = {"order": order.number, "shipment": no, "node": self.shipments[no].shipment.node}
             room.also.events.append(Event("shipment.changed", str(order.id), told, order.cell))
 
 
-def _settled(record: OrderRecord, lines: tuple[Progress, ...]) -> OrderState:
+def settled(record: OrderRecord, lines: tuple[Progress, ...]) -> OrderState:
     """The state of an order after a change: one that waits for a wave still does."""
     state = state_of(lines)
     return record.state if state is OrderState.RECEIVED and record.state is OrderState.WAITING else state

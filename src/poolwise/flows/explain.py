@@ -52,11 +52,12 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
             raise Refused("order_unknown", (Fault("order", f"there is no order {owner}"),))
         number = attempt if attempt is not None else record.attempt
         decision = transaction.decision(owner, number) if number else None
-        basket = record.order.reservation
+        basket = record.order.began_elsewhere
         if decision is None and number == 1 and basket is not None:
-            # The first attempt of an order that names a basket is the decision the basket was made with.
-            decision = transaction.decision(basket, 1)
+            # The first attempt of an order that names a basket, or that was divided from another, is the other's.
             record = transaction.orders([basket])[basket]
+            number = record.attempt
+            decision = transaction.decision(basket, number)
         if decision is None:
             reason = "it still waits to be decided" if not number else f"it has no decision {number}"
             raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))

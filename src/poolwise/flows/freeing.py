@@ -214,17 +214,17 @@ def _carved(basket: OrderRecord, held: Mapping[int, Reservation], order: Order) 
     """What the lines of an order take of a basket: the line, and a reservation of as much as it takes of one."""
     wanted = {line.no: line.quantity for line in order.lines}
     for line in basket.order.lines:
-        parts = [_whole(part) for part in held.values() if part.line_no == line.no]
+        parts = [whole(part) for part in held.values() if part.line_no == line.no]
         for own in order.lines:
             if own.item == line.item and wanted[own.no] and parts:
-                carved = _share(parts, wanted[own.no])
+                carved = share_of(parts, wanted[own.no])
                 wanted[own.no] -= sum(part.line_quantity for part in carved)
                 less = {part.no: part for part in carved}
                 parts = [left for part in parts if (left := _less(part, less.get(part.no))).quantity]
                 yield from ((own.no, part) for part in carved)
 
 
-def _whole(part: Reservation) -> Reservation:
+def whole(part: Reservation) -> Reservation:
     """What is open of a reservation, as if it had never been more."""
     open_line = part.line_quantity * part.open // part.quantity
     return replace(part, quantity=part.open, line_quantity=open_line, consumed=0, freed=0, expired=0, broken=0)
@@ -237,7 +237,7 @@ def _less(part: Reservation, taken: Reservation | None) -> Reservation:
     return replace(part, quantity=units, line_quantity=line_units)
 
 
-def _share(parts: Sequence[Reservation], wanted: Quantity) -> list[Reservation]:
+def share_of(parts: Sequence[Reservation], wanted: Quantity) -> list[Reservation]:
     """Of what serves one line of a basket as much as serves `wanted`, in its order, or less where no share is exact.
 
     Units that each serve one are shared one by one. Parts of a kit, and substitutes in another ratio, belong together

@@ -25,6 +25,8 @@ from poolwise.core.ledger import Position
 from poolwise.core.messages import (
     OrderAmendment,
     OrderCancellation,
+    OrderDivision,
+    OrderJoin,
     OrderMessage,
     ReceiptNotice,
     ReservationRequest,
@@ -35,7 +37,7 @@ from poolwise.core.messages import (
 from poolwise.core.orders import Hold
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Refused
-from poolwise.flows import change
+from poolwise.flows import change, regroup
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Rejected, accept
@@ -114,7 +116,7 @@ class Sack:
 class Change:
     """A customer, or who takes care of him, wants something else of an order; with the key of the request."""
 
-    wanted: OrderCancellation | OrderAmendment | Held | Lifted
+    wanted: OrderCancellation | OrderAmendment | OrderDivision | OrderJoin | Held | Lifted
     key: str
 
 
@@ -373,6 +375,10 @@ class Stage:
                 return _result(change.cancel(books, counter, wanted, now, kept))
             case OrderAmendment():
                 return _result(change.amend(books, counter, wanted, now, kept))
+            case OrderDivision():
+                return _result(regroup.divide(books, counter, wanted, now, kept))
+            case OrderJoin():
+                return _result(regroup.join(books, counter, wanted, now, kept))
             case Held():
                 return _result(change.hold(books, counter, wanted.order, wanted.hold, "", now, kept))
             case Lifted():
@@ -382,7 +388,7 @@ class Stage:
 def _result(outcome: change.Outcome) -> str:
     if isinstance(outcome, Rejected):
         return f"{outcome.code}: {'; '.join(f'{fault.field} {fault.reason}' for fault in outcome.problems)}"
-    return f"cancelled {list(outcome.cancelled)}, added {list(outcome.added)}"
+    return f"{outcome.order} cancelled {list(outcome.cancelled)}, added {list(outcome.added)}"
 
 
 def _reference(outcome: Reserved | Rejected) -> str:

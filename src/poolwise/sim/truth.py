@@ -20,6 +20,8 @@ from poolwise.core.messages import (
     LineChange,
     OrderAmendment,
     OrderCancellation,
+    OrderDivision,
+    OrderJoin,
     OrderLine,
     OrderMessage,
     ReceiptNotice,
@@ -130,6 +132,7 @@ class World:
     told: set[str] = field(default_factory=set)
     mail: list[tuple[datetime, int, Mail]] = field(default_factory=list)
     _sent: int = 0
+    _divided: int = 0
 
     def next(self, step: Step) -> Asked | None:
         """What is asked of Poolwise in a step, after some time has passed; None where nothing is."""
@@ -157,6 +160,8 @@ class World:
             case Sack(), list():
                 for mail, own in zip(asked.mail, answer, strict=True):
                     self._judge(mail, own, crashed)
+            case Change(wanted=OrderDivision() as wanted), str() if " cancelled " in answer:
+                self.orders[wanted.number] = UUID(answer.split()[0])
             case SetAside(), str() if answer.count("-") == DASHES_OF_AN_ID:
                 self.baskets[UUID(answer)] = self.now + timedelta(seconds=asked.request.expires_in_seconds)
 
@@ -337,7 +342,12 @@ class World:
             return None
         number, key = random.choice(known), f"change-{random.getrandbits(60):x}"
         line = LineChange(no=random.randint(1, 2), quantity=random.choice((None, "1", "1", "2")))
-        match random.randrange(9):
+        match random.randrange(12):
+            case 9 | 10:
+                self._divided += 1
+                return Change(OrderDivision(order=number, number=f"D-{self._divided}", lines=(line,)), key)
+            case 11:
+                return Change(OrderJoin(order=number, other=random.choice(known)), key)
             case 0 | 1:
                 return Change(OrderCancellation(order=number, lines=(line,)), key)
             case 2:

@@ -47,6 +47,7 @@ class _Order(msgspec.Struct, array_like=True, frozen=True):
     max_shipments: int | None
     reservation: UUID | None
     facts: msgspec.Raw
+    part_of: UUID | None = None
 
 
 class _Todo(msgspec.Struct, array_like=True, frozen=True):
@@ -191,6 +192,7 @@ def _order_out(order: Order) -> _Order:
         order.max_shipments,
         order.reservation,
         msgspec.Raw(_ENCODER.encode(order.facts)) if order.facts else _NO_FACTS,
+        order.part_of,
     )
 
 
@@ -225,6 +227,7 @@ def _order_in(kept: _Order) -> Order:
         kept.max_shipments,
         kept.reservation,
         () if kept.facts == _NO_FACTS else _facts(kept.facts),
+        kept.part_of,
     )
 
 

@@ -418,7 +418,7 @@ class _Details:
             self.reservations[order],
             self.incidents.get(order, 0),
             is_queued,
-            document.reservation is not None,
+            document.began_elsewhere is not None,
         )
 
 

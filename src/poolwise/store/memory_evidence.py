@@ -148,7 +148,7 @@ class MemoryEvidence:
                 ],
                 incidents[id_],
                 id_ in queued or record.is_held(Blocks.SOURCING),
-                record.order.reservation is not None,
+                record.order.began_elsewhere is not None,
             )
 
     def ownerless(self) -> Iterator[tuple[str, str]]:

@@ -84,5 +84,5 @@ def _not_reserved(stored: StoredPlan, plan: Plan) -> Iterator[str]:
     planned = {
         no: (part.position, part.receipt, part.quantity, part.line_no) for no, part in enumerate(plan.assignments, 1)
     }
-    if stored.record.order.reservation is None and held != planned:
+    if stored.record.order.began_elsewhere is None and held != planned:
         yield f"{len(planned)} assignments were planned, {len(held)} reservations stand, and they are not the same"

@@ -28,6 +28,8 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /v1/orders/{number}/explanation": ALL,
     "POST /v1/orders/{number}/cancellations": ACTING,
     "POST /v1/orders/{number}/amendments": ACTING,
+    "POST /v1/orders/{number}/divisions": ACTING,
+    "POST /v1/orders/{number}/joins": ACTING,
     "POST /v1/orders/{number}/holds": ACTING,
     "POST /v1/orders/{number}/holds/{code}/lift": ACTING,
     "POST /v1/reservations": ACTING,

@@ -13,14 +13,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from poolwise.core.messages import Address, LineChange, OrderAmendment, OrderCancellation
+from poolwise.core.messages import Address, LineChange, OrderAmendment, OrderCancellation, OrderDivision, OrderJoin
 from poolwise.core.orders import Blocks, Hold
 from poolwise.core.values import Refused
-from poolwise.flows import change
+from poolwise.flows import change, regroup
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer
 from poolwise.web.endpoint import Call, Nothing, Reply, Sent
-from poolwise.web.forms import CURRENCY, Decimal, LongText, Text
+from poolwise.web.forms import CURRENCY, Code, Decimal, LongText, Text
 from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, AddressIn, LineIn, counter_of, found, line_of, shown
 
@@ -71,6 +71,21 @@ class HoldIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: LongText = ""
 
 
+class DivisionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new order, by its number, of units of some lines; without a quantity all of a line that no node has in hand."""
+
+    number: Code
+    lines: Annotated[list[CancelledLineIn], Meta(min_length=1, max_length=MOST_LINES)]
+    reason: LongText = ""
+
+
+class JoinIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The number of the order of which all becomes part of this one."""
+
+    other: Code
+    reason: LongText = ""
+
+
 def create_cancellation(call: Call[Nothing, CancellationIn]) -> Reply:
     """Cancel units of an order: what waits first, then what is pledged, planned, and released.
 
@@ -111,6 +126,35 @@ def create_amendment(call: Call[Nothing, AmendmentIn]) -> Reply:
     return _changed(call, do)
 
 
+def create_division(call: Call[Nothing, DivisionIn]) -> Reply:
+    """Divide an order in two, with what is reserved and planned for it. Answers with the new one.
+
+    What a node has in hand, or has sent, stays where it is.
+    """
+    sent = call.body
+    lines = tuple([LineChange(no=line.no, quantity=line.quantity) for line in sent.lines])
+
+    def do(number: str, keep: change.Kept) -> change.Outcome:
+        message = OrderDivision(order=number, number=sent.number, lines=lines, reason=sent.reason)
+        return regroup.divide(call.services.books, counter_of(call), message, call.now, keep)
+
+    return _changed(call, do, sent.number)
+
+
+def create_join(call: Call[Nothing, JoinIn]) -> Reply:
+    """Join another order to this one, with what is reserved and planned for it; the other is cancelled.
+
+    Both go to the same zone, for the same customer and on the same terms, and no node has any of the other in hand.
+    """
+    sent = call.body
+
+    def do(number: str, keep: change.Kept) -> change.Outcome:
+        message = OrderJoin(order=number, other=sent.other, reason=sent.reason)
+        return regroup.join(call.services.books, counter_of(call), message, call.now, keep)
+
+    return _changed(call, do)
+
+
 def create_hold(call: Call[Nothing, HoldIn]) -> Reply:
     """Hold an order: it blocks what it names and nothing else, and stock stays reserved. The same code replaces it."""
     sent = call.body
@@ -131,19 +175,20 @@ def lift_hold(call: Call[Nothing, Nothing]) -> Reply:
     return _changed(call, do)
 
 
-def _changed(call: Call[Nothing, Sent], do: Callable[[str, change.Kept], change.Outcome]) -> Reply:
-    """A change under its key, and the order as it is then."""
+def _changed(call: Call[Nothing, Sent], do: Callable[[str, change.Kept], change.Outcome], new: str = "") -> Reply:
+    """A change under its key, and the order as it is then; the `new` one, if there is one."""
     number = found(call, call.path["number"]).record.order.number
+    told = new or number
 
     def keep(outcome: change.Outcome) -> Answer:
         if isinstance(outcome, Rejected):
             return kept_refusal(call.key, outcome)
-        return kept(call.key, 200, number)
+        return kept(call.key, 200, told)
 
     def first() -> Reply:
         outcome = do(number, keep)
         if isinstance(outcome, Rejected):
             raise Refused(outcome.code, outcome.problems)
-        return shown(call, number)
+        return shown(call, told)
 
-    return once(call.services.books, call.key, first, lambda _: shown(call, number), look_first=True)
+    return once(call.services.books, call.key, first, lambda _: shown(call, told), look_first=True)

@@ -26,6 +26,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "add": [{"item": "MUG-GREEN", "quantity": "1"}],
         "service_level": "express",
     },
+    "POST /v1/orders/{number}/divisions": {"number": "WEB-1001-B", "lines": [{"no": 1, "quantity": "1"}]},
+    "POST /v1/orders/{number}/joins": {"other": "WEB-1003", "reason": "one parcel"},
     "POST /v1/orders/{number}/holds": {"code": "fraud", "blocks": ["release"], "reason": "address is new"},
     "POST /v1/reservations": {
         "channel": "web",
