@@ -32,6 +32,7 @@ from poolwise.core.edition.rows import (
 )
 from poolwise.core.ledger import Account, PositionKey
 from poolwise.core.messages import (
+    DisposedLine,
     LineChange,
     OrderAmendment,
     OrderCancellation,
@@ -43,6 +44,10 @@ from poolwise.core.messages import (
     ReportKind,
     ReportLine,
     ReservationRequest,
+    ReturnedLine,
+    ReturnInspection,
+    ReturnNotice,
+    ReturnReceipt,
     ShipmentReport,
     StockCount,
 )
@@ -50,16 +55,18 @@ from poolwise.core.network import CapacityUnit, CostCard, Lane, Node, Pool, Rate
 from poolwise.core.orders import Blocks, Hold
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
+from poolwise.core.returns import ReturnState
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Rate, replace
 from poolwise.flows import change, regroup
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
-from poolwise.flows.intake import Accepted, Counter, Outcome, accept
+from poolwise.flows.intake import Accepted, Counter, Outcome, Rejected, accept
 from poolwise.flows.masterdata import Told, adopt_policy, publish
 from poolwise.flows.ports import Books, OrderRecord, Queue
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.reserve import Reserved, free, reserve
+from poolwise.flows.returns import Booked, announce, book_inspection, book_receipt, end
 from poolwise.flows.source import Desk, source_batch
 from poolwise.flows.stock import Outcome as StockOutcome
 from poolwise.flows.stock import book_counts
@@ -143,10 +150,10 @@ class Market:
 
     # What happens
 
-    def count(self, item: str, node: str, units: int) -> StockOutcome:
+    def count(self, item: str, node: str, units: int, pool: str = "P", lot: str = "") -> StockOutcome:
         """A node says how much it has."""
         at = self.later(seconds=1)
-        said = StockCount(item=item, node=node, pool="P", quantity=str(units), as_of=at)
+        said = StockCount(item=item, node=node, pool=pool, lot=lot, quantity=str(units), as_of=at)
         (result,) = book_counts(self.books, self.clerk, [said], at)
         return result.outcome
 
@@ -171,6 +178,12 @@ class Market:
     def order(self, number: str, *lines: tuple[str, int], **more: object) -> UUID:
         """An order arrives; its id."""
         outcome = self.send(number, *lines, **more)
+        assert isinstance(outcome, Accepted), outcome
+        return outcome.order
+
+    def accept(self, asked: OrderMessage) -> UUID:
+        """An order with all it says; its id."""
+        (outcome,) = accept(self.books, self.counter, [asked], self.later(seconds=1))
         assert isinstance(outcome, Accepted), outcome
         return outcome.order
 
@@ -257,6 +270,43 @@ class Market:
         """An order is let go."""
         return change.lift(self.books, self.counter, number, code, "", self.later(seconds=1), None)
 
+    def announce(self, number: str, *lines: tuple[int, int], order: str = "1", **more: object) -> str | Rejected:
+        """Goods of lines of an order will come back; the return's number, if it is not refused."""
+        asked = tuple(ReturnedLine(line=line, quantity=str(units)) for line, units in lines)
+        notice = ReturnNotice(number=number, order=order, lines=asked, **more)  # type: ignore[arg-type]  # by name
+        found = announce(self.books, self.counter, notice, self.later(seconds=1))
+        return found if isinstance(found, Rejected) else f"{'known ' if found.known else ''}{found.number}"
+
+    def come_back(self, number: str, *lines: tuple[int, int], id: str = "", **more: object) -> Booked | Rejected:  # noqa: A002
+        """Goods of a return have come."""
+        self.reports += 1
+        told = tuple(ReturnedLine(line=line, quantity=str(units)) for line, units in lines)
+        at = self.later(seconds=1)
+        fields = {"id": id or f"r-{self.reports}", "at": at, **more}
+        receipt = ReturnReceipt(number=number, lines=told, **fields)  # type: ignore[arg-type]  # by name
+        return book_receipt(self.books, self.counter, receipt, at)
+
+    def inspect(self, number: str, *lines: tuple[int, int, str], id: str = "", **more: object) -> Booked | Rejected:  # noqa: A002
+        """Somebody has looked at goods of a return."""
+        self.reports += 1
+        told = tuple(
+            DisposedLine(line=line, quantity=str(units), disposition=what,
+                         supplier="ACME" if what == "to_supplier" else "")
+            for line, units, what in lines
+        )  # fmt: skip
+        at = self.later(seconds=1)
+        fields = {"id": id or f"r-{self.reports}", "at": at, **more}
+        inspection = ReturnInspection(number=number, lines=told, **fields)  # type: ignore[arg-type]  # by name
+        return book_inspection(self.books, self.counter, inspection, at)
+
+    def end(self, number: str, ending: str) -> Booked | Rejected:
+        """Nothing more is expected of a return."""
+        return end(self.books, self.counter, number, ReturnState(ending), self.later(seconds=1))
+
+    def returned(self, order: UUID) -> list[str]:
+        """The returns of an order, with their states."""
+        return [f"{found.number} {found.state}" for found in self.record(order).returns]
+
     def stages(self, order: UUID) -> list[str]:
         """Stages of the shipments of an order, with their nodes."""
         with self.books.transaction() as transaction:
@@ -307,9 +357,9 @@ class Market:
         """The state of an order."""
         return self.record(order).state.value
 
-    def at(self, item: str, node: str, lot: str = "") -> Mapping[str, int]:
+    def at(self, item: str, node: str, lot: str = "", pool: str = "P") -> Mapping[str, int]:
         """The balances of a position that are not zero, but for what is outside."""
-        key = PositionKey(item, node, "P", lot).id()
+        key = PositionKey(item, node, pool, lot).id()
         with self.books.transaction() as transaction:
             position = transaction.positions([key]).get(key)
         if position is None:

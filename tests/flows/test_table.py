@@ -9,7 +9,15 @@ from poolwise import flows
 from poolwise.core import messages
 from poolwise.flows.ports import Queue, TimerKind
 
-PARTS = {messages.Address, messages.LineChange, messages.OrderLine, messages.ReportLine, messages.ReportParcel}
+PARTS = {
+    messages.Address,
+    messages.DisposedLine,
+    messages.LineChange,
+    messages.OrderLine,
+    messages.ReportLine,
+    messages.ReportParcel,
+    messages.ReturnedLine,
+}
 
 
 def test_every_message_has_its_flow() -> None:

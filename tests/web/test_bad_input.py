@@ -17,6 +17,11 @@ MOVEMENT = EXAMPLES["POST /v1/stock/movements"]["movements"][0]
 RECEIPT = EXAMPLES["POST /v1/receipts"]["receipts"][0]
 REPORT = {**EXAMPLES["POST /v1/shipments/reports"], "order": "GHOST"}
 BASKET = EXAMPLES["POST /v1/reservations"]
+RETURN = {**EXAMPLES["POST /v1/returns"], "order": "GHOST"}
+BACK = {"line": 1, "quantity": "1"}
+CAME = {**EXAMPLES["POST /v1/returns/{id}/receipts"], "order": "GHOST"}
+GONE = {**EXAMPLES["POST /v1/returns/{id}/dispositions"], "order": "GHOST"}
+RMA = "/v1/returns/RMA-9"
 
 REFUSED = [
     # path, body, field that is named
@@ -105,6 +110,34 @@ REFUSED = [
     ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": 1}]}, "lines[0].quantity"),
     ("/v1/shipments/reports", {**REPORT, "tracking": "x" * 201}, "tracking"),
     ("/v1/shipments/reports", {**REPORT, "colour": "red"}, "colour"),
+    ("/v1/returns", {}, "order"),
+    ("/v1/returns", RETURN, "order"),
+    ("/v1/returns", {**RETURN, "number": "R M A"}, "number"),
+    ("/v1/returns", {**RETURN, "number": "x" * 101}, "number"),
+    ("/v1/returns", {**RETURN, "lines": []}, "lines"),
+    ("/v1/returns", {**RETURN, "lines": [BACK] * 2_001}, "lines"),
+    ("/v1/returns", {**RETURN, "lines": [{**BACK, "line": 0}]}, "lines[0].line"),
+    ("/v1/returns", {**RETURN, "lines": [{**BACK, "line": "1"}]}, "lines[0].line"),
+    ("/v1/returns", {**RETURN, "lines": [{**BACK, "quantity": 1}]}, "lines[0].quantity"),
+    ("/v1/returns", {**RETURN, "lines": [{**BACK, "quantity": "NaN"}]}, "lines[0].quantity"),
+    ("/v1/returns", {**RETURN, "lines": [{**BACK, "colour": "red"}]}, "lines[0].colour"),
+    ("/v1/returns", {**RETURN, "node": "x" * 201}, "node"),
+    ("/v1/returns", {**RETURN, "exchange": {}}, "exchange.lines"),
+    ("/v1/returns", {**RETURN, "exchange": {"lines": [{"item": "PAN"}]}}, "exchange.lines[0].quantity"),
+    (f"{RMA}/receipts", CAME, "order"),
+    (f"{RMA}/receipts", {**CAME, "order": ""}, "order"),
+    (f"{RMA}/receipts", {**CAME, "id": ""}, "id"),
+    (f"{RMA}/receipts", {**CAME, "at": "2026-01-05T08:00:00"}, "at"),
+    (f"{RMA}/receipts", {**CAME, "at": "2027-01-05T08:00:00Z"}, "at"),
+    (f"{RMA}/receipts", {**CAME, "lines": []}, "lines"),
+    ("/v1/returns/R%20M/receipts", CAME, "number"),
+    (f"{RMA}/dispositions", GONE, "order"),
+    (f"{RMA}/dispositions", {**GONE, "id": "x" * 201}, "id"),
+    (f"{RMA}/dispositions", {**GONE, "lines": [{**BACK, "disposition": "burn"}]}, "lines[0].disposition"),
+    (f"{RMA}/dispositions", {**GONE, "lines": [BACK]}, "lines[0].disposition"),
+    (f"{RMA}/end", {"state": "received"}, "state"),
+    (f"{RMA}/end", {}, "state"),
+    (f"{RMA}/end", {"state": "closed"}, "id"),
     ("/v1/plan", {"order": {**ORDER, "zone": "mars"}}, "zone"),
     ("/v1/plan", {"order": ORDER, "at": "2026-01-05T08:00:00"}, "at"),
     ("/v1/plan", {"order": ORDER, "at": "0005-01-01T01:01:00Z"}, "at"),

@@ -111,6 +111,8 @@ class Cause(StrEnum):
     SHIP = "ship"
     SHORT = "short"
     DECLINE = "decline"
+    RETURN = "return"
+    DISPOSE = "dispose"
 
 
 class Movement(Struct, frozen=True, gc=False):

@@ -234,6 +234,73 @@ class ShipmentReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnedLine:
+    """Units of a line of an order that come back: decimal text in the unit of `item`, which is the line's own where it
+    is not named."""
+
+    line: int
+    quantity: str
+    item: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnNotice:
+    """Goods of an order will come back, by the sender's number for it; `exchange` is the order that replaces them.
+
+    `node` is where the customer brings them; left out, we say where they go. With `customer`, only this one's order.
+    """
+
+    number: str
+    order: str
+    lines: tuple[ReturnedLine, ...]
+    node: str = ""
+    customer: str = ""
+    exchange: OrderMessage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnReceipt:
+    """Goods of a return have come to a node, by the sender's own id: once, in any order.
+
+    `order` is needed where the return may not have been announced. Without `node` it is the return's.
+    """
+
+    id: str
+    number: str
+    at: datetime
+    lines: tuple[ReturnedLine, ...]
+    order: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisposedLine:
+    """What becomes of units of a line: a disposition by name; `supplier` is to whom they go back."""
+
+    line: int
+    quantity: str
+    disposition: str
+    item: str = ""
+    supplier: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnInspection:
+    """What becomes of the goods of a return at a node, by the sender's own id: once, in any order.
+
+    What is said of units that have not come yet is kept until they come.
+    """
+
+    id: str
+    number: str
+    at: datetime
+    lines: tuple[DisposedLine, ...]
+    order: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptNotice:
     """Expected inbound stock, by the supplier's reference; a later sequence replaces an earlier one.
 

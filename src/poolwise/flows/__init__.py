@@ -16,6 +16,7 @@ from poolwise.flows import (
     receipts,
     regroup,
     reserve,
+    returns,
     source,
     stock,
     timers,
@@ -34,6 +35,9 @@ MESSAGES: Final[Mapping[type, Callable[..., object]]] = {
     messages.StockMovement: stock.book_movements,
     messages.ReceiptNotice: receipts.book_receipts,
     messages.ShipmentReport: execute.book_report,
+    messages.ReturnNotice: returns.announce,
+    messages.ReturnReceipt: returns.book_receipt,
+    messages.ReturnInspection: returns.book_inspection,
 }
 """Which flow accepts which message."""
 
@@ -54,6 +58,7 @@ ASKED: Final[Mapping[str, Callable[..., object]]] = {
     "hold an order": change.hold,
     "let an order go on": change.lift,
     "free a reservation": reserve.free,
+    "end a return": returns.end,
     "publish master data": masterdata.publish,
     "adopt a policy": masterdata.adopt_policy,
     "why this plan": explain.explain_order,

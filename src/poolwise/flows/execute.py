@@ -20,6 +20,7 @@ from poolwise.core.ledger import Account, Cause, PositionKey, Reservation, Reser
 from poolwise.core.messages import ReportKind, ShipmentReport
 from poolwise.core.network import Node
 from poolwise.core.orders import Blocks, OrderState, Progress, state_of
+from poolwise.core.returns import returned
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.parcels import fields_of, parcels_left, read_lines, read_parcels
@@ -272,9 +273,11 @@ def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
             item = item_of[part.position]
             beyond[item] = max(0, beyond.get(item, 0) - part.consumed)
     else:
+        back = returned(known.record.returns)
         for part in on_hand:
             item = item_of[part.position]
-            units = min(part.consumed, beyond.get(item, 0)) if stands_alone(part) else 0
+            # What has come back had left.
+            units = min(part.consumed - back[part.no], beyond.get(item, 0)) if stands_alone(part) else 0
             if units:
                 sent.append(Share(part, units))
                 beyond[item] -= units
@@ -504,7 +507,8 @@ class _Report:
         """To a stage that may follow; what has gone further already stays there."""
         known = self._known.shipment
         if stage in STAGES[known.stage]:
-            change = StageChange(known.cell, known.owner, known.shipment.no, known.stage, stage)
+            at = min(self._report.at, self._room.now)
+            change = StageChange(known.cell, known.owner, known.shipment.no, known.stage, stage, at)
             self._room.also.stages.append(change)
 
 

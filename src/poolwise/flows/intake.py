@@ -136,6 +136,24 @@ def accept(
     return outcomes
 
 
+def accept_with(
+    transaction: Transaction, counter: Counter, message: OrderMessage, now: datetime, contact: UUID | None
+) -> tuple[Order, Effects] | Rejected:
+    """An order that is accepted in the commit of something else, with all that is to be recorded for it.
+
+    It is for the person `contact`, unless it has an address of its own.
+    """
+    draft = _draft(counter, message, now)
+    if isinstance(draft, Rejected):
+        return draft
+    number = draft.order.number
+    if transaction.order_numbered([number]):
+        return Rejected("number_taken", (Fault("number", f"there is an order '{number}' already"),))
+    if message.ship_to is None:
+        draft = replace(draft, order=replace(draft.order, contact=contact))
+    return draft.order, _effects(counter, [draft], _Baskets(transaction, counter, [], now), now, ())
+
+
 class _Baskets:
     """Baskets that the orders of a batch name, and what the orders take over from them."""
 

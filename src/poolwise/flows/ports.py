@@ -20,6 +20,7 @@ from poolwise.core.edition.chunks import Part
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Movement, Position, PositionKey, Receipt, Reservation
 from poolwise.core.orders import Blocks, Hold, Order, OrderState, Progress
+from poolwise.core.returns import Return
 from poolwise.core.sourcing.plan import PlannedShipment
 from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, Place, ReceiptFact
 from poolwise.core.values import Json, Quantity
@@ -29,7 +30,8 @@ class OrderRecord(Struct, frozen=True, gc=False):
     """An order with where it stands. `attempt` counts the decisions made for it.
 
     It is sourced without the nodes that have `declined` it, or did not find what they should have. `former` is what it
-    was before each change, oldest first, with the last attempt that was made about it.
+    was before each change, oldest first, with the last attempt that was made about it. `returns` are in the order of
+    their ids.
     """
 
     order: Order
@@ -39,6 +41,7 @@ class OrderRecord(Struct, frozen=True, gc=False):
     declined: tuple[str, ...] = ()
     holds: tuple[Hold, ...] = ()
     former: tuple[tuple[int, Order], ...] = ()
+    returns: tuple[Return, ...] = ()
 
     def is_held(self, what: Blocks) -> bool:
         """Whether some hold blocks this."""
@@ -56,6 +59,10 @@ class OrderRecord(Struct, frozen=True, gc=False):
 
 RANKS_OF_A_SOURCE: Final = 1_000
 """Demand of the first source (HTTP) has ranks around 0, that of the next (files) around this."""
+
+
+RETURN: Final = "\x1e"
+"""How a return's number begins where its order is found by it; no order has such a number."""
 
 
 class Queue(StrEnum):
@@ -273,22 +280,33 @@ class CapacityChange(Struct, frozen=True, gc=False):
 
 
 class ShipmentRecord(Struct, frozen=True, gc=False):
-    """A shipment of an owner, with the capacity it has booked, and where it stands."""
+    """A shipment of an owner, with the capacity it has booked, and where it stands, since when it does."""
 
     cell: int
     owner: UUID
     shipment: PlannedShipment
     stage: Stage = Stage.PLANNED
+    since: datetime | None = None
 
 
 class StageChange(Struct, frozen=True, gc=False):
-    """A shipment goes on from one stage to another."""
+    """A shipment goes on from one stage to another. `at` is when it did, if not now."""
 
     cell: int
     owner: UUID
     no: int
     before: Stage
     after: Stage
+    at: datetime | None = None
+
+
+class ReturnRecord(Struct, frozen=True, gc=False):
+    """A return as it is now, of an order that is locked; `is_new` where nobody had heard of it."""
+
+    cell: int
+    order: UUID
+    found: Return
+    is_new: bool = False
 
 
 class Milestone(Struct, frozen=True, gc=False):
@@ -381,6 +399,7 @@ class Effects:
     amended: Sequence[OrderRecord] = ()
     orders_changed: Sequence[OrderRecord] = ()
     held: Sequence[OrderRecord] = ()
+    returns: Sequence[ReturnRecord] = ()
     contacts: Sequence[Contact] = ()
     taken: Sequence[tuple[int, UUID, Queue]] = ()
     todo: Sequence[Todo] = ()
@@ -463,7 +482,7 @@ class Transaction(Protocol):
         """Orders by id; with `lock` locked in id order."""
 
     def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
-        """Ids of orders by the sender's number."""
+        """Ids of orders by the sender's number, or by that of a return of theirs, after RETURN."""
 
     def reservations(self, owner: UUID) -> tuple[Reservation, ...]:
         """All reservations of an owner, by number."""

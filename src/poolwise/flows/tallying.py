@@ -35,6 +35,7 @@ from poolwise.flows.ports import (
     Queue,
     ReceiptChange,
     ReservationEnd,
+    ReturnRecord,
     StageChange,
     Timer,
     Todo,
@@ -128,6 +129,7 @@ class Also:
     amended: list[OrderRecord] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     held: list[OrderRecord] = field(default_factory=list)
+    returns: list[ReturnRecord] = field(default_factory=list)
     given_up: dict[UUID, dict[int, Quantity]] = field(default_factory=dict)
     taken: list[tuple[int, UUID, Queue]] = field(default_factory=list)
     todo: list[Todo] = field(default_factory=list)
@@ -254,6 +256,7 @@ class Room:
                 count_tasks=also.count_tasks,
                 amended=also.amended,
                 pick_outcomes=also.pick_outcomes,
+                returns=also.returns,
                 orders_changed=list((also.orders | {record.order.id: record for record in mended.orders}).values()),
                 taken=also.taken,
                 todo=[*mended.todo, *also.todo],

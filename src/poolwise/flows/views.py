@@ -16,6 +16,7 @@ from poolwise.core.availability import Coming, Shelves
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState
+from poolwise.core.returns import Return, ReturnState
 from poolwise.core.sourcing.plan import PlannedShipment
 from poolwise.core.sourcing.problem import ReceiptFact, StockFact
 from poolwise.core.values import Quantity
@@ -137,6 +138,26 @@ class PickQuery:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnQuery:
+    """Which returns: newest first, those older than `before` (opened at, id). Left out means any."""
+
+    node: str = ""
+    state: ReturnState | None = None
+    before: tuple[datetime, UUID] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnHead:
+    """A return with the number of its order."""
+
+    found: Return
+    order: UUID
+    order_number: str
+    changed_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class PickRecord:
     """What became of a node's picks of a class of items: order lines that it found, and missed."""
@@ -172,7 +193,7 @@ class Views(Protocol):
     """What may be asked. Every method reads one snapshot and answers at most what its limit says."""
 
     def order(self, name: str) -> OrderView | None:
-        """An order by the sender's number, else by ours, else by its id; no basket."""
+        """An order by the sender's number, else by ours, else by its id; no basket. By its return's as in Books."""
 
     def basket(self, reservation: UUID) -> OrderView | None:
         """A basket by the id of its reservation, ended or not."""
@@ -185,6 +206,9 @@ class Views(Protocol):
 
     def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
         """Records of a node, or of all ('' for which), by node and class, behind these two; at most `limit`."""
+
+    def returns(self, query: ReturnQuery) -> Sequence[ReturnHead]:
+        """Returns, newest first, at most `query.limit`."""
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """Which of the orders have been decided at least once."""

@@ -20,6 +20,7 @@ from psycopg.rows import TupleRow
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Position, Receipt, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
+from poolwise.core.returns import Return
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, ReceiptFact
 from poolwise.core.values import Conflict, Upstream, replace
@@ -39,7 +40,7 @@ from poolwise.flows.ports import (
     Todo,
 )
 from poolwise.store import arrays, claiming, postgres
-from poolwise.store.codec import bucket, holds_of, unpack_former, unpack_order
+from poolwise.store.codec import bucket, holds_of, unpack_former, unpack_order, unpack_return
 from poolwise.store.journal import balances_as_of, first_of_month
 from poolwise.store.locking import RowLocks
 from poolwise.store.places import Places
@@ -220,13 +221,30 @@ class PostgresTransaction:
             rows = self._cursor.execute(READ_ORDERS, (self._cells, wanted)).fetchall()
         self._cursor.execute(READ_LINES, (self._cells, wanted))
         lines = {(row[0], row[1]): Progress(*row[2:]) for row in self._cursor.fetchall()}
+        returns = self._returns([row[0] for row in rows if row[6]])
         found = {}
-        for order_id, state, attempt, declined, holds, former, document in rows:
+        for order_id, state, attempt, declined, holds, former, _, document in rows:
             order = unpack_order(document)
             progress = tuple(lines[order_id, line.no] for line in order.lines)
+            own = tuple(returns.get(order_id, ()))
             found[order_id] = OrderRecord(
-                order, OrderState(state), progress, attempt, tuple(declined), holds_of(holds), unpack_former(former)
+                order,
+                OrderState(state),
+                progress,
+                attempt,
+                tuple(declined),
+                holds_of(holds),
+                unpack_former(former),
+                own,
             )
+        return found
+
+    def _returns(self, orders: Sequence[UUID]) -> dict[UUID, list[Return]]:
+        """The returns of orders that have some."""
+        found: dict[UUID, list[Return]] = {}
+        if orders:
+            for order, document in self._cursor.execute(READ_RETURNS, (self._cells, orders)):
+                found.setdefault(order, []).append(unpack_return(document))
         return found
 
     def order_numbered(self, numbers: Iterable[str]) -> dict[str, UUID]:
@@ -246,10 +264,10 @@ class PostgresTransaction:
             bookings.setdefault(shipment_no, []).append(Booking(*booking))
         found = []
         rows = self._cursor.execute(READ_SHIPMENTS, (self._cells, owner)).fetchall()
-        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage in rows:
+        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, since in rows:
             booked = tuple(bookings.get(no, ()))
             planned = PlannedShipment(no, node, tuple(lanes), ship_on, arrive_by, weight_ug, co2e_mg, booked)
-            found.append(ShipmentRecord(cell, owner, planned, Stage(stage)))
+            found.append(ShipmentRecord(cell, owner, planned, Stage(stage), since))
         return tuple(found)
 
     def reservations_at(self, position: int) -> tuple[Reservation, ...]:
@@ -328,10 +346,16 @@ JOIN unnest(%(positions)b::bigint[], %(references)b::text[]) AS u (position, ref
 WHERE r.cell = ANY (%(cells)b::smallint[])
 """
 READ_ORDERS: Final = """
-SELECT id, state, attempt, declined, holds, former, document
+SELECT id, state, attempt, declined, holds, former, returns, document
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id
+"""
+READ_RETURNS: Final = """
+SELECT order_id, document::text
+FROM customer_return
+WHERE cell = ANY (%b::smallint[]) AND order_id = ANY (%b::uuid[])
+ORDER BY order_id, id
 """
 READ_LINES: Final = """
 SELECT order_id, no, ordered, open, reserved, pledged, backordered, released, shipped, cancelled
@@ -362,7 +386,7 @@ WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY shipment_no, no
 """
 READ_SHIPMENTS: Final = """
-SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage
+SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, stage_at
 FROM shipment
 WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY no

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from poolwise.core.ledger import ACCOUNTS, Balances, Reservation
 from poolwise.core.orders import OrderState, Progress, state_of
+from poolwise.core.returns import Return, returned
 from poolwise.core.sourcing.problem import Place
 from poolwise.core.values import LARGEST_QUANTITY, Json
 from poolwise.flows.ports import Decision, OrderRecord
@@ -129,6 +130,17 @@ class OrderRow(NamedTuple):
     took_over: bool
 
 
+class ReturnsRow(NamedTuple):
+    """The returns of an order. `consumed` are the units that left by each of its reservations; `moved` what the journal
+    says of a return at a position: units that came into blocked, and units that went out of it again.
+    """
+
+    order: UUID
+    returns: Sequence[Return]
+    consumed: Mapping[int, int]
+    moved: Mapping[tuple[UUID, int], tuple[int, int]]
+
+
 class SlotRow(NamedTuple):
     """A slot: what is taken, its limit, and the sum of the bookings."""
 
@@ -189,6 +201,9 @@ class Evidence(Protocol):
     def orders(self) -> Iterator[OrderRow]:
         """Orders that changed since."""
 
+    def returns(self) -> Iterator[ReturnsRow]:
+        """Orders with returns that changed since."""
+
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """Kind and key of decisions and reservations whose owner is neither an order nor guarded."""
 
@@ -210,7 +225,7 @@ class Evidence(Protocol):
 
 def findings(evidence: Evidence, verify: Verify | None = None) -> list[Finding]:
     """What is off, sorted; at most MOST_FINDINGS. Plans are verified only if everything else is in order."""
-    laws = (ledger, holdings, endings, orders, strangers, capacity, persons)
+    laws = (ledger, holdings, endings, orders, returns, strangers, capacity, persons)
     found = list(islice((finding for law in laws for finding in law(evidence)), MOST_FINDINGS))
     if not found and verify is not None:
         found = list(islice(plans(evidence, verify), MOST_FINDINGS))
@@ -403,6 +418,35 @@ def _decided(
             yield Finding(10, "decision", name, f"edition {decision.edition} is not on record")
         if policies is not None and (decision.policy, decision.policy_version) not in policies:
             yield Finding(10, "decision", name, f"policy {decision.policy} {decision.policy_version} is not on record")
+
+
+def returns(evidence: Evidence) -> Iterator[Finding]:
+    """Laws 1 and 6: no more comes back of a reservation than has left, and the journal says what each return holds."""
+    for row in evidence.returns():
+        back = returned(row.returns)
+        for no, units in sorted(back.items()):
+            if units > row.consumed.get(no, 0):
+                left = row.consumed.get(no, 0)
+                yield Finding(6, "return", f"{row.order}/{no}", f"{units} came back of {left} that had left")
+        for found in row.returns:
+            yield from _returned(row, found)
+
+
+def _returned(row: ReturnsRow, found: Return) -> Iterator[Finding]:
+    held: dict[int, tuple[int, int]] = {}
+    for part in found.parts:
+        came, went = held.get(part.key.id(), (0, 0))
+        held[part.key.id()] = came + part.quantity, went + part.quantity - part.held
+        if part.held < 0:
+            yield Finding(6, "return", found.number, f"{-part.held} more were disposed of than came")
+    journal = {position: moved for (return_, position), moved in row.moved.items() if return_ == found.id}
+    for position in sorted({*held, *journal}):
+        told, moved = held.get(position, (0, 0)), journal.get(position, (0, 0))
+        if told != moved:
+            detail = (
+                f"{told[0]} came and {told[1]} went on at {position}, but its journal says {moved[0]} and {moved[1]}"
+            )
+            yield Finding(1, "return", found.number, detail)
 
 
 def strangers(evidence: Evidence) -> Iterator[Finding]:

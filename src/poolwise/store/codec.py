@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 
 from poolwise.core.orders import Blocks, Hold, Line, Order
+from poolwise.core.returns import Return
 from poolwise.core.values import Json, Money
 from poolwise.flows.ports import Event, Queue, Todo
 
@@ -77,6 +78,8 @@ _ORDER: Final = msgspec.msgpack.Decoder(_Order)
 _TODO: Final = msgspec.msgpack.Decoder(_Todo)
 _FORMER: Final = msgspec.msgpack.Decoder(list[tuple[int, _Order]])
 _EVENTS: Final = msgspec.msgpack.Decoder(list[_Event])
+_RETURN: Final = msgspec.json.Decoder(Return)
+_RETURNS: Final = msgspec.json.Decoder(tuple[Return, ...])
 _NO_FACTS: Final = msgspec.Raw(_ENCODER.encode(()))
 
 
@@ -115,6 +118,21 @@ def holds_of(kept: Iterable[str]) -> tuple[Hold, ...]:
 def hold_texts(holds: Iterable[Hold]) -> list[str]:
     """What `holds_of` reads."""
     return [f"{hold.code}={'+'.join(hold.blocks)}" for hold in holds]
+
+
+def pack_return(found: Return) -> str:
+    """A return as JSON: few are read, and people read them by name. Its fields are those of core, by name."""
+    return msgspec.json.encode(found).decode()
+
+
+def unpack_return(document: str | bytes) -> Return:
+    """The return that `pack_return` wrote."""
+    return _RETURN.decode(document)
+
+
+def unpack_returns(documents: str) -> tuple[Return, ...]:
+    """Several returns, as a JSON array."""
+    return _RETURNS.decode(documents)
 
 
 def pack_todo(todo: Todo) -> bytes:

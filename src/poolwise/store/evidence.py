@@ -18,8 +18,10 @@ from psycopg import Connection, Cursor
 from psycopg.errors import SerializationFailure
 from psycopg.rows import TupleRow
 
-from poolwise.core.ledger import Reservation
+from poolwise.core.counting import debt_id
+from poolwise.core.ledger import Account, Reservation
 from poolwise.core.orders import Order
+from poolwise.core.returns import Return
 from poolwise.core.sourcing.record import positions_in
 from poolwise.core.values import Json
 from poolwise.flows.ports import Decision
@@ -37,6 +39,7 @@ from poolwise.store.check import (
     PositionRow,
     ReceiptRow,
     ReservationRow,
+    ReturnsRow,
     SlotRow,
     Stored,
     StoredPlan,
@@ -193,6 +196,34 @@ class PostgresEvidence:
                 self.seen["orders"] += 1
                 yield details.row(order, state, attempt, unpack_order(document), order in queued)
 
+    def returns(self) -> Iterator[ReturnsRow]:
+        """See store.check. Only the journals of positions that something came back to are read."""
+        reader = PostgresTransaction(self._connection, Places(self._cells), never, [])
+        cursor = self._connection.cursor(binary=True)
+        for batch in self._batches(READ_RETURNED_ORDERS, ORDERS_AT_ONCE):
+            orders = [order for (order,) in batch]
+            consumed: dict[UUID, dict[int, int]] = {order: {} for order in orders}
+            for order, no, units in cursor.execute(READ_CONSUMED, (self._cells, orders)).fetchall():
+                consumed[order][no] = units
+            for order, record in reader.orders(orders).items():
+                yield ReturnsRow(order, record.returns, consumed[order], self._moved(cursor, record.returns))
+
+    def _moved(self, cursor: Cursor[TupleRow], returns: Sequence[Return]) -> dict[tuple[UUID, int], tuple[int, int]]:
+        keys = {(found.id, part.key) for found in returns for part in found.parts}
+        owners = {debt_id(key, Account.BLOCKED): key.id() for _, key in keys} | {key.id(): key.id() for _, key in keys}
+        asked = {
+            "cells": self._cells,
+            "positions": sorted(owners),
+            "returns": sorted({return_ for return_, _ in keys}),
+            "month": first_of_month(min((found.opened_at for found in returns), default=BEGINNING)),
+        }
+        moved = {(return_, key.id()): (0, 0) for return_, key in keys}
+        for return_, position, came, went in cursor.execute(READ_RETURN_MOVEMENTS, asked).fetchall():
+            key = (return_, owners[position])
+            before = moved.get(key, (0, 0))
+            moved[key] = before[0] + came, before[1] + went
+        return moved
+
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check."""
         for owner, attempt in self._stream(READ_OWNERLESS_DECISIONS):
@@ -308,6 +339,26 @@ READ_CHANGED_ORDERS: Final = """
 SELECT cell, id, state, attempt, document
 FROM customer_order
 WHERE cell = ANY (%(cells)b::smallint[]) AND changed_at >= %(since)b
+"""
+READ_RETURNED_ORDERS: Final = """
+SELECT id
+FROM customer_order
+WHERE cell = ANY (%(cells)b::smallint[]) AND changed_at >= %(since)b AND returns > 0
+"""
+READ_CONSUMED: Final = """
+SELECT owner, no, consumed
+FROM reservation
+WHERE cell = ANY (%b::smallint[]) AND owner = ANY (%b::uuid[])
+"""
+# Out of a debt: units that were said to go on and were not there.
+READ_RETURN_MOVEMENTS: Final = """
+SELECT cause_id, position,
+    coalesce(sum(quantity) FILTER (WHERE cause = 'return' AND target = 6), 0)::bigint,
+    coalesce(sum(quantity) FILTER (WHERE cause = 'dispose' AND (source = 6 OR (source = 0 AND target = 3))), 0)::bigint
+FROM movement
+WHERE cell = ANY (%(cells)b::smallint[]) AND position = ANY (%(positions)b::bigint[]) AND month >= %(month)b
+    AND cause_id = ANY (%(returns)b::uuid[]) AND cause IN ('return', 'dispose')
+GROUP BY cause_id, position
 """
 READ_OWNERLESS_DECISIONS: Final = """
 SELECT d.owner, d.attempt

@@ -33,7 +33,7 @@ class Locked(IntEnum):
 
 
 LOCK_ORDERS: Final = """
-SELECT id, state, attempt, declined, holds, former, document
+SELECT id, state, attempt, declined, holds, former, returns, document
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[])
 ORDER BY id

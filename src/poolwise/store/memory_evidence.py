@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
 
+from poolwise.core.counting import debt_id
 from poolwise.core.fulfilment import IN_HAND
-from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Position, Reservation
+from poolwise.core.ledger import ACCOUNTS, EMPTY, Account, Cause, Position, Reservation
 from poolwise.core.orders import Blocks
 from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
@@ -22,6 +23,7 @@ from poolwise.store.check import (
     PositionRow,
     ReceiptRow,
     ReservationRow,
+    ReturnsRow,
     SlotRow,
     Stored,
     StoredPlan,
@@ -150,6 +152,25 @@ class MemoryEvidence:
                 id_ in queued or record.is_held(Blocks.SOURCING),
                 record.order.began_elsewhere is not None,
             )
+
+    def returns(self) -> Iterator[ReturnsRow]:
+        """See store.check."""
+        shelves = self._shelves
+        for record in self._orders():
+            if not record.returns:
+                continue
+            id_ = record.order.id
+            own = [shelves.reservations[id_, no] for no in shelves.reservations_of.get(id_, ())]
+            moved: dict[tuple[UUID, int], tuple[int, int]] = {}
+            for return_, key in {(found.id, part.key) for found in record.returns for part in found.parts}:
+                debt = debt_id(key, Account.BLOCKED)
+                here = [row.movement for row in shelves.journal.get(key.id(), ()) if row.movement.cause_id == return_]
+                owed = [row.movement for row in shelves.journal.get(debt, ()) if row.movement.cause_id == return_]
+                came = sum(m.quantity for m in here if m.cause is Cause.RETURN and m.target is Account.BLOCKED)
+                went = sum(m.quantity for m in here if m.cause is Cause.DISPOSE and m.source is Account.BLOCKED)
+                went += sum(m.quantity for m in owed if m.cause is Cause.DISPOSE and m.source is Account.OUTSIDE)
+                moved[return_, key.id()] = came, went
+            yield ReturnsRow(id_, record.returns, {part.no: part.consumed for part in own}, moved)
 
     def ownerless(self) -> Iterator[tuple[str, str]]:
         """See store.check. Memory needs no guards: a decision's key is unique."""

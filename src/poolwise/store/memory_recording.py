@@ -11,7 +11,7 @@ from uuid import UUID
 from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receipt, Reservation, post, refusal
 from poolwise.core.orders import TRANSITIONS, Progress
 from poolwise.core.values import Conflict, replace
-from poolwise.flows.ports import Effects, Ending, Queue, ReceiptChange, Todo, place_of
+from poolwise.flows.ports import RETURN, Effects, Ending, Queue, ReceiptChange, Todo, place_of
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_picks, merged_receipt_changes
 from poolwise.store.shelves import JournalRow, Shelves, Undo
 from poolwise.store.steps import Failpoint, Step
@@ -73,6 +73,9 @@ class MemoryRecording:
             self._add(self._shelves.order_ids, record.order.number, record.order.id)
             self._add(self._shelves.orders, record.order.id, record)
             assert len(record.lines) == len(record.order.lines), "every line has its progress"
+        for each in self._effects.returns:
+            if each.is_new:
+                self._add(self._shelves.order_ids, RETURN + each.found.number, each.order)
         for contact in self._effects.contacts:
             self._add(self._shelves.contacts, contact.id, contact)
 
@@ -88,11 +91,18 @@ class MemoryRecording:
                 raise Conflict(f"order {order} cannot go from {before.state} to {record.state}")
             if [line.ordered for line in before.lines] != [line.ordered for line in record.lines]:
                 raise Conflict(f"order {order} has other lines")
-            kept = replace(record, order=before.order, holds=before.holds, former=before.former)
+            kept = replace(record, order=before.order, holds=before.holds, former=before.former, returns=before.returns)
             self._undo.put(self._shelves.orders, order, kept)
         for record in self._effects.held:
             before = self._shelves.orders[record.order.id]
             self._undo.put(self._shelves.orders, record.order.id, replace(before, holds=record.holds))
+        for each in self._effects.returns:
+            before = self._shelves.orders[each.order]
+            known = {found.id: found for found in before.returns}
+            assert (each.found.id in known) is not each.is_new, "a return is new once"
+            known[each.found.id] = each.found
+            returns = tuple(known[id_] for id_ in sorted(known))
+            self._undo.put(self._shelves.orders, each.order, replace(before, returns=returns))
 
     def _amend_orders(self) -> None:
         for record in self._effects.amended:
@@ -199,7 +209,8 @@ class MemoryRecording:
             before = shelves.shipments.get((change.owner, change.no))
             if before is None or before.stage is not change.before:
                 raise Conflict(f"shipment {change.no} of {change.owner} is no longer {change.before}")
-            self._undo.put(shelves.shipments, (change.owner, change.no), replace(before, stage=change.after))
+            after = replace(before, stage=change.after, since=change.at or self._effects.at)
+            self._undo.put(shelves.shipments, (change.owner, change.no), after)
         for milestone in self._effects.milestones:
             self._add(shelves.milestones, (milestone.owner, milestone.id), milestone)
 

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from poolwise.core.orders import TRANSITIONS, OrderState, Progress
 from poolwise.core.values import Conflict, replace
-from poolwise.flows.ports import Effects, Event, OrderRecord, Queue, Todo
+from poolwise.flows.ports import RETURN, Effects, Event, OrderRecord, Queue, Todo
 from poolwise.store.arrays import texts
 from poolwise.store.claiming import DELETE_ITEMS
-from poolwise.store.codec import bucket, hold_texts, pack_events, pack_former, pack_order, pack_todo
+from poolwise.store.codec import bucket, hold_texts, pack_events, pack_former, pack_order, pack_return, pack_todo
 from poolwise.store.journal import first_of_month
 from poolwise.store.posting import (
     add_picks,
@@ -90,6 +90,10 @@ def write_orders(w: Writing) -> None:
     at = w.effects.at
     records = w.effects.orders
     numbers = [(bucket(r.order.number), r.order.number, r.order.cell, r.order.id) for r in records]
+    for each in w.effects.returns:
+        if each.is_new:
+            number = RETURN + each.found.number
+            numbers.append((bucket(number), number, each.cell, each.order))
     w.copy(COPY_NUMBERS, ("int2", "text", "int2", "uuid"), sorted(numbers))
     orders = [
         (
@@ -184,6 +188,41 @@ def change_orders(w: Writing) -> None:
     held = [(r.order.cell, r.order.id, TEXTS_APART.join(hold_texts(r.holds))) for r in w.effects.held]
     if held:
         w.change(UPDATE_HOLDS, ("int2", "uuid", "text"), sorted(held), at=w.effects.at)
+    if w.effects.returns:
+        _write_returns(w)
+
+
+COUNT_RETURNS: Final = """
+UPDATE customer_order AS o
+SET returns = o.returns + u.more, changed_at = %(at)b
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::smallint[]) AS u (cell, id, more)
+WHERE o.cell = u.cell AND o.id = u.id
+"""
+WRITE_RETURNS: Final = """
+INSERT INTO customer_return (cell, order_id, id, number, node, state, opened_at, changed_at, document)
+SELECT u.cell, u.order_id, u.id, u.number, u.node, u.state, u.opened_at, %(at)b, u.document::jsonb
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::uuid[], %(c4)b::text[], %(c5)b::text[], %(c6)b::text[],
+    %(c7)b::timestamptz[], %(c8)b::text[]) AS u (cell, order_id, id, number, node, state, opened_at, document)
+ON CONFLICT (cell, order_id, id) DO UPDATE
+SET node = excluded.node, state = excluded.state, changed_at = excluded.changed_at, document = excluded.document
+"""
+RETURN_TYPES: Final = ("int2", "uuid", "uuid", "text", "text", "text", "timestamptz", "text")
+
+
+def _write_returns(w: Writing) -> None:
+    """Returns as they are now, and how many an order has: those that have none are read without looking."""
+    rows = [
+        (r.cell, r.order, r.found.id, r.found.number, r.found.node, r.found.state.value, r.found.opened_at,
+         pack_return(r.found))
+        for r in w.effects.returns
+    ]  # fmt: skip
+    w.change(WRITE_RETURNS, RETURN_TYPES, rows, at=w.effects.at)
+    more: dict[tuple[int, UUID], int] = {}
+    for each in w.effects.returns:
+        more[each.cell, each.order] = more.get((each.cell, each.order), 0) + each.is_new
+    w.change(
+        COUNT_RETURNS, ("int2", "uuid", "int2"), [(*key, count) for key, count in sorted(more.items())], at=w.effects.at
+    )
 
 
 def _amend(w: Writing) -> None:
@@ -269,12 +308,12 @@ BOOKING_TYPES: Final = ("int2", "uuid", "int8", "int4", "text", "date", "int4", 
 
 CHANGE_STAGES: Final = """
 UPDATE shipment AS s
-SET stage = u.after
-FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::text[], %(c5)b::text[])
-    AS u (cell, owner, no, before, after)
+SET stage = u.after, stage_at = u.at
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::text[], %(c5)b::text[],
+    %(c6)b::timestamptz[]) AS u (cell, owner, no, before, after, at)
 WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no AND s.stage = u.before
 """
-STAGE_TYPES: Final = ("int2", "uuid", "int8", "text", "text")
+STAGE_TYPES: Final = ("int2", "uuid", "int8", "text", "text", "timestamptz")
 COPY_MILESTONES: Final = """
 COPY milestone (cell, owner, id, shipment_no, kind, at, told_at, told_by, detail) FROM STDIN (FORMAT BINARY)
 """
@@ -294,7 +333,7 @@ def write_shipments(w: Writing) -> None:
             bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
     w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)
     w.copy(COPY_BOOKINGS, BOOKING_TYPES, bookings)
-    stages = [(s.cell, s.owner, s.no, s.before.value, s.after.value) for s in w.effects.stages]
+    stages = [(s.cell, s.owner, s.no, s.before.value, s.after.value, s.at or w.effects.at) for s in w.effects.stages]
     if stages:
         w.change(CHANGE_STAGES, STAGE_TYPES, sorted(stages))
     told = w.effects.at

@@ -35,11 +35,13 @@ from poolwise.flows.views import (
     PickQuery,
     PickRecord,
     PolicyHead,
+    ReturnHead,
+    ReturnQuery,
     Supply,
 )
 from poolwise.store.arrays import Prepared, packed, packed_texts, unpacked
 from poolwise.store.books import translated
-from poolwise.store.codec import bucket, holds_of, unpack_order
+from poolwise.store.codec import bucket, holds_of, unpack_order, unpack_return, unpack_returns
 from poolwise.store.places import Places
 from poolwise.store.postgres import DatabaseUnavailable, Pool, diagnose
 
@@ -114,6 +116,21 @@ class PostgresViews:
         with self._reading() as cursor:
             rows = cursor.execute(RECORDS_OF_NODE if node else PICK_RECORDS, asked).fetchall()
         return [PickRecord(*row) for row in rows]
+
+    def returns(self, query: ReturnQuery) -> Sequence[ReturnHead]:
+        """See flows.views."""
+        before = query.before or (None, None)
+        asked = {
+            "cells": self._cells,
+            "node": query.node or None,
+            "state": None if query.state is None else query.state.value,
+            "before_at": before[0],
+            "before_id": before[1],
+            "limit": query.limit,
+        }
+        with self._reading() as cursor:
+            rows = cursor.execute(LIST_RETURNS_AT if query.node and query.state else LIST_RETURNS, asked).fetchall()
+        return [ReturnHead(unpack_return(document), *rest) for document, *rest in rows]
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """See flows.views."""
@@ -193,7 +210,9 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
         ORDER BY d.attempt)
     FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text,
     (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
-    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text
+    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text,
+    (SELECT json_agg(t.document ORDER BY t.id)
+    FROM customer_return AS t WHERE t.cell = o.cell AND t.order_id = o.id)::text
 FROM order_number AS n
 JOIN customer_order AS o ON o.cell = n.order_cell AND o.id = n.order_id
 WHERE n.cell = %(cell)b::smallint AND n.number = %(number)b
@@ -216,7 +235,9 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
         ORDER BY d.attempt)
     FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text,
     (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
-    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text
+    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text,
+    (SELECT json_agg(t.document ORDER BY t.id)
+    FROM customer_return AS t WHERE t.cell = o.cell AND t.order_id = o.id)::text
 FROM customer_order AS o
 WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = %(id)b
 """
@@ -245,7 +266,7 @@ _PARCELS: Final = msgspec.json.Decoder(list[tuple[int, list[_Parcel]]])
 
 
 def _order(row: TupleRow) -> OrderView:
-    state, attempt, holds, changed_at, document, lines, shipments, bookings, held, decisions, parcels = row
+    state, attempt, holds, changed_at, document, lines, shipments, bookings, held, decisions, parcels, returns = row
     order = unpack_order(document)
     progress = {no: Progress(*parts) for no, *parts in _LINES.decode(lines)}
     booked: dict[int, list[Booking]] = {}
@@ -254,7 +275,12 @@ def _order(row: TupleRow) -> OrderView:
     known = _SHIPMENTS.decode(shipments or "[]")
     return OrderView(
         OrderRecord(
-            order, OrderState(state), tuple(progress[line.no] for line in order.lines), attempt, holds=holds_of(holds)
+            order,
+            OrderState(state),
+            tuple(progress[line.no] for line in order.lines),
+            attempt,
+            holds=holds_of(holds),
+            returns=() if returns is None else unpack_returns(returns),
         ),
         changed_at,
         tuple(PlannedShipment(*s[:-1], tuple(booked.get(s[0], ()))) for s in known),
@@ -295,6 +321,40 @@ DECIDED: Final = """
 SELECT id
 FROM customer_order
 WHERE cell = ANY (%b::smallint[]) AND id = ANY (%b::uuid[]) AND (attempt > 0 OR state NOT IN ('received', 'waiting'))
+"""
+
+# The second is of a node and a state, as its index has them.
+LIST_RETURNS: Final = """
+SELECT t.document::text, t.order_id, o.number, t.changed_at
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT cell, order_id, id, opened_at, changed_at, document
+    FROM customer_return
+    WHERE cell = c.cell
+        AND (%(node)b::text IS NULL OR node = %(node)b::text)
+        AND (%(state)b::text IS NULL OR state = %(state)b::text)
+        AND (%(before_at)b::timestamptz IS NULL OR (opened_at, id) < (%(before_at)b::timestamptz, %(before_id)b::uuid))
+    ORDER BY cell DESC, opened_at DESC, id DESC
+    LIMIT %(limit)b
+) AS t
+JOIN customer_order AS o ON o.cell = t.cell AND o.id = t.order_id
+ORDER BY t.opened_at DESC, t.id DESC
+LIMIT %(limit)b
+"""
+LIST_RETURNS_AT: Final = """
+SELECT t.document::text, t.order_id, o.number, t.changed_at
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT cell, order_id, id, opened_at, changed_at, document
+    FROM customer_return
+    WHERE cell = c.cell AND node = %(node)b::text AND state = %(state)b::text
+        AND (%(before_at)b::timestamptz IS NULL OR (opened_at, id) < (%(before_at)b::timestamptz, %(before_id)b::uuid))
+    ORDER BY cell DESC, node DESC, state DESC, opened_at DESC, id DESC
+    LIMIT %(limit)b
+) AS t
+JOIN customer_order AS o ON o.cell = t.cell AND o.id = t.order_id
+ORDER BY t.opened_at DESC, t.id DESC
+LIMIT %(limit)b
 """
 
 # --- lists --------------------------------------------------------------------------------------------------------

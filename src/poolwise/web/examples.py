@@ -82,6 +82,26 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "lines": [_MUGS],
         "tracking": "00340434161094042557",
     },
+    "POST /v1/returns": {
+        "number": "RMA-5",
+        "order": "WEB-1001",
+        "node": "BER-SHOP",
+        "lines": [{"line": 1, "quantity": "1", "reason": "too-small"}],
+        "exchange": {"lines": [{"item": "MUG-GREEN", "quantity": "1"}]},
+    },
+    "POST /v1/returns/{id}/receipts": {
+        "id": "POS-1",
+        "order": "WEB-1001",
+        "at": "2026-01-05T15:00:00Z",
+        "lines": [{"line": 1, "quantity": "1"}],
+    },
+    "POST /v1/returns/{id}/dispositions": {
+        "id": "POS-2",
+        "order": "WEB-1001",
+        "at": "2026-01-05T15:30:00Z",
+        "lines": [{"line": 1, "quantity": "1", "disposition": "restock"}],
+    },
+    "POST /v1/returns/{id}/end": {"state": "closed"},
     "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
     "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
 }

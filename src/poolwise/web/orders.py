@@ -18,6 +18,7 @@ from poolwise.core.edition.build import Edition
 from poolwise.core.fulfilment import MAY_GO
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import Blocks, OrderState
+from poolwise.core.returns import Return, ReturnState, units_back
 from poolwise.core.values import Conflict, Json, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
@@ -145,6 +146,19 @@ class LineOut(msgspec.Struct, frozen=True, kw_only=True):
     released: Decimal
     shipped: Decimal
     cancelled: Decimal
+    returned: Annotated[Decimal, Meta(description="Of what was shipped; parts of a kit are told in `returns` only.")]
+
+
+class ReturnHeadOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A return of an order. `exchange` is the number of the order that replaces it."""
+
+    id: str
+    order: str
+    state: ReturnState
+    node: str
+    opened_at: datetime
+    exchange: str | None
+    url: str
 
 
 class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +210,7 @@ class OrderOut(msgspec.Struct, frozen=True, kw_only=True):
     shipments: list[PackedShipmentOut]
     reservations: list[HeldOut]
     decisions: list[DecisionOut]
+    returns: list[ReturnHeadOut]
     allowed_actions: list[ActionOut]
 
 
@@ -554,6 +569,7 @@ def order_out(view: OrderView, edition: Edition, waits: list[WaitOut]) -> OrderO
         shipments=packed_shipments_out(view, edition),
         reservations=held_out(view.reservations, catalog),
         decisions=decisions_out(view.decisions),
+        returns=[return_head_out(found, order.number) for found in view.record.returns],
         allowed_actions=actions(view),
     )
 
@@ -574,10 +590,24 @@ def lines_out(view: OrderView, catalog: Catalog) -> list[LineOut]:
                 quantity=quantity_text(catalog, line.item, line.quantity),
                 unit_price=None if price is None else f"{price.minor // 100}.{price.minor % 100:02d}",
                 currency=None if price is None else price.currency,
+                returned=quantity_text(catalog, line.item, units_back(view.record.returns, line.no)),
                 **parts,
             )
         )
     return shown
+
+
+def return_head_out(found: Return, order: str) -> ReturnHeadOut:
+    """A return as lists show it."""
+    return ReturnHeadOut(
+        id=found.number,
+        order=order,
+        state=found.state,
+        node=found.node,
+        opened_at=found.opened_at,
+        exchange=None if found.exchange is None else found.exchange.number,
+        url=f"/v1/returns/{found.number}",
+    )
 
 
 def actions(view: OrderView) -> list[ActionOut]:
@@ -589,10 +619,12 @@ def actions(view: OrderView) -> list[ActionOut]:
     may_go = any(line.open + line.backordered for line in lines) or any(
         held.open and view.stages.get(held.shipment_no) in MAY_GO for held in view.reservations
     )
+    shipped = any(line.shipped for line in lines)
     too_late = "" if may_go else "all of it is picked, or has left"
     return [
         ActionOut(action="explain", allowed=not undecided, reason=undecided),
         ActionOut(action="cancel", allowed=may_go and not over, reason=over or too_late),
         ActionOut(action="amend", allowed=not over, reason=over),
         ActionOut(action="hold", allowed=not over, reason=over),
+        ActionOut(action="return", allowed=shipped, reason="" if shipped else "nothing of it has left"),
     ]

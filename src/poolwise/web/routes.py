@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from litestar.exceptions import NotFoundException
 
-from poolwise.web import changes, fulfilment, network, orders, plan, reservations, stock, tokens
+from poolwise.web import changes, fulfilment, network, orders, plan, reservations, returns, stock, tokens
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
@@ -52,6 +52,7 @@ def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
         *RESERVATIONS,
         *STOCK,
         *FULFILMENT,
+        *RETURNS,
         availability(),
         *PLANS,
         *NETWORK,
@@ -271,6 +272,72 @@ FULFILMENT: Final = (
         body=fulfilment.ReportIn,
         writes=True,
         answers={200: ("The outcome.", (fulfilment.ReportedOut,))},
+    ),
+)
+RETURNS: Final = (
+    endpoint(
+        "POST /v1/returns",
+        returns.create_return,
+        tag="returns",
+        summary="Announce a return or exchange",
+        query=Nothing,
+        body=returns.ReturnIn,
+        writes=True,
+        answers={201: ("On record.", (returns.AnnouncedOut,))},
+        refusals=(409,),
+        answer_headers={"Location": "Where the return is read."},
+    ),
+    endpoint(
+        "GET /v1/returns",
+        returns.list_returns,
+        tag="returns",
+        summary="List returns",
+        query=returns.ReturnsAsked,
+        body=Nothing,
+        answers={200: ("A page of returns.", (returns.ReturnsOut,))},
+    ),
+    endpoint(
+        "GET /v1/returns/{id}",
+        returns.read_return,
+        tag="returns",
+        summary="Read a return",
+        query=Nothing,
+        body=Nothing,
+        answers={200: ("The return.", (returns.ReturnOut,))},
+        refusals=(404,),
+    ),
+    endpoint(
+        "POST /v1/returns/{id}/receipts",
+        returns.create_receipt,
+        tag="returns",
+        summary="Tell that goods have come back",
+        query=Nothing,
+        body=returns.ReceivedIn,
+        writes=True,
+        answers={200: ("What became of it.", (returns.ToldOut,))},
+        refusals=(409,),
+    ),
+    endpoint(
+        "POST /v1/returns/{id}/dispositions",
+        returns.create_disposition,
+        tag="returns",
+        summary="Tell what becomes of goods that came back",
+        query=Nothing,
+        body=returns.InspectedIn,
+        writes=True,
+        answers={200: ("What became of it.", (returns.ToldOut,))},
+        refusals=(409,),
+    ),
+    endpoint(
+        "POST /v1/returns/{id}/end",
+        returns.end_return,
+        tag="returns",
+        summary="Say that nothing more is expected of a return",
+        query=Nothing,
+        body=returns.EndIn,
+        writes=True,
+        answers={200: ("What became of it.", (returns.ToldOut,))},
+        refusals=(404, 409),
     ),
 )
 PLANS: Final = (

@@ -18,7 +18,9 @@ from poolwise.core.policy.expressions import LONGEST_EXPRESSION, check_expressio
 from poolwise.core.policy.terms import (
     Buffer,
     CostKind,
+    Disposition,
     LineSplit,
+    ReturnTerms,
     Rule,
     RuleScope,
     SourcingPolicy,
@@ -118,7 +120,7 @@ class Key:
         return self.field or self.name
 
 
-def default_of(owner: type[SourcingPolicy | ServiceLevel | Buffer | Rule], key: Key) -> Json:
+def default_of(owner: type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms], key: Key) -> Json:
     """What a key is when the file leaves it out, as the file would write it."""
     for field in fields(owner):
         if field.name == key.target:
@@ -178,6 +180,8 @@ def _plain(value: object) -> Json:
             return _written(value, RULE_KEYS, all_keys=False)
         case ServiceLevel():
             return _written(value, SERVICE_LEVEL_KEYS)
+        case ReturnTerms():
+            return _written(value, RETURN_KEYS)
         case Mapping():
             return {str(_plain(name)): _plain(inside) for name, inside in sorted(value.items())}
         case tuple():
@@ -193,7 +197,8 @@ def _ppm_text(value: object) -> Json:
 
 def _ppm_texts(value: object) -> Json:
     assert isinstance(value, Mapping)
-    return {kind.value: _ppm_text(value[kind]) for kind in CostKind if kind in value}
+    kinds = (*CostKind, *Disposition)
+    return {kind.value: _ppm_text(value[kind]) for kind in kinds if kind in value}
 
 
 def _join(path: str, name: object) -> str:
@@ -342,15 +347,38 @@ def _list(data: object, path: str, most: int, faults: list[Fault]) -> Sequence[o
 
 
 def _read_weights(data: object, path: str, faults: list[Fault]) -> object:
-    read, names = _value(_ppm(0, 1_000 * MILLION)), [kind.value for kind in CostKind]
+    return _read_ppm(data, path, CostKind, "a kind of cost", 1_000 * MILLION, faults)
+
+
+def _read_refunds(data: object, path: str, faults: list[Fault]) -> object:
+    return _read_ppm(data, path, Disposition, "a disposition", MILLION, faults)
+
+
+def _read_ppm(
+    data: object, path: str, kinds: type[StrEnum], what: str, most: int, faults: list[Fault]
+) -> dict[StrEnum, object]:
+    """Shares, in parts per million, of some of the kinds."""
+    read, names = _value(_ppm(0, most)), [kind.value for kind in kinds]
     found = {}
     for name, value in _mapping(data, path, faults).items():
         if name not in names:
             hint = nearest(name, names) or "known are " + ", ".join(names)
-            faults.append(Fault(_join(path, name), f"is not a kind of cost; {hint}"))
+            faults.append(Fault(_join(path, name), f"is not {what}; {hint}"))
         else:
-            found[CostKind(name)] = read(value, _join(path, name), faults)
-    return {kind: found[kind] for kind in CostKind if kind in found}
+            found[kinds(name)] = read(value, _join(path, name), faults)
+    return {kind: found[kind] for kind in kinds if kind in found}
+
+
+def _read_returns(data: object, path: str, faults: list[Fault]) -> object:
+    wrong = len(faults)
+    found = _record({} if data is None else data, RETURN_KEYS, path, faults)
+    return _build(ReturnTerms, found) if len(faults) == wrong else _BAD
+
+
+def _read_codes(data: object, path: str, faults: list[Fault]) -> object:
+    read = _value(_code)
+    codes = [read(code, f"{path}[{at}]", faults) for at, code in enumerate(_list(data, path, 10_000, faults))]
+    return tuple(code for code in codes if code is not _BAD)
 
 
 def _read_service_levels(data: object, path: str, faults: list[Fault]) -> object:
@@ -509,6 +537,20 @@ RULE_KEYS: Final = (
         + ", ".join(f"`{key.name}`" for key in THEN_KEYS) + ".", _read_then),
 )  # fmt: skip
 
+RETURN_KEYS: Final = (
+    Key("window_days", f"{_DAYS}, or null", "Goods may come back for so long after they were delivered, or shipped "
+        "where that is not known. Null: no limit.", _or_none(_whole(0, 36_500))),
+    Key("to_node", "code", "Where goods are sent to; empty: to the node that sent them.", _value(_text)),
+    Key("bring_to", "list of kinds of node", "Where customers may bring goods to.", _read_codes),
+    Key("not_returnable", "list of codes", "Items that do not come back, by code or by what they require (`cold`).",
+        _read_codes),
+    Key("b_grade_pool", "code", "The pool that B-grade goes to; empty: its own, in another lot.", _value(_text)),
+    Key("b_grade_lot", "text", "The lot that B-grade goes to.", _value(_text)),
+    Key("refunds", "mapping, disposition to decimal", "Share of the price that is refunded, 1 where it is not named. "
+        "The dispositions: " + ", ".join(f"`{each}`" for each in Disposition) + ".", _read_refunds,
+        field="refunds_ppm", write=_ppm_texts),
+)  # fmt: skip
+
 POLICY_KEYS: Final = (
     Key("code", "text", "Name of the policy; its versions are numbered by the store.", _value(_code), required=True),
     Key("name", "text", "What people call it.", _value(_text)),
@@ -546,4 +588,5 @@ POLICY_KEYS: Final = (
         _value(_flag)),
     Key("buffers", "list of buffers", "Stock withheld from promise.", _read_buffers),
     Key("rules", "list of rules", "Conditions with an effect, in order.", _read_rules),
+    Key("returns", "mapping", "Which goods may come back, where to, and what is refunded.", _read_returns),
 )  # fmt: skip

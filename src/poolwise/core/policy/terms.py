@@ -49,6 +49,15 @@ class SubstitutionMode(StrEnum):
     ALWAYS = "always"
 
 
+class Disposition(StrEnum):
+    """What becomes of goods that came back: to their pool and lot, to the pool for B-grade, away, to a supplier."""
+
+    RESTOCK = "restock"
+    B_GRADE = "b_grade"
+    SCRAP = "scrap"
+    TO_SUPPLIER = "to_supplier"
+
+
 class RuleScope(StrEnum):
     """What a rule looks at: an order (once), or each candidate."""
 
@@ -92,6 +101,29 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class ReturnTerms:
+    """Which goods may come back, until when, to which nodes, and what is refunded of their price.
+
+    `window_days` is counted from delivery, or from shipment where delivery is not known; None: no limit. `to_node` is
+    where goods are sent that nobody brings ('' for the node that sent them); a customer may bring them to nodes of
+    the kinds `bring_to`. `not_returnable` are items, and what items require. B-grade goes to `b_grade_pool` and
+    `b_grade_lot`, one of which is named; an empty pool is their own. Shares that are not named are whole.
+    """
+
+    window_days: int | None = 30
+    to_node: str = ""
+    bring_to: tuple[str, ...] = ("store",)
+    not_returnable: tuple[str, ...] = ()
+    b_grade_pool: str = ""
+    b_grade_lot: str = ""
+    refunds_ppm: Mapping[Disposition, int] = field(default_factory=dict)
+
+    def refund_ppm(self, disposition: Disposition) -> int:
+        """The share of its price that is refunded of a unit, in parts per million."""
+        return self.refunds_ppm.get(disposition, MILLION)
+
+
+@dataclass(frozen=True, slots=True)
 class SourcingPolicy:
     """One version of a sourcing policy. Rates are in the costing currency; weights in parts per million.
 
@@ -132,6 +164,7 @@ class SourcingPolicy:
     stackable_buffers: bool = False
     buffers: tuple[Buffer, ...] = ()
     rules: tuple[Rule, ...] = ()
+    returns: ReturnTerms = ReturnTerms()
 
     @property
     def counts_misses(self) -> bool:
