@@ -12,6 +12,7 @@ import pytest
 
 from poolwise.core.ledger import Account, Cause, Movement, Position, Reservation, ReservationKind
 from poolwise.core.orders import OrderState, Progress
+from poolwise.core.returns import Return
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.ports import (
     Answer,
@@ -30,6 +31,7 @@ from poolwise.flows.ports import (
     Queue,
     ReceiptChange,
     ReservationEnd,
+    ReturnRecord,
     Timer,
     TimerKind,
 )
@@ -540,6 +542,7 @@ def everything(books) -> Effects:
         count_tasks=[CountTask(0, other, new_id(), 1)],
         pick_outcomes=[PickOutcome(0, "NYC", "", missed=1)],
         orders=[received(fresh)],
+        returns=[ReturnRecord(0, known.id, Return(new_id(), "R-1", "NYC", at(2), "default", 1), is_new=True)],
         contacts=[Contact(new_id(), {"name": "Ada"})],
         todo=[todo(fresh), todo(fresh, Queue.STOCK)],
         timers=[Timer(0, TimerKind.EXPIRE, new_id(), at(60))],

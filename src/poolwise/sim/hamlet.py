@@ -38,7 +38,7 @@ from poolwise.core.network import (
     Zone,
 )
 from poolwise.core.network import Pool as PoolOfStock
-from poolwise.core.policy.terms import LineSplit, SourcingPolicy, SubstitutionMode
+from poolwise.core.policy.terms import Disposition, LineSplit, ReturnTerms, SourcingPolicy, SubstitutionMode
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Rate, replace
 
 ITEMS: Final = ("BOLT", "NUT", "NAIL", "SCREW", "WIRE")
@@ -128,8 +128,14 @@ _shipped = cache(default_policy)
 
 def policy_of(random: Random, version: int) -> SourcingPolicy:
     """A version of the shipped policy, in one respect otherwise or not at all."""
-    miss_cost = Rate(random.choice((0, 2, 40)))
-    shipped = replace(_shipped(), version=version, name=f"version {version}", miss_cost_per_line=miss_cost)
+    returns = ReturnTerms(
+        window_days=random.choice((None, 1, 30)),
+        to_node=random.choice(("", "", "A")),
+        b_grade_pool="Q",
+        refunds_ppm={Disposition.SCRAP: random.choice((0, MILLION))},
+    )
+    miss_cost, name = Rate(random.choice((0, 2, 40))), f"version {version}"
+    shipped = replace(_shipped(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost)
     match random.randrange(6):
         case 0:
             return replace(shipped, line_split=LineSplit.ALWAYS, max_shipments=None)

@@ -35,7 +35,7 @@ from poolwise.flows.ports import Queue, Transaction
 from poolwise.sim import hamlet
 from poolwise.sim.hamlet import Told
 from poolwise.sim.stage import CELL, Asked, Failpoint, Stage, Sweep, Work, Wrong
-from poolwise.sim.truth import START, Act, PickList, Step, World
+from poolwise.sim.truth import START, Act, Left, PickList, Step, World
 from poolwise.store.check import Finding, Verify, findings
 from poolwise.store.memory import MemoryBooks
 from poolwise.store.memory_evidence import MemoryEvidence, Rows
@@ -177,6 +177,8 @@ class _Simulation:
         if step.act is Act.REPORT:
             picked = self._pick(Random(step.chance + 2))
             asked = None if picked is None else self._world.report(Random(step.chance + 3), picked)
+        if step.act is Act.RETURN and (left := self._left(Random(step.chance + 2))) is not None:
+            self._world.come_back(Random(step.chance + 3), left)
         if asked is not None:
             chance = Random(step.chance + 1)
             crash_at = chance.choice(CRASH_AT).value if chance.random() < CRASHES else ""
@@ -204,6 +206,27 @@ class _Simulation:
         ]
         on_hand = [(part, held) for part, held in zip(parts, units, strict=True) if part.receipt is None and held]
         return PickList(number, no, tuple((places[part.position].key, held) for part, held in on_hand))
+
+    def _left(self, random: Random) -> Left | None:
+        """What has left of a line as one item from one pool, as the customer who has it would say."""
+        known = [order for order in self._world.orders.values() if order is not None]
+        with self._stages[0].plain.transaction() as transaction:
+            for order in random.sample(known, len(known)):
+                parts = [part for part in transaction.reservations(order) if part.receipt is None]
+                units: dict[tuple[int, str], int] = {}
+                pools: dict[tuple[int, str], set[str]] = {}
+                places = transaction.positions({part.position for part in parts})
+                for part in parts:
+                    key = places[part.position].key
+                    line = (part.line_no, key.item)
+                    units[line] = units.get(line, 0) + part.consumed
+                    pools.setdefault(line, set()).add(key.pool)
+                left = [line for line, gone in units.items() if gone and len(pools[line]) == 1]
+                if left:
+                    no, item = random.choice(left)
+                    number = transaction.orders([order])[order].order.number
+                    return Left(number, no, item, min(pools[no, item]), units[no, item])
+        return None
 
     def _perform(self, asked: Asked, chance: int, crash_at: str = "") -> object:
         now = self._world.now

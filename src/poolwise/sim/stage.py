@@ -30,11 +30,15 @@ from poolwise.core.messages import (
     OrderMessage,
     ReceiptNotice,
     ReservationRequest,
+    ReturnInspection,
+    ReturnNotice,
+    ReturnReceipt,
     ShipmentReport,
     StockCount,
     StockMovement,
 )
 from poolwise.core.orders import Hold
+from poolwise.core.returns import ReturnState
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Refused
 from poolwise.flows import change, regroup
@@ -44,6 +48,7 @@ from poolwise.flows.intake import Counter, Rejected, accept
 from poolwise.flows.ports import Answer, Books, Effects, Queue, SlotKey, Transaction
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.reserve import Reserved, free, reserve
+from poolwise.flows.returns import announce, book_inspection, book_receipt, end
 from poolwise.flows.source import Desk, source_batch
 from poolwise.flows.stock import book_counts, book_movements
 from poolwise.flows.tallying import Clerk
@@ -102,7 +107,24 @@ class Sweep:
     limit: int = 100
 
 
-Mail: TypeAlias = OrderMessage | StockCount | StockMovement | ReceiptNotice | ShipmentReport
+@dataclass(frozen=True, slots=True)
+class EndReturn:
+    """Nothing more is expected of a return."""
+
+    number: str
+    ending: ReturnState
+
+
+Mail: TypeAlias = (
+    OrderMessage
+    | StockCount
+    | StockMovement
+    | ReceiptNotice
+    | ShipmentReport
+    | ReturnNotice
+    | ReturnReceipt
+    | ReturnInspection
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +158,7 @@ class Lifted:
     code: str
 
 
-Asked: TypeAlias = Sack | SetAside | GiveBack | Change | Work | Sweep
+Asked: TypeAlias = Sack | SetAside | GiveBack | EndReturn | Change | Work | Sweep
 
 
 @dataclass(slots=True)
@@ -176,6 +198,7 @@ class Seen:
         self.receipts |= {receipt.id for receipt in effects.receipts}
         self.receipts |= {change.receipt for change in effects.receipt_changes}
         self.owners |= {change.owner for change in effects.stages}
+        self.owners |= {record.order for record in effects.returns}
         self.released |= {
             (change.owner, change.no) for change in effects.stages if change.after is ShipmentStage.RELEASED
         }
@@ -322,6 +345,8 @@ class Stage:
                     return refused.code
             case Change():
                 return self._change(asked, now)
+            case EndReturn():
+                return end(self.books, self._counter, asked.number, asked.ending, now)
             case Work(Queue.WAVE):
                 return run_wave(self.books, self.desk, CELL, now)
             case Work():
@@ -346,6 +371,14 @@ class Stage:
                 return list(book_receipts(books, clerk, told, now))
             case ShipmentReport():
                 return [book_report(books, clerk, each, now) for each in mail if isinstance(each, ShipmentReport)]
+            case ReturnNotice():
+                return [announce(books, self._counter, each, now) for each in mail if isinstance(each, ReturnNotice)]
+            case ReturnReceipt():
+                came = [each for each in mail if isinstance(each, ReturnReceipt)]
+                return [book_receipt(books, self._counter, each, now) for each in came]
+            case ReturnInspection():
+                seen = [each for each in mail if isinstance(each, ReturnInspection)]
+                return [book_inspection(books, self._counter, each, now) for each in seen]
 
     def _set_aside(self, asked: SetAside, now: datetime) -> str:
         """As the API does it: an answer that is on record is given again."""

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from poolwise.core.ledger import PositionKey
 from poolwise.core.messages import (
+    DisposedLine,
     LineChange,
     OrderAmendment,
     OrderCancellation,
@@ -28,17 +29,38 @@ from poolwise.core.messages import (
     ReportKind,
     ReportLine,
     ReservationRequest,
+    ReturnedLine,
+    ReturnInspection,
+    ReturnNotice,
+    ReturnReceipt,
     ShipmentReport,
     StockCount,
     StockMovement,
 )
 from poolwise.core.orders import Blocks, Hold
+from poolwise.core.policy.terms import Disposition
+from poolwise.core.returns import ENDINGS
 from poolwise.core.values import replace
-from poolwise.flows.intake import Accepted
+from poolwise.flows import returns
+from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
+from poolwise.flows.returns import Announced, Booked
 from poolwise.flows.stock import Outcome, Result
 from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
-from poolwise.sim.stage import Asked, Change, GiveBack, Held, Lifted, Mail, Sack, SetAside, Sweep, Work, Wrong
+from poolwise.sim.stage import (
+    Asked,
+    Change,
+    EndReturn,
+    GiveBack,
+    Held,
+    Lifted,
+    Mail,
+    Sack,
+    SetAside,
+    Sweep,
+    Work,
+    Wrong,
+)
 
 START: Final = datetime(2101, 1, 3, tzinfo=UTC)
 """No real clock shows this."""
@@ -74,13 +96,16 @@ class Act(StrEnum):
     SWEEP = "sweep"
     REPORT = "report"
     CHANGE = "change"
+    RETURN = "return"
+    INSPECT = "inspect"
+    END_RETURN = "end_return"
     RULES = "rules"
 
 
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 6, Act.REPORT: 12, Act.CHANGE: 7, Act.RULES: 1,
+    Act.SWEEP: 6, Act.REPORT: 12, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
 
@@ -118,6 +143,28 @@ class PickList:
     parts: tuple[tuple[PositionKey, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What has left of a line of an order, as one item out of one pool."""
+
+    order: str
+    line: int
+    item: str
+    pool: str
+    units: int
+
+
+@dataclass(slots=True)
+class Back:
+    """Units that came back by a return to a shelf, and of them those that nobody has looked at."""
+
+    number: str
+    order: str
+    line: int
+    key: PositionKey
+    units: int
+
+
 @dataclass(slots=True)
 class World:
     """The truth. `shelves` are base units by position; `unseen` what vanished there since it was counted last."""
@@ -130,6 +177,8 @@ class World:
     orders: dict[str, UUID | None] = field(default_factory=dict)
     baskets: dict[UUID, datetime] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
+    returns: list[Back] = field(default_factory=list)
+    returned: dict[tuple[str, int, str], int] = field(default_factory=dict)
     mail: list[tuple[datetime, int, Mail]] = field(default_factory=list)
     _sent: int = 0
     _divided: int = 0
@@ -187,8 +236,34 @@ class World:
             case ((StockCount() | ReceiptNotice()), Result()):
                 if answer.outcome is Outcome.REFUSED:
                     raise Wrong(f"{mail} was refused: {answer.faults}")
+            case ((ReturnNotice() | ReturnReceipt() | ReturnInspection()), _):
+                self._judge_return(mail, answer, crashed)
             case _:
                 pass
+
+    def _judge_return(
+        self, mail: ReturnNotice | ReturnReceipt | ReturnInspection, answer: object, crashed: bool
+    ) -> None:
+        """An announcement may be refused; goods that are there never are."""
+        match mail, answer:
+            case ReturnNotice(), Announced():
+                if answer.known != (f"return {mail.number}" in self.told) and not crashed:
+                    raise Wrong(
+                        f"return {mail.number} came {'for the first time' if answer.known else 'again'} (law 5)"
+                    )
+                self.told.add(f"return {mail.number}")
+            case ReturnNotice(), Rejected():
+                if f"return {mail.number}" in self.told:
+                    raise Wrong(f"return {mail.number} was on record and is refused: {answer.problems} (law 5)")
+            case ((ReturnReceipt() | ReturnInspection()), Booked()):
+                known = mail.id in self.told
+                self.told.add(mail.id)
+                if (answer.outcome is returns.Outcome.DUPLICATE) is not known and not crashed:
+                    raise Wrong(f"{mail} came {'again' if known else 'first'}: {answer} (law 5)")
+            case ((ReturnReceipt() | ReturnInspection()), Rejected()):
+                raise Wrong(f"{mail} was refused: {answer.problems}")
+            case _:
+                raise Wrong(f"{mail} is answered {answer}")
 
     def overdue(self) -> Iterator[UUID]:
         """Baskets whose time is over."""
@@ -401,6 +476,73 @@ class World:
             self._send(random, said)
         return Sack((said,))
 
+    def come_back(self, random: Random, left: Left) -> None:
+        """A customer brings goods back, or more of them than there were; mostly it was announced, at times later."""
+        self.now += timedelta(seconds=1)
+        before = self.returned.get((left.order, left.line, left.item), 0)
+        most = left.units - before + (random.random() < 0.1)
+        if most <= 0:
+            return
+        units = random.randint(1, most)
+        self.returned[left.order, left.line, left.item] = before + units
+        node = random.choice(self.nodes)
+        back = Back(
+            f"RMA-{len(self.returns) + 1}", left.order, left.line, PositionKey(left.item, node, left.pool), units
+        )
+        self.returns.append(back)
+        self._put(back.key, units)
+        announced = units + random.choice((0, 0, 0, -1, 1))
+        line = ReturnedLine(line=left.line, quantity=_text(left.item, units), item=left.item)
+        if announced and random.random() < 0.8:
+            lines = (replace(line, quantity=_text(left.item, announced)),)
+            self._send(
+                random, ReturnNotice(number=back.number, order=back.order, lines=lines, exchange=_exchange(random))
+            )
+        said = ReturnReceipt(
+            id=f"b-{random.getrandbits(60):x}",
+            number=back.number,
+            at=self.now,
+            lines=(line,),
+            order=back.order,
+            node=node,
+        )
+        self._send(random, said)
+
+    def _inspect(self, random: Random) -> None:
+        """Somebody looks at goods that came back, if they are still where they were put."""
+        waiting = [back for back in self.returns if back.units and self.shelves.get(back.key)]
+        if not waiting:
+            return
+        back = random.choice(waiting)
+        units = random.randint(1, min(back.units, self.shelves[back.key]))
+        disposition = random.choice(list(Disposition))
+        back.units -= units
+        if disposition is not Disposition.RESTOCK:
+            self._put(back.key, -units)
+        if disposition is Disposition.B_GRADE:
+            self._put(replace(back.key, pool="Q"), units)
+        line = DisposedLine(
+            line=back.line,
+            quantity=_text(back.key.item, units),
+            disposition=disposition.value,
+            item=back.key.item,
+            supplier="ACME" if disposition is Disposition.TO_SUPPLIER else "",
+        )
+        said = ReturnInspection(
+            id=f"i-{random.getrandbits(60):x}",
+            number=back.number,
+            at=self.now,
+            lines=(line,),
+            order=back.order,
+            node=back.key.node,
+        )
+        self._send(random, said)
+
+    def _end_return(self, random: Random) -> EndReturn | None:
+        if not self.returns:
+            return None
+        return EndReturn(random.choice(self.returns).number, random.choice(sorted(ENDINGS)))
+
     def _deliver(self, _: Random) -> Sack | None:
         """The next message comes."""
         return Sack((self._come(),)) if self.mail else None
@@ -419,6 +561,11 @@ def _lines(random: Random) -> tuple[OrderLine, ...]:
                   together=together)
         for item in items
     )  # fmt: skip
+
+
+def _exchange(random: Random) -> OrderMessage | None:
+    """What shall replace goods that come back."""
+    return OrderMessage(channel="", lines=_lines(random)) if random.random() < 0.2 else None
 
 
 def _text(item: str, units: int) -> str:
@@ -444,5 +591,8 @@ _ACTS: Final[dict[Act, Callable[[World, Random], Asked | None]]] = {
     Act.SWEEP: lambda _world, _random: Sweep(),
     Act.REPORT: lambda _world, _random: None,
     Act.CHANGE: World._change,
+    Act.RETURN: lambda _world, _random: None,
+    Act.INSPECT: World._inspect,
+    Act.END_RETURN: World._end_return,
     Act.RULES: lambda _world, _random: None,
 }
