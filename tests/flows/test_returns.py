@@ -43,6 +43,13 @@ def under(market: Market, **terms: object) -> None:
     market.under(rows, policy(returns=ReturnTerms(**{"b_grade_pool": "OUTLET", **terms})))
 
 
+def moved(market: Market, source: str, target: str) -> None:
+    """A node tells of a BOLT that goes from one account to another."""
+    at = market.later(seconds=1)
+    said = StockMovement(id="m", item="BOLT", node="A", pool="P", quantity="1", source=source, target=target, at=at)
+    book_movements(market.books, market.clerk, [said], at)
+
+
 def booked(outcome: Booked | Rejected) -> str:
     """What became of a message that was not refused."""
     assert isinstance(outcome, Booked), outcome
@@ -200,7 +207,21 @@ def test_a_count_that_has_seen_the_goods_took_them_for_free_stock(market: Market
     gone = market.later(minutes=5)
     market.count("BOLT", "A", 1)
     market.inspect("RMA", (1, 1, "scrap"), at=gone)
-    assert market.at("BOLT", "A") == {"blocked": 1}
+    moved(market, "outside", "available")
+    # Nothing is owed to that count.
+    assert market.at("BOLT", "A") == {"available": 1, "blocked": 1}
+
+
+def test_a_count_that_has_seen_b_grade_where_it_went_has_counted_it(market: Market) -> None:
+    under(market)
+    market.count("BOLT", "A", 1)
+    sent(market, ("BOLT", 1))
+    market.announce("RMA", (1, 1))
+    market.come_back("RMA", (1, 1))
+    sorted_at = market.later(minutes=5)
+    market.count("BOLT", "A", 1, pool="OUTLET")
+    market.inspect("RMA", (1, 1, "b_grade"), at=sorted_at)
+    assert (market.at("BOLT", "A"), market.at("BOLT", "A", pool="OUTLET")) == ({}, {"available": 1})
 
 
 def test_goods_that_somebody_else_has_taken_are_owed(market: Market) -> None:
@@ -208,11 +229,7 @@ def test_goods_that_somebody_else_has_taken_are_owed(market: Market) -> None:
     sent(market, ("BOLT", 1))
     market.announce("RMA", (1, 1))
     market.come_back("RMA", (1, 1))
-    at = market.later(seconds=1)
-    said = StockMovement(
-        id="m", item="BOLT", node="A", pool="P", quantity="1", source="blocked", target="available", at=at
-    )
-    book_movements(market.books, market.clerk, [said], at)
+    moved(market, "blocked", "available")
     market.inspect("RMA", (1, 1, "restock"))
     # The node told it twice: one unit is owed.
     assert market.at("BOLT", "A") == {"available": 2}

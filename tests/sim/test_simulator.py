@@ -15,7 +15,7 @@ import pytest
 from poolwise.core.ledger import Account, Cause
 from poolwise.core.messages import ReportKind
 from poolwise.core.values import replace
-from poolwise.flows import execute, source, timers
+from poolwise.flows import execute, returns, source, timers
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Effects
 from poolwise.sim import stage
@@ -141,6 +141,11 @@ def system_clock(patch: Patch) -> None:
     patch.setattr(Ids, "new", lambda self, _: real(self, datetime.now(UTC)))
 
 
+def never_sorted_out(patch: Patch) -> None:
+    """B-grade stays in the pool it had left from."""
+    patch.setattr(returns, "_goes_to", lambda gone: gone.part.key)
+
+
 PLANTED: dict[str, tuple[Callable[[Patch], None], str]] = {
     "lost message": (recorded(lost_message), "on hand, but"),
     "double booking": (recorded(booked_again), "law 5"),
@@ -148,6 +153,7 @@ PLANTED: dict[str, tuple[Callable[[Patch], None], str]] = {
     "unsorted lock": (unsorted, "positions are not locked by key"),
     "wrong compensation": (wrong_compensation, "on hand, but"),
     "early release": (too_early, "too early"),
+    "return to the wrong pool": (never_sorted_out, "on hand, but"),
     "clock from the system": (system_clock, "law 18"),
 }
 
