@@ -49,7 +49,6 @@ from poolwise.flows.ports import (
     Answer,
     Audit,
     Books,
-    CountMark,
     Effects,
     Event,
     Incident,
@@ -57,6 +56,7 @@ from poolwise.flows.ports import (
     ReturnRecord,
     Transaction,
 )
+from poolwise.flows.stock import is_counted
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
 
 _Line = TypeVar("_Line", ReturnedLine, DisposedLine)
@@ -522,9 +522,7 @@ class _Booking:
             tally.change(Account.OUTSIDE, Account.AVAILABLE, units, replace(said, cause=Cause.COUNT))
 
     def _is_counted(self, key: PositionKey, at: datetime) -> bool:
-        """Whether the newest count of a position is newer than what happened there."""
-        mark: CountMark | None = self._marks.get(key.id())
-        return mark is not None and at < mark.as_of
+        return is_counted(self._marks.get(key.id()), at)
 
     def _incidents(self, before: Return) -> list[str]:
         """What somebody must look at: goods that nobody announced, or more of them than were, or than had left."""
