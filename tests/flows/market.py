@@ -418,7 +418,8 @@ class Unclaimed(Exception):
 
 def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessage:
     """An order from the web to the one zone."""
-    return OrderMessage(channel="web", zone="Z", number=number, lines=order_lines(lines), **more)  # type: ignore[arg-type]  # fields by name
+    where: dict[str, object] = {} if "collect_at" in more else {"zone": "Z"}
+    return OrderMessage(channel="web", number=number, lines=order_lines(lines), **(where | more))  # type: ignore[arg-type]  # fields by name
 
 
 def basket_of(*lines: tuple[str, int], **more: object) -> ReservationRequest:

@@ -14,6 +14,7 @@ from poolwise.flows.execute import book_report
 from poolwise.flows.stock import Outcome
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.tokens import Role
+from poolwise.store.views import COLLECTIONS
 from poolwise.web.idempotency import kept, key_of
 from tests.web.shop import BASKET, OPENED, ORDER, RULES, Shop
 
@@ -208,3 +209,64 @@ def test_a_node_reads_what_is_still_to_be_sent_page_by_page(shop: Shop, limit: i
         name: mine[numbers[3]][name] for name in ("node", "stage", "ship_on", "arrive_by")
     }
     assert {each["node"] for each in lists(shop, "BER-SHOP")} == set()
+
+
+@pytest.mark.parametrize("limit", [1, 50])
+def test_a_store_reads_what_it_hands_out_wherever_it_comes_from(shop: Shop, limit: int) -> None:
+    shop.stock("COFFEE", 9, "BER-SHOP")
+    own, sent = f"OWN-{limit}", f"SENT-{limit}"
+    for number, item in ((own, "COFFEE"), (sent, "KETTLE")):
+        order = {"number": number, "channel": "web", "collect_at": "BER-SHOP", "ship_to": {"name": "Ada"}}
+        assert shop.post("/v1/orders", {**order, "lines": [{"item": item, "quantity": "2"}]}).status_code == 201
+    shop.decide()
+    shop.release()
+    seen = [hand_outs(shop, stage, limit) for stage in ("released", "shipped", "ready")]
+    report(shop, sent, "shipped")
+    assert report(shop, sent, "arrived", node="BER-SHOP") == "booked"
+    seen += [hand_outs(shop, "shipped", limit)]
+    for number in (own, sent):
+        report(shop, number, "ready")
+    waiting = hand_outs(shop, "", limit)
+    here = {each["order"] for each in shop.get("/v1/shipments?node=BER-SHOP&stage=ready").json()["shipments"]}
+    there = {each["order"] for each in shop.get("/v1/shipments?node=HAM-DC&stage=ready").json()["shipments"]}
+    for number in (own, sent):
+        report(shop, number, "delivered")
+
+    assert [{*each} & {own, sent} for each in seen] == [{own, sent}, set(), set(), {sent}]
+    assert [(waiting[number]["node"], waiting[number]["lines"][0]["quantity"]) for number in (own, sent)] == [
+        ("BER-SHOP", "2"), ("HAM-DC", "2")]  # fmt: skip
+    assert ({own, sent} & here, {own, sent} & there, {own, sent} & {*hand_outs(shop, "ready", limit)}) == (
+        {own}, set(), set())  # fmt: skip
+    assert read(shop, own)["zone"] == "ber-desk"
+
+
+def hand_outs(shop: Shop, stage: str, limit: int) -> dict[str, Any]:
+    """What the shop in Berlin has to hand out, by order, read page by page."""
+    found: dict[str, Any] = {}
+    path: str | None = f"/v1/shipments?collect_at=BER-SHOP&limit={limit}" + (stage and f"&stage={stage}")
+    query = path
+    while path is not None:
+        page = shop.get(path).json()
+        found |= {each["order"]: each for each in page["shipments"]}
+        path = f"{query}&cursor={page['next']}" if page["next"] else None
+    return found
+
+
+def test_what_is_brought_is_never_ready_and_comes_only_where_its_lanes_lead(shop: Shop) -> None:
+    ordered(shop, "BROUGHT")
+    assert shop.post(REPORTS, said(shop, "BROUGHT", "ready")).json()["problems"][0]["field"] == "kind"
+    assert shop.post(REPORTS, said(shop, "BROUGHT", "arrived", node="BER-SHOP")).json()["problems"] == [
+        {"field": "node", "reason": "shipment 1 of order 'BROUGHT' does not come to 'BER-SHOP'; on its way it passes "
+                                    "no node"}]  # fmt: skip
+
+
+def test_what_waits_to_be_handed_out_is_found_by_index(shop: Shop) -> None:
+    """However many shipments there are, planned, delivered and of other nodes."""
+    statement = COLLECTIONS
+    for name, kind in (("cells", "'{0}'"), ("node", "'BER-SHOP'"), ("stage", "'ready'"), ("day", "'2026-01-01'"),
+                       ("order", "'00000000-0000-0000-0000-000000000000'"), ("no", "0"), ("limit", "50")):  # fmt: skip
+        statement = statement.replace(f"%({name})b", kind)
+    with shop.pool.connection() as connection, connection.transaction():
+        connection.execute("SET LOCAL enable_seqscan = off")
+        plan = connection.execute(b"EXPLAIN " + statement.encode()).fetchall()
+    assert any("shipment_to_collect" in str(line) for (line,) in plan)

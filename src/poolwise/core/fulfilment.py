@@ -21,7 +21,8 @@ class Stage(StrEnum):
     """Where a shipment stands. `PLANNED` may still be planned again; what is `RELEASED` the node works on.
 
     One that is `OFFERED` waits for the first of several nodes to claim it. What is `READY` waits where the customer
-    collects it. Of one that is `CANCELLED` nothing is left to be sent, though a node had it in hand.
+    collects it: on the shelf of its node, still set aside, or sent there from another node. Of one that is `CANCELLED`
+    nothing is left to be sent, though a node had it in hand.
     """
 
     PLANNED = "planned"
@@ -38,7 +39,7 @@ class Stage(StrEnum):
 _LEFT: Final = frozenset({Stage.SHIPPED, Stage.READY, Stage.DELIVERED, Stage.FAILED})
 
 STAGES: Final[dict[Stage, frozenset[Stage]]] = {
-    Stage.PLANNED: _LEFT | {Stage.OFFERED, Stage.RELEASED, Stage.PICKED},
+    Stage.PLANNED: _LEFT | {Stage.OFFERED, Stage.RELEASED, Stage.PICKED, Stage.CANCELLED},
     Stage.OFFERED: _LEFT | {Stage.PLANNED, Stage.RELEASED, Stage.PICKED, Stage.CANCELLED},
     Stage.RELEASED: _LEFT | {Stage.PICKED, Stage.CANCELLED},
     Stage.PICKED: _LEFT | {Stage.CANCELLED},

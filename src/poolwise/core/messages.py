@@ -50,13 +50,17 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderMessage:
-    """A new order. Either `ship_to` or `zone` says where it goes. `number` '' lets us give one."""
+    """A new order. One of `ship_to`, `zone` and `collect_at` (a node) says where it goes. `number` '' lets us give one.
+
+    Of one that is collected `ship_to` may say whom to call, and no place.
+    """
 
     channel: str
     lines: tuple[OrderLine, ...]
     number: str = ""
     ship_to: Address | None = None
     zone: str = ""
+    collect_at: str = ""
     service_level: str = "standard"
     customer: str = ""
     currency: str = ""
@@ -186,13 +190,18 @@ class StockMovement:
 
 
 class ReportKind(StrEnum):
-    """What a node or a carrier reports of a shipment."""
+    """What a node or a carrier reports of a shipment.
 
+    What is `accepted` by a node, or has `arrived` at a stop on its way, is kept as a milestone and changes nothing.
+    """
+
+    ACCEPTED = "accepted"
     SHORT = "short"
     DECLINED = "declined"
     PICKED = "picked"
     READY = "ready"
     SHIPPED = "shipped"
+    ARRIVED = "arrived"
     DELIVERED = "delivered"
     FAILED = "failed"
 
@@ -220,7 +229,7 @@ class ShipmentReport:
 
     `lines` are what was not found, or what has left; none means all of it. `declined`, `delivered` and `failed` are of
     the whole shipment. `tracking` is the carrier's number. What has shipped may name its `parcels`; without `lines`,
-    what is in them has left.
+    what is in them has left. `node` is the stop at which it has `arrived`.
     """
 
     id: str
@@ -231,6 +240,7 @@ class ShipmentReport:
     lines: tuple[ReportLine, ...] = ()
     tracking: str = ""
     parcels: tuple[ReportParcel, ...] = ()
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

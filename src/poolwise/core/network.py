@@ -150,7 +150,8 @@ class Pool:
 class Zone:
     """Destinations treated alike: a country and prefixes of postcodes; the longest prefix wins.
 
-    The centre, in millionths of a degree, is used for distance. `cell` serves orders to this zone.
+    The centre, in millionths of a degree, is used for distance. `cell` serves orders to this zone. Orders to a zone
+    with `collect_at` are collected by the customer at that node; no address is in such a zone.
     """
 
     code: str
@@ -160,6 +161,7 @@ class Zone:
     longitude_udeg: int | None = None
     time_zone: str = "UTC"
     cell: int = 0
+    collect_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,11 +333,20 @@ class Network:
         calendar = self.calendar(lane.calendar or self.nodes[lane.origin].calendar)
         return calendar.plus_working_days(ship_day, lane.transit.quantile(ppm))
 
+    def collected_at(self, zone: str) -> str:
+        """The node at which orders to a zone are collected; '' where they are brought, or there is no such zone."""
+        found = self.zones.get(zone)
+        return found.collect_at if found else ""
+
+    def zone_collected_at(self, node: str) -> str | None:
+        """Code of the zone whose orders are collected at a node."""
+        return next((zone.code for zone in self.zones.values() if node and zone.collect_at == node), None)
+
     def zone_of(self, country: str, postcode: str) -> str | None:
         """Code of the zone of an address: the longest matching prefix; ties go to the smaller code."""
         best: tuple[int, str] | None = None
         for zone in self.zones.values():
-            if zone.country and zone.country != country:
+            if zone.collect_at or (zone.country and zone.country != country):
                 continue
             for prefix in zone.postcode_prefixes or ("",):
                 if postcode.startswith(prefix) and (best is None or (-len(prefix), zone.code) < best):
@@ -348,6 +359,6 @@ class Network:
         found = [
             ((zone.latitude_udeg - latitude_udeg) ** 2 + (shrink * (zone.longitude_udeg - longitude_udeg)) ** 2, code)
             for code, zone in self.zones.items()
-            if zone.latitude_udeg is not None and zone.longitude_udeg is not None
+            if zone.latitude_udeg is not None and zone.longitude_udeg is not None and not zone.collect_at
         ]
         return min(found)[1] if found else None

@@ -201,13 +201,15 @@ def _close_shipments(
     for record in shipments:
         no = record.shipment.no
         if no in touched and no not in full and no in left:
-            if Stage.SHIPPED in STAGES[record.stage]:
-                made.stages.append(StageChange(record.cell, record.owner, no, record.stage, Stage.SHIPPED))
+            # What waited to be collected was handed out.
+            after = Stage.DELIVERED if record.stage is Stage.READY else Stage.SHIPPED
+            if after in STAGES[record.stage]:
+                made.stages.append(StageChange(record.cell, record.owner, no, record.stage, after))
         elif no in touched and no not in full:
             made.shipments_dropped.append((record.cell, record.owner, no))
             if record.stage not in HELD_BACK:
                 left_over = replace(record.shipment, bookings=())
-                made.shipments.append(ShipmentRecord(record.cell, record.owner, left_over))
+                made.shipments.append(replace(record, shipment=left_over, stage=Stage.PLANNED, since=None))
                 made.stages.append(StageChange(record.cell, record.owner, no, Stage.PLANNED, Stage.CANCELLED))
             for booking in record.shipment.bookings:
                 key = (cell_of(booking.node), booking.node, booking.day, booking.slot)

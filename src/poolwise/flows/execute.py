@@ -65,6 +65,9 @@ GOES: Final = {
 LEAVES: Final = frozenset({ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.FAILED})
 """What says that goods have left the node."""
 
+NOTED: Final = frozenset({ReportKind.ACCEPTED, ReportKind.ARRIVED})
+"""What is kept as a milestone, and changes nothing else."""
+
 NAMES_LINES: Final = frozenset({ReportKind.SHORT, ReportKind.SHIPPED})
 
 
@@ -141,6 +144,12 @@ class _Known:
     shipment: ShipmentRecord
     parts: Sequence[Reservation]
 
+    def says_it_left(self, kind: ReportKind) -> bool:
+        """Whether a report says that goods have left their node: what waits on its own shelf is there until then."""
+        if self.shipment.waits_on_its_shelf:
+            return kind in LEAVES and kind is not ReportKind.FAILED
+        return kind in LEAVES or kind is ReportKind.READY
+
     @property
     def held(self) -> list[Reservation]:
         """What is still set aside for it."""
@@ -188,6 +197,10 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
         faults.append(Fault("lines", "names what was not found"))
     if report.lines and report.kind not in NAMES_LINES:
         faults.append(Fault("lines", f"{report.kind.value} is of the whole shipment"))
+    if report.node and report.kind is not ReportKind.ARRIVED:
+        faults.append(Fault("node", "is named by what has arrived there, and by nothing else"))
+    if not report.node and report.kind is ReportKind.ARRIVED:
+        faults.append(Fault("node", "names where it has arrived"))
     asked, wrong = read_lines(clerk, report.lines, "lines")
     parcels, packed, unfit = read_parcels(clerk, report)
     return _Read(replace(report, parcels=parcels), asked or packed, [*faults, *wrong, *unfit])
@@ -205,7 +218,7 @@ def _book(transaction: Transaction, clerk: Clerk, read: _Read, wanted: Wanted, n
     places = transaction.positions({part.position for part in known.parts})
     keys = {id_: place.key for id_, place in places.items()}
     units = _units(known, read, {id_: key.item for id_, key in keys.items()})
-    faults = _misfits(read, units, {key.item for key in keys.values()})
+    faults = _misfits(read, units, {key.item for key in keys.values()}) + _out_of_place(report, known, clerk)
     if faults:
         return Result(Outcome.REFUSED, tuple(faults))
     room = Room(transaction, clerk, wanted, {keys[id_]: None for id_ in units.positions(keys)}, now)
@@ -252,7 +265,10 @@ def _shelf(keys: Mapping[int, PositionKey], item: str) -> int:
 
 def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
     kind, asked = read.report.kind, read.asked
-    if not asked and kind in LEAVES and known.shipment.stage is Stage.CANCELLED:
+    if kind in NOTED:
+        return _Units((), (), {})
+    has_left = known.says_it_left(kind)
+    if not asked and has_left and known.shipment.stage is Stage.CANCELLED:
         # It went although it was cancelled: all that was.
         asked = [(item_of[part.position], part.freed) for part in known.parts if part.freed and stands_alone(part)]
     on_hand = [part for part in known.parts if part.receipt is None]
@@ -267,7 +283,7 @@ def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
         rest[item] = rest.get(item, 0) - share.quantity
     beyond = {item: units for item, units in rest.items() if units > 0 and asked}
     sent: list[Share] = []
-    if kind in LEAVES:
+    if has_left:
         for part in on_hand:
             # What has left already is not told anew.
             item = item_of[part.position]
@@ -301,6 +317,21 @@ def _misfits(read: _Read, units: _Units, items: Collection[str]) -> list[Fault]:
     return faults
 
 
+def _out_of_place(report: ShipmentReport, known: _Known, clerk: Clerk) -> list[Fault]:
+    """What cannot happen to this shipment where it is, or goes."""
+    record = known.shipment
+    what = f"shipment {report.shipment} of order '{report.order}'"
+    if report.kind is ReportKind.READY and not record.collect_at:
+        return [Fault("kind", f"{what} is brought to the customer; nothing of it waits to be collected")]
+    if report.kind is ReportKind.ARRIVED:
+        lanes = [lane for code in record.shipment.lanes if (lane := clerk.edition.network.lanes.get(code))]
+        stops = {lane.destination for lane in lanes if lane.to_node} | {record.collect_at} - {""}
+        if report.node not in stops:
+            ways = ", ".join(sorted(stops)) or "no node"
+            return [Fault("node", f"{what} does not come to '{report.node}'; on its way it passes {ways}")]
+    return []
+
+
 class _Report:
     """One report on its way into the books."""
 
@@ -316,16 +347,7 @@ class _Report:
     def book(self) -> Result:
         """All that follows from it."""
         report, room, known = self._report, self._room, self._known
-        outcome = Outcome.BOOKED
-        match report.kind:
-            case ReportKind.SHORT | ReportKind.DECLINED:
-                self._lose()
-            case ReportKind.PICKED | ReportKind.READY if known.shipment.stage is Stage.CANCELLED:
-                outcome = Outcome.CANCELLED
-            case ReportKind.PICKED | ReportKind.READY:
-                self._take_in_hand(AFTER[report.kind])
-            case ReportKind.SHIPPED | ReportKind.DELIVERED | ReportKind.FAILED:
-                self._send()
+        outcome = self._follow()
         self._learn()
         order = known.record.order
         told: dict[str, Json] = {
@@ -333,15 +355,10 @@ class _Report:
             "shipment": report.shipment,
             "node": known.shipment.shipment.node,
         }
+        if known.shipment.collect_at:
+            told["collect_at"] = known.shipment.collect_at
         units = sum(share.quantity for share in (*self._units.held, *self._units.sent))
-        detail: dict[str, Json] = {"units": units + sum(self._units.beyond.values())}
-        if report.tracking:
-            detail["tracking"] = report.tracking
-        if outcome is Outcome.CANCELLED:
-            detail["cancelled"] = True
-        left = [(self._keys[share.held.position].item, share.quantity) for share in self._units.held]
-        if parcels := parcels_left(room.clerk, report, [*left, *self._units.beyond.items()]):
-            detail["parcels"] = parcels
+        detail = self._detail(units + sum(self._units.beyond.values()), outcome)
         room.also.milestones.append(
             Milestone(
                 known.shipment.cell, order.id, room.clerk.ids.new(room.now), report.shipment, report.kind.value,
@@ -352,8 +369,48 @@ class _Report:
         room.record(
             "shipment.report", {**told, "kind": report.kind.value}, messages_seen=[(room.clerk.actor, report.id)]
         )
-        changed = units or room.also.stages or any(self._units.beyond)
+        in_hand = report.kind is ReportKind.PICKED or (
+            report.kind is ReportKind.READY and not known.says_it_left(report.kind)
+        )
+        changed = room.also.stages or report.kind in NOTED or (not in_hand and (units or any(self._units.beyond)))
         return Result(outcome if changed or outcome is Outcome.CANCELLED else Outcome.UNCHANGED)
+
+    def _follow(self) -> Outcome:
+        """Do what follows from its kind, where the shipment stands now."""
+        kind, known = self._report.kind, self._known
+        is_cancelled, has_left = known.shipment.stage is Stage.CANCELLED, known.says_it_left(kind)
+        match kind:
+            case ReportKind.ACCEPTED | ReportKind.ARRIVED:
+                return Outcome.BOOKED
+            case ReportKind.SHORT | ReportKind.DECLINED:
+                self._lose()
+            case ReportKind.FAILED if not has_left:
+                self._take_back()
+            case ReportKind.SHIPPED | ReportKind.DELIVERED | ReportKind.FAILED:
+                self._send()
+            case ReportKind.READY if has_left:
+                self._send()
+                return Outcome.CANCELLED if is_cancelled else Outcome.BOOKED
+            case ReportKind.PICKED | ReportKind.READY if is_cancelled:
+                return Outcome.CANCELLED
+            case ReportKind.PICKED | ReportKind.READY:
+                self._take_in_hand(AFTER[kind])
+        return Outcome.BOOKED
+
+    def _detail(self, units: Quantity, outcome: Outcome) -> dict[str, Json]:
+        """What is kept of it beside its kind."""
+        report = self._report
+        detail: dict[str, Json] = {"units": units}
+        if report.node:
+            detail["at"] = report.node
+        if report.tracking:
+            detail["tracking"] = report.tracking
+        if outcome is Outcome.CANCELLED:
+            detail["cancelled"] = True
+        left = [(self._keys[share.held.position].item, share.quantity) for share in self._units.held]
+        if parcels := parcels_left(self._room.clerk, report, [*left, *self._units.beyond.items()]):
+            detail["parcels"] = parcels
+        return detail
 
     def _stand(self, declined: tuple[str, ...] | None = None) -> None:
         """The order, with its lines as they are now."""
@@ -368,7 +425,7 @@ class _Report:
         A line of a shipment is one pick, missed if any of it was, in however many parts and whatever order it is told.
         """
         known, kind = self._known, self._report.kind
-        if kind not in LEAVES and kind is not ReportKind.SHORT:
+        if not known.says_it_left(kind) and kind is not ReportKind.SHORT:
             return
         node, order = known.shipment.shipment.node, known.record.order
         items, of_line = self._room.clerk.edition.catalog.items, {line.no: line.item for line in order.lines}
@@ -440,6 +497,25 @@ class _Report:
         """Whether a count has seen already what is reported."""
         return is_counted(self._marks.get(position), self._report.at)
 
+    def _take_back(self) -> None:
+        """Nobody has collected what waits on the shelf of its own node: it is free again, and cancelled."""
+        room, known = self._room, self._known
+        source = "reserved" if known.shipment.stage in HELD_BACK else "released"
+        said = replace(self._said, cause=Cause.FREE)
+        for share in self._units.held:
+            held, quantity = share
+            room.tally(self._keys[held.position]).end(held, Account.AVAILABLE, quantity, said)
+            room.also.ends.append(ReservationEnd(held.cell, held.owner, held.no, Ending.FREED, quantity))
+            served = quantity if stands_alone(held) else open_line_quantity(held)
+            _move(self._lines, held.line_no, served, source, "cancelled")
+        self._stand()
+        if not self._units.held and known.shipment.stage in (Stage.SHIPPED, Stage.READY):
+            self._go_on(Stage.FAILED)
+        elif self._units.held and len(known.held) == len(self._units.held):
+            # What had left of it before was handed out.
+            has_left = any(part.consumed for part in known.parts)
+            self._go_on(Stage.DELIVERED if has_left else Stage.CANCELLED)
+
     # --- what has left, or is in hand
 
     def _send(self) -> None:
@@ -461,7 +537,8 @@ class _Report:
             self._send_beyond(item, units)
         self._stand()
         if sum(part.open for part in self._known.held) == sum(share.quantity for share in self._units.held):
-            self._go_on(AFTER[self._report.kind])
+            after = AFTER[self._report.kind]
+            self._go_on(Stage.SHIPPED if stage is Stage.CANCELLED and after is Stage.READY else after)
         elif held_back:
             self._take_in_hand(Stage.RELEASED)
 

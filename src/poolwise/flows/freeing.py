@@ -70,7 +70,7 @@ class GivenBack:
             items = {id_: position.key.item for id_, position in positions.items()}
             shipment = repacked(shipment, order, taken, items, self._edition)
             self._spared.append(replace(record, shipment=spared(record.shipment, shipment)))
-        return ShipmentRecord(order.cell, order.id, shipment)
+        return ShipmentRecord(order.cell, order.id, shipment, collect_at=record.collect_at)
 
     def over(self, basket: OrderRecord) -> None:
         """A basket is over, whatever became of what it held."""

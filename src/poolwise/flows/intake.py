@@ -51,6 +51,9 @@ HIGHEST_PRIORITY: Final = 100
 EARLIEST_YEAR: Final = 1970
 LATEST_YEAR: Final = 2200
 LONGEST_TEXT: Final = 200
+PLACE_FIELDS: Final = ("country", "postcode", "latitude", "longitude", "street", "city")
+"""What of an address is a place, and not a person."""
+
 _MICRODEGREE_PLACES: Final = 6
 _KILOGRAM_PLACES: Final = 9
 _MINOR_PLACES: Final = 2
@@ -273,7 +276,7 @@ def _draft(counter: Counter, message: OrderMessage, now: datetime) -> _Draft | R
     """The order a message makes, or every reason why it makes none."""
     reader = Reader(counter)
     order_id = counter.ids.new(now)
-    zone = reader.zone(message.zone, message.ship_to)
+    zone = reader.place(message)
     lines = reader.lines(message.lines, message.currency)
     reader.check_order(message)
     contact = contact_of(counter, message.ship_to, now)
@@ -333,6 +336,21 @@ class Reader:
     def fault(self, field: str, reason: str) -> None:
         """Note one thing that is wrong."""
         self.faults.append(Fault(field, reason))
+
+    def place(self, message: OrderMessage) -> str | None:
+        """The zone of an order: where it is collected, or else where it is brought."""
+        node = message.collect_at
+        if not node:
+            return self.zone(message.zone, message.ship_to)
+        found, before = self._network.zone_collected_at(node), len(self.faults)
+        if found is None:
+            self.fault("collect_at", f"nothing is collected at '{node}': no zone has it as its collection point")
+        elif message.zone not in ("", found):
+            self.fault("zone", f"what is collected at '{node}' is in zone '{found}', not in '{message.zone}'")
+        for name in PLACE_FIELDS if message.ship_to else ():
+            if getattr(message.ship_to, name):
+                self.fault(f"ship_to.{name}", f"the order is collected at '{node}' and goes to no address")
+        return found if len(self.faults) == before else None
 
     def zone(self, code: str, ship_to: Address | None) -> str | None:
         """The zone a message goes to: named, or found by postcode, or by coordinates."""

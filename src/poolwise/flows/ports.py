@@ -280,13 +280,22 @@ class CapacityChange(Struct, frozen=True, gc=False):
 
 
 class ShipmentRecord(Struct, frozen=True, gc=False):
-    """A shipment of an owner, with the capacity it has booked, and where it stands, since when it does."""
+    """A shipment of an owner, with the capacity it has booked, and where it stands, since when it does.
+
+    One with `collect_at` is handed out there; '' is brought.
+    """
 
     cell: int
     owner: UUID
     shipment: PlannedShipment
     stage: Stage = Stage.PLANNED
     since: datetime | None = None
+    collect_at: str = ""
+
+    @property
+    def waits_on_its_shelf(self) -> bool:
+        """Whether it never leaves its node before it is collected there."""
+        return self.collect_at == self.shipment.node
 
 
 class StageChange(Struct, frozen=True, gc=False):

@@ -115,7 +115,7 @@ def propose(
 
 
 def _order(atlas: Atlas, reader: Reader, message: OrderMessage, id_: UUID, now: datetime) -> Order | None:
-    zone = reader.zone(message.zone, message.ship_to)
+    zone = reader.place(message)
     lines = reader.lines(message.lines, message.currency)
     reader.check_order(message)
     if reader.faults or zone is None:

@@ -223,7 +223,7 @@ class _Division:
             before = change.shipments[old]
             own = [part for part in handed if part.shipment_no == no]
             shipment = replace(repacked(before.shipment, order, own, items, edition), no=no)
-            new.append(ShipmentRecord(order.cell, order.id, shipment))
+            new.append(ShipmentRecord(order.cell, order.id, shipment, collect_at=before.collect_at))
             kept = [whole(part) for part in change.held if part.shipment_no == old]
             kept = [_less(part, gone.get(part.no)) for part in kept]
             kept = [part for part in kept if part.quantity]
@@ -353,8 +353,8 @@ class _Union:
         owned = into.transaction.reservations(after.order.id)
         handed = _handed(taken.parts, after.order, max((part.no for part in owned), default=0) + 1, numbers, now)
         moved = [
-            ShipmentRecord(after.order.cell, after.order.id, replace(other.shipments[old].shipment, no=no))
-            for old, no in numbers.items()
+            ShipmentRecord(after.order.cell, after.order.id, replace(each.shipment, no=no), collect_at=each.collect_at)
+            for no, each in ((no, other.shipments[old]) for old, no in numbers.items())
         ]
         todo = into.todo_of(after)
         timer = Timer(after.order.cell, TimerKind.RELEASE, after.order.id, now)

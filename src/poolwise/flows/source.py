@@ -593,9 +593,12 @@ class Written:
         self.known = known
         first = (self.attempt - 1) * PARTS_PER_ATTEMPT
         kind = ReservationKind.HARD if expires_at is None else ReservationKind.SOFT
+        point = desk.atlas.edition.network.collected_at(todo.order.zone)
         self.shipments = [
-            ShipmentRecord(self.cell, self.owner, replace(shipment, no=first + shipment.no) if first else shipment)
-            for shipment in choice.plan.shipments
+            ShipmentRecord(
+                self.cell, self.owner, replace(each, no=first + each.no) if first else each, collect_at=point
+            )
+            for each in choice.plan.shipments
         ]
         self.movements: list[Movement] = []
         self.reservations: list[Reservation] = []

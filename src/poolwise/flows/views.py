@@ -107,7 +107,7 @@ class OrderQuery:
 
 @dataclass(frozen=True, slots=True)
 class PickLine:
-    """Units that still lie at a position of the node, to be sent."""
+    """Units that still lie at a position of the node, to be sent or handed out; of a parcel what is in it."""
 
     item: str
     pool: str
@@ -117,7 +117,7 @@ class PickLine:
 
 @dataclass(frozen=True, slots=True)
 class PickList:
-    """A shipment that its node works on."""
+    """A shipment that its node works on, or its collection point."""
 
     order: UUID
     number: str
@@ -126,16 +126,22 @@ class PickList:
     ship_on: date
     arrive_by: date
     lines: tuple[PickLine, ...]
+    collect_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PickQuery:
-    """Which pick lists: those of a node at a stage, the earliest first, after (ship on, order, shipment number)."""
+    """Which pick lists: those of a node at a stage, the earliest first, after (ship on, order, shipment number).
+
+    What is `READY` is listed at the node where it waits. With `collected` it is those that are collected at the node,
+    wherever they come from.
+    """
 
     node: str
     stage: Stage = Stage.RELEASED
     after: tuple[date, UUID, int] | None = None
     limit: int = 50
+    collected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +208,7 @@ class Views(Protocol):
         """Orders, newest first, at most `query.limit`."""
 
     def pick_lists(self, query: PickQuery) -> Sequence[PickList]:
-        """Shipments that a node works on, the earliest first, at most `query.limit`."""
+        """Shipments that a node works on, or hands out, the earliest first, at most `query.limit`."""
 
     def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
         """Records of a node, or of all ('' for which), by node and class, behind these two; at most `limit`."""

@@ -46,6 +46,10 @@ KIT: Final = "KIT"
 """A KIT is a BOLT and two NUTs; a SCREW may replace a NAIL; WIRE is counted in tenths."""
 
 ZONES: Final = ("Z1", "Z2")
+DESK: Final = "DESK"
+DESK_NODE: Final = "B"
+"""Orders to the DESK are collected at that node."""
+
 CHANNELS: Final = ("web", "market")
 NODES: Final = ("A", "B", "C")
 TIME_ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
@@ -58,12 +62,24 @@ def rows_of(random: Random) -> list[Told]:
     found: list[Told] = [(Section.NETWORK, Settings("EUR", "hamlet"))]
     found += [(Section.CALENDARS, Calendar("weekdays", weekdays=frozenset(range(5))))]
     found += [(Section.ZONES, Zone(zone)) for zone in ZONES]
+    found += [(Section.ZONES, Zone(DESK, collect_at=DESK_NODE))]
     found += _goods(random)
     found += [(Section.POOLS, PoolRow(PoolOfStock("P", protection=random.choice((0, 0, 1)))))]
     found += [(Section.POOLS, PoolRow(PoolOfStock("Q", channels=frozenset({"market"}), per_unit=Rate(-1, 2))))]
     for node in NODES[: random.randint(2, len(NODES))]:
         found += _place(random, node)
+        found += _way_to_the_desk(random, node)
     return found
+
+
+def _way_to_the_desk(random: Random, code: str) -> list[Told]:
+    """Over the counter, by a transfer to its node, or as a parcel of its own."""
+    if code == DESK_NODE:
+        at_once = Transit(((0, MILLION),))
+        return [(Section.LANES, Lane(f"{code}-{DESK}", code, DESK, f"from-{code}", transit=at_once))]
+    if random.random() < 0.5:
+        return [(Section.LANES, Lane(f"{code}-{DESK_NODE}", code, DESK_NODE, f"from-{code}", to_node=True))]
+    return [(Section.LANES, Lane(f"{code}-{DESK}", code, DESK, f"from-{code}"))]
 
 
 def _goods(random: Random) -> list[Told]:
@@ -135,7 +151,9 @@ def policy_of(random: Random, version: int) -> SourcingPolicy:
         refunds_ppm={Disposition.SCRAP: random.choice((0, MILLION))},
     )
     miss_cost, name = Rate(random.choice((0, 2, 40))), f"version {version}"
-    shipped = replace(_shipped(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost)
+    shipped = replace(
+        _shipped(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost, max_transfer_hops=1
+    )
     match random.randrange(6):
         case 0:
             return replace(shipped, line_split=LineSplit.ALWAYS, max_shipments=None)

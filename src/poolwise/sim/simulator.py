@@ -205,7 +205,9 @@ class _Simulation:
             for part in parts
         ]
         on_hand = [(part, held) for part, held in zip(parts, units, strict=True) if part.receipt is None and held]
-        return PickList(number, no, tuple((places[part.position].key, held) for part, held in on_hand))
+        picked = tuple((places[part.position].key, held) for part, held in on_hand)
+        is_over = chosen.stage is ShipmentStage.CANCELLED
+        return PickList(number, no, picked, is_over, chosen.collect_at, chosen.waits_on_its_shelf)
 
     def _left(self, random: Random) -> Left | None:
         """What has left of a line as one item from one pool, as the customer who has it would say."""

@@ -46,7 +46,7 @@ from poolwise.flows.intake import Accepted, Rejected
 from poolwise.flows.ports import Queue
 from poolwise.flows.returns import Announced, Booked
 from poolwise.flows.stock import Outcome, Result
-from poolwise.sim.hamlet import CHANNELS, ITEMS, KIT, ZONES
+from poolwise.sim.hamlet import CHANNELS, DESK, DESK_NODE, ITEMS, KIT, ZONES
 from poolwise.sim.stage import (
     Asked,
     Change,
@@ -70,6 +70,11 @@ LONGEST_BASKET_S: Final = 2 * 86_400
 MOST_TOGETHER: Final = 50
 GONE: Final = (ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.FAILED)
 """Reports of goods that have left."""
+
+KINDS: Final = (
+    ReportKind.SHIPPED, ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.SHORT, ReportKind.DECLINED,
+    ReportKind.FAILED, ReportKind.PICKED,
+)  # fmt: skip
 
 DASHES_OF_AN_ID: Final = 4
 TWICE: Final = 0.2
@@ -105,7 +110,7 @@ class Act(StrEnum):
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 6, Act.REPORT: 12, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.RULES: 1,
+    Act.SWEEP: 6, Act.REPORT: 16, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
 
@@ -136,11 +141,23 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class PickList:
-    """What a node has in hand: a shipment of an order, and what is to be sent, in the order in which it is picked."""
+    """What a node has in hand: a shipment of an order, and what is to be sent, in the order in which it is picked.
+
+    Of one that `is_over`, cancelled, it is what may go all the same. It may be collected, even where it lies.
+    """
 
     order: str
     shipment: int
     parts: tuple[tuple[PositionKey, int], ...]
+    is_over: bool = False
+    collect_at: str = ""
+    on_its_shelf: bool = False
+
+    def left(self, kind: ReportKind) -> tuple[tuple[PositionKey, int], ...]:
+        """What is no longer on its shelf when that is true of it."""
+        stays = {ReportKind.READY, ReportKind.FAILED} if self.on_its_shelf else set()
+        goes = kind in {*GONE, ReportKind.READY} - stays
+        return self.parts if goes else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +303,12 @@ class World:
         basket = random.choice([None, None, *self.baskets])
         number = f"S-{len(self.orders) + 1}"
         self.orders[number] = None
+        zone = random.choice((*ZONES, ""))
         message = OrderMessage(
             number=number,
             channel=random.choice(CHANNELS),
-            zone=random.choice(ZONES),
+            zone=zone,
+            collect_at="" if zone else DESK_NODE,
             lines=_lines(random),
             service_level=random.choice(("standard", "standard", "standard", "express", "economy")),
             priority=random.choice((0, 0, 0, 9, -5)),
@@ -302,7 +321,7 @@ class World:
     def _basket(self, random: Random) -> SetAside:
         request = ReservationRequest(
             channel=random.choice(CHANNELS),
-            zone=random.choice(ZONES),
+            zone=random.choice((*ZONES, DESK)),
             lines=_lines(random),
             expires_in_seconds=random.randint(1, LONGEST_BASKET_S),
             ship_complete=random.random() < 0.5,
@@ -446,24 +465,26 @@ class World:
     def report(self, random: Random, picked: PickList) -> Sack:
         """What the node, or the carrier, makes of it: it sends what it has, and says what it has not."""
         self.now += timedelta(seconds=1)
-        kinds = (ReportKind.SHIPPED, ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.SHORT, ReportKind.DECLINED,
-                 ReportKind.FAILED, ReportKind.PICKED)  # fmt: skip
-        kind, lines = random.choice(kinds), list[tuple[str, int]]()
+        at_the_desk = (ReportKind.READY, ReportKind.READY, ReportKind.ARRIVED, ReportKind.FAILED)
+        kind = random.choice((*KINDS, *at_the_desk) if picked.collect_at else KINDS)
+        lines: list[tuple[str, int]] = []
         wanted: dict[PositionKey, int] = {}
-        for key, units in picked.parts:
+        for key, units in picked.left(kind):
             wanted[key] = wanted.get(key, 0) + units
         missing = [(key.item, units - self.shelves.get(key, 0)) for key, units in wanted.items()]
         missing = [(item, units) for item, units in missing if units > 0]
-        if kind in GONE and missing:
+        if wanted and picked.is_over and (missing or len({key.item for key in wanted}) < len(wanted)):
+            # It is not where anybody would look for it.
+            kind = ReportKind.PICKED
+        elif missing:
             kind, lines = ReportKind.SHORT, missing[:1]
         elif kind is ReportKind.SHORT and picked.parts:
             key, units = random.choice(picked.parts)
             lines = [(key.item, random.randint(1, units))]
         elif kind is ReportKind.SHORT:
             kind = ReportKind.DECLINED
-        if kind in GONE:
-            for key, units in picked.parts:
-                self._put(key, -units)
+        for key, units in picked.left(kind):
+            self._put(key, -units)
         said = ShipmentReport(
             id=f"r-{random.getrandbits(60):x}",
             order=picked.order,
@@ -471,6 +492,7 @@ class World:
             kind=kind,
             at=self.now,
             lines=tuple(ReportLine(item=item, quantity=_text(item, units)) for item, units in lines),
+            node=picked.collect_at if kind is ReportKind.ARRIVED else "",
         )
         if random.random() < TWICE:
             self._send(random, said)

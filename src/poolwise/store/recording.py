@@ -297,9 +297,10 @@ USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[]) AS u (cell, o
 WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no
 """
 COPY_SHIPMENTS: Final = """
-COPY shipment (cell, owner, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg) FROM STDIN (FORMAT BINARY)
+COPY shipment (cell, owner, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, collect_at)
+FROM STDIN (FORMAT BINARY)
 """
-SHIPMENT_TYPES: Final = ("int2", "uuid", "int8", "text", "text[]", "date", "date", "int8", "int8")
+SHIPMENT_TYPES: Final = ("int2", "uuid", "int8", "text", "text[]", "date", "date", "int8", "int8", "text")
 COPY_BOOKINGS: Final = """
 COPY booking (cell, owner, shipment_no, no, node, day, slot, quantity) FROM STDIN (FORMAT BINARY)
 """
@@ -327,8 +328,9 @@ def write_shipments(w: Writing) -> None:
         w.cursor.execute(DELETE_BOOKINGS, columns(("int2", "uuid", "int8"), dropped))
         w.change(DELETE_SHIPMENTS, ("int2", "uuid", "int8"), dropped)
     shipments, bookings = [], []
-    for cell, owner, s in ((r.cell, r.owner, r.shipment) for r in w.effects.shipments):
-        shipments.append((cell, owner, s.no, s.node, texts(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg))
+    for cell, owner, s, point in ((r.cell, r.owner, r.shipment, r.collect_at) for r in w.effects.shipments):
+        how = (s.no, s.node, texts(s.lanes), s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg, point)
+        shipments.append((cell, owner, *how))
         for no, b in enumerate(s.bookings):
             bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
     w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)

@@ -102,12 +102,12 @@ class PostgresViews:
         asked = {"cells": self._cells, "node": query.node, "stage": query.stage.value, "limit": query.limit}
         asked |= dict(zip(("day", "order", "no"), query.after or (date.min, UUID(int=0), 0), strict=True))
         with self._reading() as cursor:
-            rows = cursor.execute(PICK_LISTS, asked).fetchall()
+            rows = cursor.execute(COLLECTIONS if query.collected else PICK_LISTS, asked).fetchall()
         return [
             PickList(
-                order, number, no, node, ship_on, arrive_by, tuple(PickLine(*e) for e in _PICK_LINES.decode(lines))
+                order, number, no, node, ship_on, arrive_by, tuple(PickLine(*e) for e in _PICK_LINES.decode(lines)), at
             )
-            for order, number, no, node, ship_on, arrive_by, lines in rows
+            for order, number, no, node, ship_on, arrive_by, lines, at in rows
         ]
 
     def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
@@ -407,12 +407,38 @@ SELECT s.owner, o.number, s.no, s.node, s.ship_on, s.arrive_by,
         WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
             AND r.consumed + r.freed + r.expired + r.broken < r.quantity
         GROUP BY p.item, p.pool, p.lot
-    ) AS x)::text
+    ) AS x)::text, s.collect_at
 FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
-    SELECT cell, owner, no, node, ship_on, arrive_by
+    SELECT cell, owner, no, node, ship_on, arrive_by, collect_at
     FROM shipment
     WHERE cell = c.cell AND node = %(node)b AND stage = %(stage)b AND stage IN ('released', 'picked', 'ready')
+        AND (stage <> 'ready' OR collect_at = node)
+        AND (ship_on, owner, no) > (%(day)b::date, %(order)b::uuid, %(no)b::bigint)
+    ORDER BY ship_on, owner, no
+    LIMIT %(limit)b
+) AS s
+JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
+ORDER BY s.ship_on, s.owner, s.no
+LIMIT %(limit)b
+"""
+# What a collection point waits for or hands out, by index: what is in a parcel has left the shelf it came from.
+COLLECTIONS: Final = """
+SELECT s.owner, o.number, s.no, s.node, s.ship_on, s.arrive_by,
+    (SELECT coalesce(json_agg(json_build_array(x.item, x.pool, x.lot, x.quantity) ORDER BY x.item, x.pool, x.lot), '[]')
+    FROM (
+        SELECT p.item, p.pool, p.lot, sum(r.quantity - r.freed - r.expired - r.broken
+            - CASE WHEN s.node = s.collect_at THEN r.consumed ELSE 0 END)::bigint AS quantity
+        FROM reservation AS r JOIN position AS p ON p.id = r.position
+        WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
+        GROUP BY p.item, p.pool, p.lot
+    ) AS x WHERE x.quantity > 0)::text, s.collect_at
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT cell, owner, no, node, ship_on, arrive_by, collect_at
+    FROM shipment
+    WHERE cell = c.cell AND collect_at = %(node)b AND collect_at <> '' AND stage = %(stage)b
+        AND stage IN ('released', 'picked', 'shipped', 'ready')
         AND (ship_on, owner, no) > (%(day)b::date, %(order)b::uuid, %(no)b::bigint)
     ORDER BY ship_on, owner, no
     LIMIT %(limit)b

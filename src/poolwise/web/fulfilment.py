@@ -23,6 +23,7 @@ from poolwise.flows.stock import Outcome, Result
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.views import PickQuery
 from poolwise.web.endpoint import Call, Nothing, Reply
+from poolwise.web.errors import refused
 from poolwise.web.forms import Code, Cursor, Decimal, Limit, Text, from_cursor, page_of, quantity_text, to_cursor
 from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, url_of
@@ -54,8 +55,9 @@ class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What became of a shipment, by an id of yours: booked once, in any order.
 
     `lines` are what was not found (short) or what has left (shipped); a shipment that leaves whole needs none. All
-    other kinds are of the whole shipment. `tracking` is the carrier's number. What has shipped may name its `parcels`
-    instead: without `lines`, what is in them has left, or all of it where none of them has lines.
+    other kinds are of the whole shipment. `tracking` is the carrier's number, `node` the stop at which it has arrived.
+    What has shipped may name its `parcels` instead: without `lines`, what is in them has left, or all of it where none
+    of them has lines.
     """
 
     id: Code
@@ -66,6 +68,7 @@ class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lines: Annotated[list[ReportLineIn], Meta(max_length=MOST_LINES)] = []
     tracking: Text = ""
     parcels: Annotated[list[ReportParcelIn], Meta(max_length=MOST_PARCELS)] = []
+    node: Text = ""
 
 
 class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +80,8 @@ class ReportedOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def create_report(call: Call[Nothing, ReportIn]) -> Reply:
-    """Report that a shipment was short, declined, picked, shipped in part or whole, delivered, or not delivered.
+    """Report that a shipment was accepted, short, declined, picked, shipped in part or whole, has arrived at a stop on
+    its way, is ready to be collected, was delivered (or collected), or was not.
 
     A report counts for what has happened already, so that reports may come late, twice or in any order. What is not
     found is blocked where it should be, what is declined is free again; in both cases the rest of the order is sourced
@@ -96,6 +100,7 @@ def create_report(call: Call[Nothing, ReportIn]) -> Reply:
         lines=lines_of(sent.lines),
         tracking=sent.tracking,
         parcels=tuple([ReportParcel(tracking=p.tracking, box=p.box, lines=lines_of(p.lines)) for p in sent.parcels]),
+        node=sent.node,
     )
 
     def keep(result: Result) -> Answer:
@@ -124,16 +129,20 @@ def lines_of(lines: Sequence[ReportLineIn]) -> tuple[ReportLine, ...]:
 
 
 class ShipmentsAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of which node, and how far it has come there: what is to be picked, is picked, or waits to be collected."""
+    """Of which node, and how far it has come: what is to be picked there (the default), is picked, or waits to be
+    collected. Or, in place of `node`, what is collected at a node, wherever it comes from: what waits there (the
+    default), is on its way, or is yet to be sent.
+    """
 
-    node: Code
-    stage: Literal["released", "picked", "ready"] = "released"
+    node: Text = ""
+    collect_at: Text = ""
+    stage: Literal["released", "picked", "shipped", "ready"] | None = None
     cursor: Cursor = ""
     limit: Limit = 50
 
 
 class PickLineOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Units still to be sent, in the unit of their item, and where they lie."""
+    """Units still to be sent or handed out, in the unit of their item, and where they lie; of a parcel, lay."""
 
     item: str
     pool: str
@@ -142,14 +151,16 @@ class PickLineOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PickListOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A shipment that the node works on. Reports name it by `order` and `shipment`.
+    """A shipment that the node works on. Reports name it by `order` and `shipment`. What has `collect_at` is handed out
+    there, when it has arrived where it comes from another node.
 
-    `parcels` are how to pack what is in `lines`: a proposal, worked out anew whenever somebody asks.
+    `parcels` are how to pack what is in `lines`, until it is packed: a proposal, made anew whenever somebody asks.
     """
 
     order: str
     shipment: int
     node: str
+    collect_at: str
     stage: Stage
     ship_on: date
     arrive_by: date
@@ -166,10 +177,22 @@ class ShipmentsOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
-    """List what a node has in hand: the shipments released to it, or picked, with what of them has not left yet."""
+    """List what a node has in hand: the shipments released to it, or picked, with what of them has not left yet.
+
+    Or, with `collect_at`, what it has to hand out to customers who collect it there.
+    """
     asked, edition = call.query, call.services.rules.current().edition
-    after = from_cursor(asked.cursor, tuple[date, UUID, int]) if asked.cursor else None
-    query = PickQuery(node=asked.node, stage=Stage(asked.stage), after=after, limit=asked.limit + 1)
+    if bool(asked.node) == bool(asked.collect_at):
+        raise refused("query_invalid", "name one of node and collect_at", "node")
+    if asked.node and asked.stage == "shipped":
+        raise refused("query_invalid", "what has left a node is not listed there; ask with collect_at", "stage")
+    query = PickQuery(
+        node=asked.node or asked.collect_at,
+        stage=Stage(asked.stage or ("ready" if asked.collect_at else "released")),
+        after=from_cursor(asked.cursor, tuple[date, UUID, int]) if asked.cursor else None,
+        limit=asked.limit + 1,
+        collected=bool(asked.collect_at),
+    )
     found, more = page_of(call.services.views.pick_lists(query), asked.limit)
     last = found[-1] if more else None
     shown = [
@@ -177,6 +200,7 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
             order=each.number,
             shipment=each.shipment_no,
             node=each.node,
+            collect_at=each.collect_at,
             stage=query.stage,
             ship_on=each.ship_on,
             arrive_by=each.arrive_by,
@@ -189,7 +213,9 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
                 )
                 for line in each.lines
             ],
-            parcels=proposed_out(edition, each.node, [(line.item, line.quantity) for line in each.lines]),
+            parcels=proposed_out(edition, each.node, [(line.item, line.quantity) for line in each.lines])
+            if query.stage in (Stage.RELEASED, Stage.PICKED)
+            else [],
             url=url_of(each.number, each.order),
         )
         for each in found

@@ -104,6 +104,7 @@ class ZoneOut(msgspec.Struct, frozen=True, kw_only=True):
     longitude: Decimal | None
     time_zone: str
     cell: int
+    collect_at: Annotated[str, Meta(description="The node at which its orders are collected; empty for all others.")]
 
 
 class TransitOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -374,6 +375,7 @@ def zone_out(zone: Zone) -> ZoneOut:
         longitude=_degrees(zone.longitude_udeg),
         time_zone=zone.time_zone,
         cell=zone.cell,
+        collect_at=zone.collect_at,
     )
 
 

@@ -82,13 +82,19 @@ class LineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new order. Say where it goes by `ship_to` or by `zone`. Without a `number` we give one."""
+    """A new order. Say where it goes by `ship_to` or by `zone`, or, by `collect_at`, at which node it is collected.
+
+    Without a `number` we give one.
+    """
 
     channel: Code
     lines: Annotated[list[LineIn], Meta(min_length=1, max_length=MOST_LINES)]
     number: Text = ""
     ship_to: AddressIn | None = None
     zone: Text = ""
+    collect_at: Annotated[
+        str, Meta(max_length=200, pattern=PRINTABLE, description="Collected there; `ship_to` then says whom to call.")
+    ] = ""
     service_level: Code = "standard"
     customer: Text = ""
     currency: Annotated[str, Meta(max_length=3, pattern=CURRENCY, description="ISO 4217.")] = ""
@@ -390,6 +396,7 @@ def message_of(order: OrderIn, number: str) -> OrderMessage:
         number=order.number or number,
         ship_to=None if order.ship_to is None else Address(**msgspec.structs.asdict(order.ship_to)),
         zone=order.zone,
+        collect_at=order.collect_at,
         service_level=order.service_level,
         customer=order.customer,
         currency=order.currency,

@@ -79,6 +79,7 @@ ORDERS: Final = File(
         Column("order", CODE, "number of the order, in every row", required=True, example="SO-1001"),
         Column("channel", CODE, "channel it came from", example="web"),
         Column("zone", CODE, "zone it goes to, where no address is given", example="de-south"),
+        Column("collect_at", CODE, "node at which it is collected, in place of zone and address", example="BER-SHOP"),
         Column("country", COUNTRY, "country of the address", example="DE"),
         Column("postcode", TEXT, "postcode of the address", example="80331"),
         Column("latitude", LATITUDE, "latitude of the address; finds the zone where no postcode does", unit="degrees"),

@@ -69,17 +69,26 @@ def check(rows: Rows, on: date | None) -> Checked:
     faults: list[RowFault] = []
     known = _Known(good, on)
     for section in Section:
-        bad: dict[str, list[Problem]] = {}
-        for key, row in good[section].items():
-            if problems := list(_problems(known, row)):
-                bad[key] = problems
-        good[section] = {key: row for key, row in good[section].items() if key not in bad}
-        for key, problem in _misfits(section, good[section]):
-            bad.setdefault(key, []).append(problem)
-        good[section] = {key: row for key, row in good[section].items() if key not in bad}
-        faults += [RowFault(section, key, field, why) for key, problems in bad.items() for field, why in problems]
+        faults += _dropped(known, section)
+        while section is Section.NODES and (more := [*_dropped(known, Section.ZONES), *_dropped(known, Section.NODES)]):
+            # Zones and nodes refer to each other.
+            faults += more
     faults += _unreached_zones(good)
     return Checked(good, tuple(faults), known.converted_on)
+
+
+def _dropped(known: _Known, section: Section) -> list[RowFault]:
+    """Drop the rows of a section that do not fit; what is wrong with them."""
+    good = known.good
+    bad: dict[str, list[Problem]] = {}
+    for key, row in good[section].items():
+        if problems := list(_problems(known, row)):
+            bad[key] = problems
+    good[section] = {key: row for key, row in good[section].items() if key not in bad}
+    for key, problem in _misfits(section, good[section]):
+        bad.setdefault(key, []).append(problem)
+    good[section] = {key: row for key, row in good[section].items() if key not in bad}
+    return [RowFault(section, key, field, why) for key, problems in bad.items() for field, why in problems]
 
 
 def costing_currency(rows: Rows) -> str:
@@ -95,7 +104,7 @@ def rows_of(rows: Rows, section: Section, kind: type[_Kind]) -> list[_Kind]:
 class _Known:
     """The rows that later rows may refer to; `good` shrinks while sections are checked."""
 
-    def __init__(self, good: Mapping[Section, Mapping[str, Row]], on: date | None) -> None:
+    def __init__(self, good: dict[Section, Mapping[str, Row]], on: date | None) -> None:
         rates = [row for row in rows_of(good, Section.EXCHANGE_RATES, ExchangeRate) if on is None or row.since <= on]
         self.good = good
         self.currency = costing_currency(good)
@@ -131,11 +140,8 @@ def _problems(known: _Known, row: Row) -> Iterator[Problem]:
     match row:
         case ExchangeRate() if row.currency == known.currency:
             yield "currency", f"{row.currency} is the costing currency itself"
-        case NodeRow(node=node):
-            yield from known.missing("calendar", Section.CALENDARS, [node.calendar])
-            yield from known.missing("partner", Section.PARTNERS, [node.partner])
-            yield from known.missing("service_area", Section.ZONES, sorted(node.service_area))
-            yield from known.unpriced(row.currency)
+        case Zone() | NodeRow():
+            yield from _place_problems(known, row)
         case PoolRow(pool=pool):
             yield from known.missing("zones", Section.ZONES, sorted(pool.zones))
             yield from known.unpriced(row.currency)
@@ -157,6 +163,17 @@ def _problems(known: _Known, row: Row) -> Iterator[Problem]:
             yield from _item_problems(known, row)
         case _:
             return
+
+
+def _place_problems(known: _Known, row: Zone | NodeRow) -> Iterator[Problem]:
+    if isinstance(row, Zone):
+        yield from known.missing("collect_at", Section.NODES, [row.collect_at])
+        return
+    node = row.node
+    yield from known.missing("calendar", Section.CALENDARS, [node.calendar])
+    yield from known.missing("partner", Section.PARTNERS, [node.partner])
+    yield from known.missing("service_area", Section.ZONES, sorted(node.service_area))
+    yield from known.unpriced(row.currency)
 
 
 def _lane_problems(known: _Known, lane: Lane) -> Iterator[Problem]:
@@ -205,12 +222,23 @@ def _too_large(field: str, quantity: Rate, scale: int) -> Iterator[Problem]:
 def _misfits(section: Section, rows: Mapping[str, Row]) -> Iterator[tuple[str, Problem]]:
     """What is wrong between rows of one section: the key of the row to drop, and the problem."""
     match section:
+        case Section.ZONES:
+            yield from _shared_points([row for row in rows.values() if isinstance(row, Zone)])
         case Section.RATES:
             yield from _overlaps([row for row in rows.values() if isinstance(row, BandRow)])
         case Section.BILLS:
             yield from _cycles([row for row in rows.values() if isinstance(row, ComponentRow)])
         case _:
             return
+
+
+def _shared_points(zones: list[Zone]) -> Iterator[tuple[str, Problem]]:
+    """Zones whose orders are collected at a node that is the collection point of another zone; the first one stays."""
+    taken: dict[str, str] = {}
+    for zone in sorted(zones, key=key_of):
+        first = taken.setdefault(zone.collect_at, zone.code) if zone.collect_at else zone.code
+        if first != zone.code:
+            yield key_of(zone), ("collect_at", f"what is collected at '{zone.collect_at}' is in zone '{first}' already")
 
 
 def _overlaps(bands: list[BandRow]) -> Iterator[tuple[str, Problem]]:

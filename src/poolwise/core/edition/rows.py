@@ -17,7 +17,7 @@ from poolwise.core.values import ZERO_RATE, Rate
 
 
 class Section(StrEnum):
-    """The files of master data, each after those it refers to."""
+    """The files of master data, each after those it refers to; only zones and nodes refer to each other."""
 
     NETWORK = "network"
     EXCHANGE_RATES = "exchange_rates"
