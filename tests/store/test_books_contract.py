@@ -539,7 +539,7 @@ def everything(books) -> Effects:
         receipt_changes=[ReceiptChange(0, receipt.id, pledged=-1)],
         shipments_dropped=[(0, dropped.id, 1)],
         milestones=[Milestone(0, known.id, new_id(), 1, "released", at(2), "worker", {"units": 1})],
-        count_tasks=[CountTask(0, other, new_id(), 1)],
+        count_tasks=[CountTask(0, other, new_id(), 1, "A", new_id(), 1)],
         pick_outcomes=[PickOutcome(0, "NYC", "", missed=1)],
         orders=[received(fresh)],
         returns=[ReturnRecord(0, known.id, Return(new_id(), "R-1", "NYC", at(2), "default", 1), is_new=True)],

@@ -270,3 +270,40 @@ def test_what_waits_to_be_handed_out_is_found_by_index(shop: Shop) -> None:
         connection.execute("SET LOCAL enable_seqscan = off")
         plan = connection.execute(b"EXPLAIN " + statement.encode()).fetchall()
     assert any("shipment_to_collect" in str(line) for (line,) in plan)
+
+
+@pytest.mark.parametrize(("limit", "items"), [(1, ("MUG-GREEN", "KETTLE")), (50, ("PLATE", "MUG-BLUE"))])
+def test_what_was_not_found_is_to_be_counted_until_it_is(shop: Shop, limit: int, items: tuple[str, str]) -> None:
+    """The count of one position ends its task and no other; one as of an earlier time ends none."""
+    first, second = items
+    for item in items:
+        shop.stock(item, 1_000, "HAM-DC")
+    before = counting(shop, limit)
+    numbers = {item: f"COUNT-{limit}-{item}" for item in items}
+    for item, number in numbers.items():
+        shop.stock(item, 0, "MUC-DC")
+        ordered(shop, number, "3", item)
+        short = said(shop, number, "short", lines=[{"item": item, "quantity": "2"}])
+        assert shop.post(REPORTS, short).json() == {"outcome": "booked"}
+    tasks = counting(shop, limit)
+    shop.stock(second, 998, "HAM-DC")
+    rest = counting(shop, limit)
+
+    found = [each for each in tasks if each not in before]
+    assert [(each["item"], each["node"], each["blocked"], each["order"], each["shipment"]) for each in found] == [
+        (item, "HAM-DC", "2", number, 1) for item, number in numbers.items()]  # fmt: skip
+    assert [each["url"] for each in found] == [f"/v1/orders/{number}" for number in numbers.values()]
+    assert [each["item"] for each in rest if each not in before] == [first]
+    shop.stock(first, 1_000, "HAM-DC")
+    assert counting(shop, limit) == before
+
+
+def counting(shop: Shop, limit: int) -> list[Any]:
+    """All that is to be counted in Hamburg, read page by page."""
+    found: list[Any] = []
+    path: str | None = f"/v1/count-tasks?node=HAM-DC&limit={limit}"
+    while path is not None:
+        page = shop.get(path).json()
+        found += page["count_tasks"]
+        path = f"/v1/count-tasks?node=HAM-DC&limit={limit}&cursor={page['next']}" if page["next"] else None
+    return found

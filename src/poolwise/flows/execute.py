@@ -474,11 +474,11 @@ class _Report:
             tally.move(Account.AVAILABLE, target, gone, said)
             missing[position] = missing.get(position, 0) + gone
         if target is Account.BLOCKED:
-            room.also.count_tasks += [
-                CountTask(room.clerk.cell_of(self._keys[position].node), position, room.batch, units)
-                for position, units in sorted(missing.items())
-                if units
-            ]
+            for position, units in sorted(missing.items()):
+                at, about = self._keys[position].node, (known.record.order.id, self._report.shipment)
+                if units:
+                    task = CountTask(room.clerk.cell_of(at), position, room.batch, units, at, *about)
+                    room.also.count_tasks.append(task)
         node, declined = known.shipment.shipment.node, known.record.declined
         if (self._units.held or self._units.sent) and node not in declined:
             declined = (*declined, node)

@@ -332,12 +332,17 @@ class Milestone(Struct, frozen=True, gc=False):
 
 
 class CountTask(Struct, frozen=True, gc=False):
-    """A position that somebody must count: so many units that should be there were not found, and are blocked."""
+    """A position that somebody must count: so many units of a shipment that should be there were not found, and are
+    blocked.
+    """
 
     cell: int
     position: int
     cause: UUID
     units: Quantity
+    node: str
+    order: UUID
+    shipment_no: int
 
 
 class PickOutcome(Struct, frozen=True, gc=False):

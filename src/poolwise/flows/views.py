@@ -175,6 +175,31 @@ class PickRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ToCount:
+    """A position that somebody must count since an instant, what is blocked there, and the shipment it is due to."""
+
+    position: int
+    item: str
+    node: str
+    pool: str
+    lot: str
+    blocked: Quantity
+    since: datetime
+    order: UUID | None
+    number: str | None
+    shipment_no: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountQuery:
+    """Which count tasks: those of a node, the oldest first, after (since, position)."""
+
+    node: str
+    after: tuple[datetime, int] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Supply:
     """What is there and what is coming of some items, read in one go."""
 
@@ -215,6 +240,9 @@ class Views(Protocol):
 
     def returns(self, query: ReturnQuery) -> Sequence[ReturnHead]:
         """Returns, newest first, at most `query.limit`."""
+
+    def count_tasks(self, query: CountQuery) -> Sequence[ToCount]:
+        """What is to be counted at a node, the oldest task first, at most `query.limit`."""
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """Which of the orders have been decided at least once."""

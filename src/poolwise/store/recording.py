@@ -514,11 +514,14 @@ USING unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::timestamptz[]) AS u (
 WHERE t.cell = u.cell AND t.position = u.position AND t.since < u.as_of
 """
 ADD_COUNT_TASKS: Final = """
-INSERT INTO count_task AS t (cell, position, cause, since, units)
-SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::uuid[], %(c4)b::timestamptz[], %(c5)b::bigint[])
-    AS u
-ON CONFLICT (cell, position) DO UPDATE SET since = excluded.since, units = t.units + excluded.units
+INSERT INTO count_task AS t (cell, position, cause, since, units, node, order_id, shipment_no)
+SELECT u.* FROM unnest(%(c1)b::smallint[], %(c2)b::bigint[], %(c3)b::uuid[], %(c4)b::timestamptz[], %(c5)b::bigint[],
+    %(c6)b::text[], %(c7)b::uuid[], %(c8)b::bigint[]) AS u
+ON CONFLICT (cell, position) DO UPDATE
+SET since = excluded.since, units = t.units + excluded.units, order_id = excluded.order_id,
+    shipment_no = excluded.shipment_no
 """
+COUNT_TASK_TYPES: Final = ("int2", "int8", "uuid", "timestamptz", "int8", "text", "uuid", "int8")
 COPY_INCIDENTS: Final = "COPY incident (cell, id, kind, cause, order_id, at) FROM STDIN (FORMAT BINARY)"
 
 
@@ -530,9 +533,12 @@ def write_counts(w: Writing) -> None:
         w.cursor.execute(UPSERT_MARKS, columns(("int2", "int8", "timestamptz", "int8"), rows))
         counted = [(mark.cell, mark.position, mark.as_of) for _, mark in marks]
         w.cursor.execute(DELETE_COUNT_TASKS, columns(("int2", "int8", "timestamptz"), counted))
-    tasks = sorted((t.cell, t.position, t.cause, w.effects.at, t.units) for t in w.effects.count_tasks)
+    at = w.effects.at
+    tasks = sorted(
+        (t.cell, t.position, t.cause, at, t.units, t.node, t.order, t.shipment_no) for t in w.effects.count_tasks
+    )
     if tasks:
-        w.cursor.execute(ADD_COUNT_TASKS, columns(("int2", "int8", "uuid", "timestamptz", "int8"), tasks))
+        w.cursor.execute(ADD_COUNT_TASKS, columns(COUNT_TASK_TYPES, tasks))
     incidents = [(i.cell, i.id, i.kind, i.cause, i.order, w.effects.at) for i in w.effects.incidents]
     w.copy(COPY_INCIDENTS, ("int2", "uuid", "text", "text", "uuid", "timestamptz"), incidents)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import (
+    CountQuery,
     DecisionHead,
     Held,
     LeftParcel,
@@ -38,6 +39,7 @@ from poolwise.flows.views import (
     ReturnHead,
     ReturnQuery,
     Supply,
+    ToCount,
 )
 from poolwise.store.arrays import Prepared, packed, packed_texts, unpacked
 from poolwise.store.books import translated
@@ -131,6 +133,13 @@ class PostgresViews:
         with self._reading() as cursor:
             rows = cursor.execute(LIST_RETURNS_AT if query.node and query.state else LIST_RETURNS, asked).fetchall()
         return [ReturnHead(unpack_return(document), *rest) for document, *rest in rows]
+
+    def count_tasks(self, query: CountQuery) -> Sequence[ToCount]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "node": query.node, "limit": query.limit}
+        asked |= dict(zip(("since", "position"), query.after or (FIRST_OF_ALL, MIN_POSITION), strict=True))
+        with self._reading() as cursor:
+            return [ToCount(*row) for row in cursor.execute(COUNT_TASKS, asked).fetchall()]
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """See flows.views."""
@@ -448,6 +457,24 @@ ORDER BY s.ship_on, s.owner, s.no
 LIMIT %(limit)b
 """
 _PICK_LINES: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
+# What is to be counted at a node, by index. The order may be of another cell than the node.
+COUNT_TASKS: Final = """
+SELECT t.position, p.item, p.node, p.pool, p.lot, p.blocked, t.since, t.order_id, o.number, t.shipment_no
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN LATERAL (
+    SELECT cell, position, since, order_id, shipment_no
+    FROM count_task
+    WHERE cell = c.cell AND node = %(node)b AND (since, position) > (%(since)b::timestamptz, %(position)b::bigint)
+    ORDER BY since, position
+    LIMIT %(limit)b
+) AS t
+JOIN position AS p ON p.cell = t.cell AND p.id = t.position
+LEFT JOIN customer_order AS o ON o.cell = ANY (%(cells)b::smallint[]) AND o.id = t.order_id
+ORDER BY t.since, t.position
+LIMIT %(limit)b
+"""
+FIRST_OF_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_POSITION: Final = -(1 << 63)
 POLICIES: Final = """
 SELECT code, version, family, state, made_by, made_at, active_from
 FROM policy_version

@@ -46,6 +46,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /v1/returns/{id}/receipts": ACTING,
     "POST /v1/returns/{id}/dispositions": ACTING,
     "POST /v1/returns/{id}/end": ACTING,
+    "GET /v1/count-tasks": ALL,
     "GET /v1/availability": ALL,
     "POST /v1/plan": ALL,
     "GET /v1/network/nodes": ALL,

@@ -6,7 +6,7 @@ A report has its effect once, by its own id, in whatever order reports come (ADR
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer
 from poolwise.flows.stock import Outcome, Result
 from poolwise.flows.tallying import Clerk
-from poolwise.flows.views import PickQuery
+from poolwise.flows.views import CountQuery, PickQuery
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.errors import refused
 from poolwise.web.forms import Code, Cursor, Decimal, Limit, Text, from_cursor, page_of, quantity_text, to_cursor
@@ -222,3 +222,62 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
     ]
     next_ = None if last is None else to_cursor(last.ship_on, last.order, last.shipment_no)
     return Reply(200, ShipmentsOut(shipments=shown, next=next_))
+
+
+# --- count tasks --------------------------------------------------------------------------------------------------
+
+
+class CountTasksAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of which node."""
+
+    node: Code
+    cursor: Cursor = ""
+    limit: Limit = 50
+
+
+class CountTaskOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Where somebody must count: something was not found there for a shipment of an order.
+
+    `blocked` is what nobody is promised until then, in the unit of the item.
+    """
+
+    item: str
+    node: str
+    pool: str
+    lot: str
+    blocked: Decimal
+    since: datetime
+    order: str | None
+    shipment: int | None
+    url: str | None
+
+
+class CountTasksOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of count tasks, the oldest first."""
+
+    count_tasks: list[CountTaskOut]
+    next: str | None
+
+
+def list_count_tasks(call: Call[CountTasksAsked, Nothing]) -> Reply:
+    """List what is to be counted at a node. A count of the position, as of a later time, ends its task."""
+    asked, catalog = call.query, call.services.rules.current().edition.catalog
+    after = from_cursor(asked.cursor, tuple[datetime, int]) if asked.cursor else None
+    query = CountQuery(node=asked.node, after=after, limit=asked.limit + 1)
+    found, more = page_of(call.services.views.count_tasks(query), asked.limit)
+    shown = [
+        CountTaskOut(
+            item=each.item,
+            node=each.node,
+            pool=each.pool,
+            lot=each.lot,
+            blocked=quantity_text(catalog, each.item, each.blocked),
+            since=each.since,
+            order=each.number,
+            shipment=each.shipment_no,
+            url=None if each.number is None or each.order is None else url_of(each.number, each.order),
+        )
+        for each in found
+    ]
+    next_ = to_cursor(found[-1].since, found[-1].position) if more else None
+    return Reply(200, CountTasksOut(count_tasks=shown, next=next_))

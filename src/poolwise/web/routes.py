@@ -264,6 +264,15 @@ FULFILMENT: Final = (
         answers={200: ("A page of pick lists.", (fulfilment.ShipmentsOut,))},
     ),
     endpoint(
+        "GET /v1/count-tasks",
+        fulfilment.list_count_tasks,
+        tag="fulfilment",
+        summary="List what a node has to count",
+        query=fulfilment.CountTasksAsked,
+        body=Nothing,
+        answers={200: ("A page of count tasks.", (fulfilment.CountTasksOut,))},
+    ),
+    endpoint(
         "POST /v1/shipments/reports",
         fulfilment.create_report,
         tag="fulfilment",
