@@ -98,15 +98,21 @@ class Catalog:
     substitutions: Mapping[str, tuple[Substitution, ...]] = field(default_factory=dict)
     cross_references: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     schemes: tuple[tuple[str, str], ...] = field(init=False)
+    identifiers: Mapping[tuple[str, str], str] = field(init=False)
     served_by: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         """List the (scheme, partner) pairs that have cross-references, so that a look-up tries few.
 
+        Of a partner's own identifiers of an item the first, by scheme, is kept to be told to him.
         And for an item the items whose demand its stock could serve: kits it is a part of, and what it may replace.
         """
         pairs = {(scheme, partner) for scheme, partner, _ in self.cross_references}
         object.__setattr__(self, "schemes", tuple(sorted(pairs)))
+        own: dict[tuple[str, str], str] = {}
+        for (_, partner, identifier), item in sorted(each for each in self.cross_references.items() if each[0][1]):
+            own.setdefault((partner, item), identifier)
+        object.__setattr__(self, "identifiers", own)
         served: dict[str, dict[str, None]] = {}
         for kit, bill in self.bills.items():
             for component in bill.components:

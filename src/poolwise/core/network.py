@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from math import cos, radians
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, ZERO_RATE, Cost, Money, Rate
 
 LONGEST_CLOSURE_DAYS = 366
 """A calendar that is closed longer than this in one stretch is treated as closed for good."""
+
+
+SELLERS: Final = frozenset({"supplier", "drop_shipper"})
+"""Kinds of partners whose goods are theirs until they are sent: what is released to them is a purchase."""
 
 
 class Echelon(StrEnum):
@@ -337,6 +342,15 @@ class Network:
         """The node at which orders to a zone are collected; '' where they are brought, or there is no such zone."""
         found = self.zones.get(zone)
         return found.collect_at if found else ""
+
+    def supplier_of(self, node: str) -> str:
+        """The partner that what is released to a node is bought from; '' where it is our own, or works for us."""
+        found = self.nodes.get(node)
+        partner = self.partners.get(found.partner) if found else None
+        if found is None or partner is None:
+            return ""
+        sells = found.echelon is Echelon.SUPPLIER or partner.kind in SELLERS
+        return found.partner if sells else ""
 
     def zone_collected_at(self, node: str) -> str | None:
         """Code of the zone whose orders are collected at a node."""

@@ -43,6 +43,7 @@ from poolwise.flows.ports import (
     TimerKind,
     Transaction,
 )
+from poolwise.flows.purchasing import placed
 from poolwise.flows.source import Desk, tomorrow
 from poolwise.flows.stock import Outcome, Result, is_counted
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
@@ -107,6 +108,10 @@ def release(transaction: Transaction, desk: Desk, records: Sequence[OrderRecord]
                 Milestone(planned.cell, order.id, desk.ids.new(now), shipment.no, "released", now, desk.actor, {})
             )
             events.append(Event("shipment.released", str(order.id), told, order.cell))
+            if supplier := desk.atlas.edition.network.supplier_of(shipment.node):
+                units = _units_by_item(transaction, parts)
+                purchase = placed(desk.atlas.edition, supplier, order, shipment.no, units)
+                events.append(Event("purchase_order.placed", str(order.id), purchase, order.cell))
         after = tuple(lines.values())
         if after != record.lines:
             changed.append(replace(record, lines=after, state=state_of(after)))
@@ -116,6 +121,15 @@ def release(transaction: Transaction, desk: Desk, records: Sequence[OrderRecord]
     return Effects(
         at=now, orders_changed=changed, stages=stages, milestones=milestones, timers=timers, events=events, audit=audit
     )
+
+
+def _units_by_item(transaction: Transaction, parts: Sequence[Reservation]) -> dict[str, Quantity]:
+    places = transaction.positions({part.position for part in parts})
+    found: dict[str, Quantity] = {}
+    for part in parts:
+        item = places[part.position].key.item
+        found[item] = found.get(item, 0) + part.open
+    return found
 
 
 def _held_by_shipment(reservations: Sequence[Reservation]) -> dict[int, list[Reservation]]:

@@ -15,11 +15,11 @@ from uuid import UUID
 from poolwise.core.availability import Coming, Shelves
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import ReservationKind
-from poolwise.core.orders import OrderState
+from poolwise.core.orders import Order, OrderState
 from poolwise.core.returns import Return, ReturnState
 from poolwise.core.sourcing.plan import PlannedShipment
 from poolwise.core.sourcing.problem import ReceiptFact, StockFact
-from poolwise.core.values import Quantity
+from poolwise.core.values import Json, Quantity
 from poolwise.flows.ports import Event, OrderRecord
 
 
@@ -175,6 +175,30 @@ class PickRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Purchase:
+    """A shipment of a supplier's node: since when it is released, and by item all units and those still to be sent."""
+
+    order: Order
+    shipment_no: int
+    node: str
+    lanes: tuple[str, ...]
+    stage: Stage
+    ship_on: date
+    arrive_by: date
+    released_at: datetime | None
+    units: tuple[tuple[str, Quantity, Quantity], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurchaseQuery:
+    """Which shipments: those released to some nodes, the earliest first, after (ship on, order, shipment number)."""
+
+    nodes: tuple[str, ...]
+    after: tuple[date, UUID, int] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class ToCount:
     """A position that somebody must count since an instant, what is blocked there, and the shipment it is due to."""
 
@@ -240,6 +264,15 @@ class Views(Protocol):
 
     def returns(self, query: ReturnQuery) -> Sequence[ReturnHead]:
         """Returns, newest first, at most `query.limit`."""
+
+    def purchases(self, query: PurchaseQuery) -> Sequence[Purchase]:
+        """What is released to some nodes, the earliest first, at most `query.limit`."""
+
+    def purchase(self, order: UUID, shipment_no: int) -> Purchase | None:
+        """One shipment, wherever it stands."""
+
+    def contact(self, contact: UUID) -> Mapping[str, Json]:
+        """The personal part of an address (law 17); empty where it was deleted."""
 
     def count_tasks(self, query: CountQuery) -> Sequence[ToCount]:
         """What is to be counted at a node, the oldest task first, at most `query.limit`."""

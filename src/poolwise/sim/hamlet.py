@@ -32,6 +32,7 @@ from poolwise.core.network import (
     Lane,
     Node,
     NodeStatus,
+    Partner,
     RateBand,
     Slot,
     Transit,
@@ -46,6 +47,9 @@ KIT: Final = "KIT"
 """A KIT is a BOLT and two NUTs; a SCREW may replace a NAIL; WIRE is counted in tenths."""
 
 ZONES: Final = ("Z1", "Z2")
+SUPPLIER: Final = "C"
+"""What is released to that node is bought from a supplier."""
+
 DESK: Final = "DESK"
 DESK_NODE: Final = "B"
 """Orders to the DESK are collected at that node."""
@@ -60,6 +64,7 @@ Told = tuple[Section, Row]
 def rows_of(random: Random) -> list[Told]:
     """The master rows of a network of two or three nodes."""
     found: list[Told] = [(Section.NETWORK, Settings("EUR", "hamlet"))]
+    found += [(Section.PARTNERS, Partner("acme", kind="supplier"))]
     found += [(Section.CALENDARS, Calendar("weekdays", weekdays=frozenset(range(5))))]
     found += [(Section.ZONES, Zone(zone)) for zone in ZONES]
     found += [(Section.ZONES, Zone(DESK, collect_at=DESK_NODE))]
@@ -98,6 +103,7 @@ def _place(random: Random, code: str) -> list[Told]:
     node = Node(
         code,
         kind=random.choice(("store", "distribution_centre")),
+        partner="acme" if code == SUPPLIER else "",
         time_zone=random.choice(TIME_ZONES),
         calendar=random.choice(("", "weekdays")),
         cut_off=time(random.randint(6, 22)),

@@ -22,6 +22,7 @@ from poolwise.core.ledger import ReservationKind
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import Place, ReceiptFact, StockFact
+from poolwise.core.values import Json
 from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import (
     CountQuery,
@@ -36,6 +37,8 @@ from poolwise.flows.views import (
     PickQuery,
     PickRecord,
     PolicyHead,
+    Purchase,
+    PurchaseQuery,
     ReturnHead,
     ReturnQuery,
     Supply,
@@ -133,6 +136,26 @@ class PostgresViews:
         with self._reading() as cursor:
             rows = cursor.execute(LIST_RETURNS_AT if query.node and query.state else LIST_RETURNS, asked).fetchall()
         return [ReturnHead(unpack_return(document), *rest) for document, *rest in rows]
+
+    def purchases(self, query: PurchaseQuery) -> Sequence[Purchase]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "nodes": list(query.nodes), "limit": query.limit}
+        asked |= dict(zip(("day", "order", "no"), query.after or (date.min, UUID(int=0), 0), strict=True))
+        with self._reading() as cursor:
+            return [_purchase(row) for row in cursor.execute(PURCHASES, asked).fetchall()]
+
+    def purchase(self, order: UUID, shipment_no: int) -> Purchase | None:
+        """See flows.views."""
+        asked = {"cells": self._cells, "order": order, "no": shipment_no}
+        with self._reading() as cursor:
+            row = cursor.execute(PURCHASE, asked).fetchone()
+        return None if row is None else _purchase(row)
+
+    def contact(self, contact: UUID) -> Mapping[str, Json]:
+        """See flows.views."""
+        with self._reading() as cursor:
+            row = cursor.execute(CONTACT, {"cell": bucket(contact.bytes), "id": contact}).fetchone()
+        return {} if row is None else row[0]
 
     def count_tasks(self, query: CountQuery) -> Sequence[ToCount]:
         """See flows.views."""
@@ -457,6 +480,59 @@ ORDER BY s.ship_on, s.owner, s.no
 LIMIT %(limit)b
 """
 _PICK_LINES: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
+# What suppliers are to send, by index: of each node the earliest, and of those the earliest of all.
+PURCHASES: Final = """
+SELECT o.document, s.no, s.node, s.lanes, s.stage, s.ship_on, s.arrive_by,
+    (SELECT min(m.at) FROM milestone AS m
+    WHERE m.cell = s.cell AND m.owner = s.owner AND m.shipment_no = s.no AND m.kind = 'released'),
+    (SELECT coalesce(json_agg(json_build_array(x.item, x.quantity, x.open) ORDER BY x.item), '[]')
+    FROM (
+        SELECT p.item, sum(r.quantity - r.freed - r.expired - r.broken)::bigint AS quantity,
+            sum(r.quantity - r.freed - r.expired - r.broken - r.consumed)::bigint AS open
+        FROM reservation AS r JOIN position AS p ON p.id = r.position
+        WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
+        GROUP BY p.item
+    ) AS x WHERE x.quantity > 0)::text
+FROM unnest(%(cells)b::smallint[]) AS c (cell)
+CROSS JOIN unnest(%(nodes)b::text[]) AS n (node)
+CROSS JOIN LATERAL (
+    SELECT cell, owner, no, node, lanes, stage, ship_on, arrive_by
+    FROM shipment
+    WHERE cell = c.cell AND node = n.node AND stage = 'released'
+        AND (ship_on, owner, no) > (%(day)b::date, %(order)b::uuid, %(no)b::bigint)
+    ORDER BY ship_on, owner, no
+    LIMIT %(limit)b
+) AS s
+JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
+ORDER BY s.ship_on, s.owner, s.no
+LIMIT %(limit)b
+"""
+PURCHASE: Final = """
+SELECT o.document, s.no, s.node, s.lanes, s.stage, s.ship_on, s.arrive_by,
+    (SELECT min(m.at) FROM milestone AS m
+    WHERE m.cell = s.cell AND m.owner = s.owner AND m.shipment_no = s.no AND m.kind = 'released'),
+    (SELECT coalesce(json_agg(json_build_array(x.item, x.quantity, x.open) ORDER BY x.item), '[]')
+    FROM (
+        SELECT p.item, sum(r.quantity - r.freed - r.expired - r.broken)::bigint AS quantity,
+            sum(r.quantity - r.freed - r.expired - r.broken - r.consumed)::bigint AS open
+        FROM reservation AS r JOIN position AS p ON p.id = r.position
+        WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
+        GROUP BY p.item
+    ) AS x WHERE x.quantity > 0)::text
+FROM shipment AS s
+JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
+WHERE s.cell = ANY (%(cells)b::smallint[]) AND s.owner = %(order)b AND s.no = %(no)b
+"""
+CONTACT: Final = "SELECT data FROM contact WHERE cell = %(cell)b::smallint AND id = %(id)b"
+_UNITS: Final = msgspec.json.Decoder(tuple[tuple[str, int, int], ...])
+
+
+def _purchase(row: TupleRow) -> Purchase:
+    document, no, node, lanes, stage, ship_on, arrive_by, released_at, units = row
+    order, where = unpack_order(document), (node, tuple(lanes), Stage(stage))
+    return Purchase(order, no, *where, ship_on, arrive_by, released_at, _UNITS.decode(units))
+
+
 # What is to be counted at a node, by index. The order may be of another cell than the node.
 COUNT_TASKS: Final = """
 SELECT t.position, p.item, p.node, p.pool, p.lot, p.blocked, t.since, t.order_id, o.number, t.shipment_no

@@ -47,6 +47,8 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "POST /v1/returns/{id}/dispositions": ACTING,
     "POST /v1/returns/{id}/end": ACTING,
     "GET /v1/count-tasks": ALL,
+    "GET /v1/purchase-orders": ALL,
+    "GET /v1/purchase-orders/{number}": ALL,
     "GET /v1/availability": ALL,
     "POST /v1/plan": ALL,
     "GET /v1/network/nodes": ALL,

@@ -26,6 +26,7 @@ STATUS_OF: Final[Mapping[str, int]] = {
     "token_refused": 401,
     "role_lacking": 403,
     "order_unknown": 404,
+    "purchase_order_unknown": 404,
     "reservation_unknown": 404,
     "return_unknown": 404,
     "decision_unknown": 404,

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from litestar.exceptions import NotFoundException
 
-from poolwise.web import changes, fulfilment, network, orders, plan, reservations, returns, stock, tokens
+from poolwise.web import changes, fulfilment, network, orders, plan, purchases, reservations, returns, stock, tokens
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
@@ -271,6 +271,25 @@ FULFILMENT: Final = (
         query=fulfilment.CountTasksAsked,
         body=Nothing,
         answers={200: ("A page of count tasks.", (fulfilment.CountTasksOut,))},
+    ),
+    endpoint(
+        "GET /v1/purchase-orders",
+        purchases.list_purchases,
+        tag="fulfilment",
+        summary="List what a supplier has to send",
+        query=purchases.PurchasesAsked,
+        body=Nothing,
+        answers={200: ("A page of purchase orders.", (purchases.PurchasesOut,))},
+    ),
+    endpoint(
+        "GET /v1/purchase-orders/{number}",
+        purchases.read_purchase,
+        tag="fulfilment",
+        summary="Read a purchase order",
+        query=Nothing,
+        body=Nothing,
+        answers={200: ("The purchase order.", (purchases.PurchaseOut,))},
+        refusals=(404,),
     ),
     endpoint(
         "POST /v1/shipments/reports",
