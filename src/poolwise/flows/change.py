@@ -24,6 +24,7 @@ from poolwise.core.values import Conflict, Fault, Json, Quantity, base_to_text, 
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.intake import Counter, Reader, Rejected, contact_of, first_todo
 from poolwise.flows.ports import (
+    OF_THE_ORDER,
     Answer,
     Books,
     Contact,
@@ -44,8 +45,6 @@ from poolwise.flows.tallying import Clerk, Room, Wanted, in_transaction
 
 MOST_CHANGES: Final = 100
 LONGEST_REASON: Final = 1_000
-OF_THE_ORDER: Final = 0
-"""The shipment number of milestones that are of the whole order."""
 
 Units: TypeAlias = tuple[tuple[int, Quantity], ...]
 """Units by line number."""

@@ -331,6 +331,10 @@ class Milestone(Struct, frozen=True, gc=False):
     detail: Mapping[str, Json]
 
 
+OF_THE_ORDER: Final = 0
+"""The shipment number of milestones that are of the whole order."""
+
+
 class CountTask(Struct, frozen=True, gc=False):
     """A position that somebody must count: so many units of a shipment that should be there were not found, and are
     blocked.

@@ -20,10 +20,11 @@ from poolwise.core.sourcing.repack import repacked, spared
 from poolwise.core.values import Fault, Json, Quantity, base_to_text, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
 from poolwise.flows.capacity import bookings_of
-from poolwise.flows.change import MOST_CHANGES, OF_THE_ORDER, Changed, Changing, Kept, Outcome, on_orders, settled
+from poolwise.flows.change import MOST_CHANGES, Changed, Changing, Kept, Outcome, on_orders, settled
 from poolwise.flows.freeing import share_of, whole
 from poolwise.flows.intake import LONGEST_TEXT, Counter, Rejected, first_todo
 from poolwise.flows.ports import (
+    OF_THE_ORDER,
     Audit,
     Books,
     Effects,

@@ -45,6 +45,7 @@ from poolwise.core.returns import (
 from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.intake import Counter, Rejected, accept_with
 from poolwise.flows.ports import (
+    OF_THE_ORDER,
     RETURN,
     Answer,
     Audit,
@@ -52,6 +53,7 @@ from poolwise.flows.ports import (
     Effects,
     Event,
     Incident,
+    Milestone,
     OrderRecord,
     ReturnRecord,
     Transaction,
@@ -225,7 +227,16 @@ def _effects(
         effects,
         returns=[ReturnRecord(order.cell, order.id, found, is_new=known is None)],
         events=[*effects.events, Event("return.announced", str(order.id), told, order.cell)],
+        milestones=[_milestone(counter, order, found, "announced", now, now)],
         audit=[*effects.audit, Audit(counter.sender, "returns.announce", found.number)],
+    )
+
+
+def _milestone(counter: Counter, order: Order, found: Return, kind: str, at: datetime, now: datetime) -> Milestone:
+    """A line of the order's timeline."""
+    detail: dict[str, Json] = {"return": found.number, "state": found.state.value}
+    return Milestone(
+        order.cell, order.id, counter.ids.new(now), OF_THE_ORDER, f"return_{kind}", at, counter.sender, detail
     )
 
 
@@ -485,6 +496,7 @@ class _Booking:
                 told: dict[str, Json] = {"order": order.number, "return": self._found.number, "parts": parts}
                 told["state"] = self._found.state.value
                 room.also.events.append(Event(f"return.{name}", str(order.id), told, order.cell))
+                room.also.milestones.append(_milestone(self._counter, order, self._found, name, at, room.now))
 
     def record(self, message: tuple[str, str]) -> None:
         """Record everything, and wake who waits for what is available again."""
@@ -598,6 +610,7 @@ def _ended(
         nothing,
         returns=[ReturnRecord(record.order.cell, owner, after)],
         events=[Event("return.ended", str(owner), told, record.order.cell)],
+        milestones=[_milestone(counter, record.order, after, "ended", now, now)],
         audit=[Audit(counter.sender, "returns.end", number, {"state": after.state.value})],
     )
     return Booked(Outcome.BOOKED, number), effects

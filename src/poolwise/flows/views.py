@@ -77,6 +77,18 @@ class OrderView:
 
 
 @dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to an order or one of its shipments (0: none): when, and when and from whom we heard."""
+
+    at: datetime
+    told_at: datetime
+    kind: str
+    shipment_no: int
+    told_by: str
+    detail: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class OrderHead:
     """An order as a list shows it."""
 
@@ -249,6 +261,9 @@ class Views(Protocol):
 
     def order(self, name: str) -> OrderView | None:
         """An order by the sender's number, else by ours, else by its id; no basket. By its return's as in Books."""
+
+    def timeline(self, order: UUID, limit: int) -> Sequence[Happening]:
+        """What happened to an order in the order in which it happened: milestones, decisions, incidents; the newest."""
 
     def basket(self, reservation: UUID) -> OrderView | None:
         """A basket by the id of its reservation, ended or not."""

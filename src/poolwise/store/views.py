@@ -27,6 +27,7 @@ from poolwise.flows.ports import OrderRecord
 from poolwise.flows.views import (
     CountQuery,
     DecisionHead,
+    Happening,
     Held,
     LeftParcel,
     OrderHead,
@@ -75,6 +76,13 @@ class PostgresViews:
                 row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": id_}).fetchone()
         view = None if row is None else _order(row)
         return None if view is None or _is_basket(view) else view
+
+    def timeline(self, order: UUID, limit: int) -> Sequence[Happening]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "order": order, "limit": limit}
+        with self._reading() as cursor:
+            rows = cursor.execute(TIMELINE, asked).fetchall()
+        return [Happening(*row) for row in reversed(rows)]
 
     def basket(self, reservation: UUID) -> OrderView | None:
         """See flows.views."""
@@ -349,6 +357,27 @@ def _as_id(name: str) -> UUID | None:
         return None
 
 
+# An order has few of each, and each is found by its index.
+TIMELINE: Final = """
+SELECT x.at, x.told_at, x.kind, x.shipment_no, x.told_by, x.detail
+FROM (
+    SELECT m.at, m.told_at, m.kind, m.shipment_no, m.told_by, m.detail, m.id::text AS place
+    FROM milestone AS m
+    WHERE m.cell = ANY (%(cells)b::smallint[]) AND m.owner = %(order)b
+    UNION ALL
+    SELECT d.at, d.at, 'sourced', 0, '', jsonb_build_object(
+        'attempt', d.attempt, 'policy', d.policy, 'policy_version', d.policy_version, 'wave', d.wave
+    ), d.attempt::text
+    FROM decision AS d
+    WHERE d.cell = ANY (%(cells)b::smallint[]) AND d.owner = %(order)b
+    UNION ALL
+    SELECT i.at, i.at, i.kind, 0, '', jsonb_build_object('incident', i.id), i.id::text
+    FROM incident AS i
+    WHERE i.cell = ANY (%(cells)b::smallint[]) AND i.order_id = %(order)b
+) AS x
+ORDER BY x.at DESC, x.told_at DESC, x.place DESC
+LIMIT %(limit)b
+"""
 DECIDED: Final = """
 SELECT id
 FROM customer_order

@@ -8,7 +8,19 @@ from typing import Final
 import msgspec
 from litestar.exceptions import NotFoundException
 
-from poolwise.web import changes, fulfilment, network, orders, plan, purchases, reservations, returns, stock, tokens
+from poolwise.web import (
+    changes,
+    fulfilment,
+    network,
+    orders,
+    plan,
+    purchases,
+    reservations,
+    returns,
+    stock,
+    timeline,
+    tokens,
+)
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
 from poolwise.web.live import EventsAsked, follow_events
@@ -48,6 +60,7 @@ def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
     """The table."""
     return (
         *ORDERS,
+        TIMELINE,
         *CHANGES,
         *RESERVATIONS,
         *STOCK,
@@ -114,6 +127,16 @@ ORDERS: Final = (
         headers={"If-None-Match": "The ETag of an answer you have."},
         answer_headers={"ETag": "Changes whenever the order does."},
     ),
+)
+TIMELINE: Final = endpoint(
+    "GET /v1/orders/{number}/timeline",
+    timeline.read_timeline,
+    tag="orders",
+    summary="Read what happened to an order",
+    query=Nothing,
+    body=Nothing,
+    answers={200: ("The timeline.", (timeline.TimelineOut,))},
+    refusals=(404,),
 )
 CHANGES: Final = (
     endpoint(

@@ -1,0 +1,47 @@
+"""The timeline of an order over HTTP: what happened to it, in the order in which it happened."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.web.shop import ORDER, Shop
+
+
+def kinds(shop: Shop, number: str) -> list[str]:
+    return [each["kind"] for each in shop.get(f"/v1/orders/{number}/timeline").json()["happenings"]]
+
+
+def test_a_life_is_told_from_the_order_to_the_return(shop: Shop) -> None:
+    shop.post("/v1/orders", {**ORDER, "number": "TOLD"})
+    shop.decide()
+    shop.post("/v1/orders/TOLD/holds", {"code": "fraud", "blocks": ["release"]})
+    shop.post("/v1/orders/TOLD/holds/fraud/lift", None)
+    shop.release()
+    at = shop.clock().isoformat()
+    for kind in ("picked", "shipped", "delivered"):
+        report = {"id": f"told-{kind}", "order": "TOLD", "shipment": 1, "kind": kind, "at": at}
+        assert shop.post("/v1/shipments/reports", report).status_code == 200
+    back = {"number": "RMA-TOLD", "order": "TOLD", "lines": [{"line": 1, "quantity": "1"}]}
+    assert shop.post("/v1/returns", back).status_code == 201
+    assert kinds(shop, "TOLD") == [
+        "accepted", "sourced", "held", "hold_lifted", "released", "picked", "shipped", "delivered", "return_announced",
+    ]  # fmt: skip
+
+
+def test_what_happened_earlier_stands_earlier_whenever_we_heard_of_it(shop: Shop) -> None:
+    shop.post("/v1/orders", {**ORDER, "number": "LATE"})
+    shop.decide()
+    shop.release()
+    now = shop.clock()
+    for kind, at in (("delivered", now), ("shipped", now - timedelta(minutes=5))):
+        report = {"id": f"late-{kind}", "order": "LATE", "shipment": 1, "kind": kind, "at": at.isoformat()}
+        assert shop.post("/v1/shipments/reports", report).status_code == 200
+    told = shop.get("/v1/orders/LATE/timeline").json()["happenings"]
+    by_kind = {each["kind"]: each for each in told}
+    assert list(by_kind).index("shipped") < list(by_kind).index("delivered")
+    assert by_kind["shipped"]["told_at"] >= by_kind["delivered"]["told_at"] > by_kind["shipped"]["at"]
+    assert (by_kind["shipped"]["shipment"], by_kind["accepted"]["shipment"]) == (1, None)
+
+
+def test_an_unknown_order_has_no_timeline(shop: Shop) -> None:
+    assert shop.get("/v1/orders/GHOST/timeline").status_code == 404
