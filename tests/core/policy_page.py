@@ -12,6 +12,7 @@ from pathlib import Path
 from poolwise.core.policy.expressions import DATE_FUNCTIONS, FACTS, FUNCTIONS
 from poolwise.core.policy.language import (
     BUFFER_KEYS,
+    OFFERS_KEYS,
     POLICY_KEYS,
     RETURN_KEYS,
     RULE_KEYS,
@@ -19,19 +20,22 @@ from poolwise.core.policy.language import (
     Key,
     default_of,
 )
-from poolwise.core.policy.terms import Buffer, ReturnTerms, Rule, SourcingPolicy
+from poolwise.core.policy.terms import Buffer, Offers, ReturnTerms, Rule, SourcingPolicy
 from poolwise.core.values import ServiceLevel
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "policy.md"
 BEGIN = "<!-- generated: python -m tests.core.policy_page -->"
 END = "<!-- end of the generated part -->"
 
-TABLES: Sequence[tuple[str, type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms], Sequence[Key]]] = (
+Owner = type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms | Offers]
+
+TABLES: Sequence[tuple[str, Owner, Sequence[Key]]] = (
     ("The policy", SourcingPolicy, POLICY_KEYS),
     ("A service level", ServiceLevel, SERVICE_LEVEL_KEYS),
     ("A buffer", Buffer, BUFFER_KEYS),
     ("A rule", Rule, RULE_KEYS),
     ("Returns", ReturnTerms, RETURN_KEYS),
+    ("Offers", Offers, OFFERS_KEYS),
 )
 
 
@@ -48,7 +52,7 @@ def generated() -> str:
     return "\n\n".join(parts)
 
 
-def _keys(owner: type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms], keys: Sequence[Key]) -> str:
+def _keys(owner: Owner, keys: Sequence[Key]) -> str:
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key in keys:
         default = "required" if key.required else f"`{json.dumps(default_of(owner, key))}`"

@@ -135,6 +135,11 @@ def too_early(patch: Patch) -> None:
     patch.setattr(source, "release_at", lambda _node, _day, decided_at: decided_at)
 
 
+def offered_for_good(patch: Patch) -> None:
+    """The time of an offer is over, and nothing follows."""
+    patch.setattr(timers, "expire", lambda *_: None)
+
+
 def system_clock(patch: Patch) -> None:
     """Ids are of the time that a real clock shows."""
     real = Ids.new
@@ -154,6 +159,7 @@ PLANTED: dict[str, tuple[Callable[[Patch], None], str]] = {
     "wrong compensation": (wrong_compensation, "on hand, but"),
     "early release": (too_early, "too early"),
     "return to the wrong pool": (never_sorted_out, "on hand, but"),
+    "offer without end": (offered_for_good, "is offered after"),
     "clock from the system": (system_clock, "law 18"),
 }
 

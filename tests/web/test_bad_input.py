@@ -16,6 +16,7 @@ COUNT = EXAMPLES["POST /v1/stock/counts"]["counts"][0]
 MOVEMENT = EXAMPLES["POST /v1/stock/movements"]["movements"][0]
 RECEIPT = EXAMPLES["POST /v1/receipts"]["receipts"][0]
 REPORT = {**EXAMPLES["POST /v1/shipments/reports"], "order": "GHOST"}
+OFFER = {**EXAMPLES["POST /v1/offers/claims"], "order": "GHOST"}
 BASKET = EXAMPLES["POST /v1/reservations"]
 RETURN = {**EXAMPLES["POST /v1/returns"], "order": "GHOST"}
 BACK = {"line": 1, "quantity": "1"}
@@ -145,6 +146,16 @@ REFUSED = [
     ("/v1/orders", {**ORDER, "collect_at": "HAM-DC"}, "collect_at"),
     ("/v1/orders", {**ORDER, "collect_at": 7}, "collect_at"),
     ("/v1/orders", {**ORDER, "collect_at": "BER-SHOP", "zone": "de-east"}, "zone"),
+    ("/v1/offers/claims", OFFER, "order"),
+    ("/v1/offers/claims", {**OFFER, "order": ""}, "order"),
+    ("/v1/offers/claims", {**OFFER, "shipment": 0}, "shipment"),
+    ("/v1/offers/claims", {**OFFER, "shipment": "1"}, "shipment"),
+    ("/v1/offers/claims", {**OFFER, "shipment": 2**63}, "shipment"),
+    ("/v1/offers/claims", {**OFFER, "node": "x" * 201}, "node"),
+    ("/v1/offers/claims", {**OFFER, "node": "\x00"}, "node"),
+    ("/v1/offers/claims", {**OFFER, "colour": "red"}, "colour"),
+    ("/v1/offers/declines", OFFER, "order"),
+    ("/v1/offers/declines", {**OFFER, "node": None}, "node"),
     ("/v1/plan", {"order": {**ORDER, "zone": "mars"}}, "zone"),
     ("/v1/plan", {"order": ORDER, "at": "2026-01-05T08:00:00"}, "at"),
     ("/v1/plan", {"order": ORDER, "at": "0005-01-01T01:01:00Z"}, "at"),
@@ -202,6 +213,10 @@ QUERIES = [
     ("/v1/shipments?node=HAM-DC&limit=0", "limit"),
     ("/v1/shipments?node=HAM-DC&cursor=WzFd", "cursor"),
     ("/v1/shipments?node=%00", "node"),
+    ("/v1/offers", "node"),
+    ("/v1/offers?node=HAM-DC&limit=0", "limit"),
+    ("/v1/offers?node=HAM-DC&cursor=WzFd", "cursor"),
+    ("/v1/offers?node=%00", "node"),
     ("/v1/orders/X/explanation?attempt=0", "attempt"),
     ("/v1/availability", "items"),
     ("/v1/availability?items=PAN", "channel"),

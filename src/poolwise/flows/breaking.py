@@ -192,7 +192,8 @@ def _close_shipments(
 ) -> None:
     """Shipments with nothing left to send go, and with them the capacity they have booked.
 
-    One of which a part has left already was that part; one that somebody has in hand stays, as cancelled.
+    One of which a part has left already was that part; one that somebody has in hand, or was offered, stays, as
+    cancelled.
     """
     touched = {state.reservations[no].shipment_no for no in (*state.broken, *state.freed)}
     full = {held.shipment_no for held in state.reservations.values() if state.open(held)}
@@ -207,7 +208,7 @@ def _close_shipments(
                 made.stages.append(StageChange(record.cell, record.owner, no, record.stage, after))
         elif no in touched and no not in full:
             made.shipments_dropped.append((record.cell, record.owner, no))
-            if record.stage not in HELD_BACK:
+            if record.stage is not Stage.PLANNED:
                 left_over = replace(record.shipment, bookings=())
                 made.shipments.append(replace(record, shipment=left_over, stage=Stage.PLANNED, since=None))
                 made.stages.append(StageChange(record.cell, record.owner, no, Stage.PLANNED, Stage.CANCELLED))

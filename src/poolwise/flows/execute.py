@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from poolwise.core.counting import Break, Statement, Tally
 from poolwise.core.fulfilment import HELD_BACK, STAGES, Share, Stage, release_at, shares
@@ -23,6 +24,7 @@ from poolwise.core.orders import Blocks, OrderState, Progress, state_of
 from poolwise.core.returns import returned
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
+from poolwise.flows.offers import nodes_to_ask, released_events, told_of
 from poolwise.flows.parcels import fields_of, parcels_left, read_lines, read_parcels
 from poolwise.flows.ports import (
     Answer,
@@ -34,6 +36,7 @@ from poolwise.flows.ports import (
     Event,
     Incident,
     Milestone,
+    Offered,
     OrderRecord,
     PickOutcome,
     ReservationEnd,
@@ -43,7 +46,6 @@ from poolwise.flows.ports import (
     TimerKind,
     Transaction,
 )
-from poolwise.flows.purchasing import placed
 from poolwise.flows.source import Desk, tomorrow
 from poolwise.flows.stock import Outcome, Result, is_counted
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
@@ -75,61 +77,121 @@ NAMES_LINES: Final = frozenset({ReportKind.SHORT, ReportKind.SHIPPED})
 # --- release
 
 
-def release(transaction: Transaction, desk: Desk, records: Sequence[OrderRecord], now: datetime) -> Effects:
-    """Release what is due of some orders, which are locked; what is not due has its timer set again."""
-    nodes = desk.atlas.edition.network.nodes
-    stages: list[StageChange] = []
-    milestones: list[Milestone] = []
-    changed: list[OrderRecord] = []
-    timers: list[Timer] = []
-    events: list[Event] = []
+def release(
+    transaction: Transaction, desk: Desk, records: Sequence[OrderRecord], now: datetime
+) -> tuple[Effects, list[tuple[UUID, int]]]:
+    """Release what is due of some orders, which are locked, or offer it; what is not due has its timer set again.
+
+    The second are shipments, by order and number, that were offered and nobody has claimed in time.
+    """
+    due = _Due(transaction, desk, now)
     for record in records:
-        if record.state is OrderState.BASKET or record.is_held(Blocks.RELEASE):
-            continue
-        order, held = record.order, _held_by_shipment(transaction.reservations(record.order.id))
-        again: list[datetime] = []
+        if record.state is not OrderState.BASKET:
+            due.look_at(record)
+    return due.effects(), due.overdue
+
+
+class _Due:
+    """What is due of the shipments of some orders."""
+
+    def __init__(self, transaction: Transaction, desk: Desk, now: datetime) -> None:
+        self._transaction, self._desk, self._now = transaction, desk, now
+        self._stages: list[StageChange] = []
+        self._milestones: list[Milestone] = []
+        self._offers: list[Offered] = []
+        self._changed: list[OrderRecord] = []
+        self._timers: list[Timer] = []
+        self._events: list[Event] = []
+        self.overdue: list[tuple[UUID, int]] = []
+
+    def look_at(self, record: OrderRecord) -> None:
+        """All shipments of an order that is no basket."""
+        order, again = record.order, list[datetime]()
+        reservations = [part for part in self._transaction.reservations(order.id) if part.open]
+        held = _held_by_shipment(reservations)
         lines = dict(zip((line.no for line in order.lines), record.lines, strict=True))
-        for planned in transaction.shipments(order.id):
-            shipment, parts = planned.shipment, held.get(planned.shipment.no, ())
-            if planned.stage is not Stage.PLANNED or not parts:
-                continue
-            # One that is no longer in the network still has what it was given.
-            node = nodes.get(shipment.node, Node(shipment.node))
-            due = release_at(node, shipment.ship_on, max(part.made_at for part in parts))
-            if due > now or any(part.receipt is not None for part in parts):
-                # What is pledged is not there yet: it is looked for again when a day begins.
-                again.append(max(due, tomorrow(now, node.time_zone)) if due <= now else due)
-                continue
-            for part in parts:
-                _move(lines, part.line_no, open_line_quantity(part), "reserved", "released")
-            stages.append(StageChange(planned.cell, order.id, shipment.no, Stage.PLANNED, Stage.RELEASED))
-            told: dict[str, Json] = {"order": order.number, "shipment": shipment.no, "node": shipment.node}
-            milestones.append(
-                Milestone(planned.cell, order.id, desk.ids.new(now), shipment.no, "released", now, desk.actor, {})
-            )
-            events.append(Event("shipment.released", str(order.id), told, order.cell))
-            if supplier := desk.atlas.edition.network.supplier_of(shipment.node):
-                units = _units_by_item(transaction, parts)
-                purchase = placed(desk.atlas.edition, supplier, order, shipment.no, units)
-                events.append(Event("purchase_order.placed", str(order.id), purchase, order.cell))
+        for planned in self._transaction.shipments(order.id):
+            parts = held.get(planned.shipment.no, ())
+            if planned.stage is Stage.OFFERED:
+                self._look_at_offer(record, planned, again)
+            elif planned.stage is Stage.PLANNED and parts and not record.is_held(Blocks.RELEASE):
+                if (later := self._not_before(planned, parts)) is not None:
+                    again.append(later)
+                elif nodes := nodes_to_ask(self._transaction, self._desk, record, planned, reservations, self._now):
+                    again.append(self._offer(record, planned, nodes))
+                else:
+                    for part in parts:
+                        _move(lines, part.line_no, open_line_quantity(part), "reserved", "released")
+                    self._go_on(record, planned, Stage.RELEASED, {})
+                    self._events += released_events(self._transaction, self._desk, record, planned, parts)
         after = tuple(lines.values())
         if after != record.lines:
-            changed.append(replace(record, lines=after, state=state_of(after)))
+            self._changed.append(replace(record, lines=after, state=state_of(after)))
         if again:
-            timers.append(Timer(order.cell, TimerKind.RELEASE, order.id, min(again)))
-    audit = [Audit(desk.actor, "shipments.release", "", {"shipments": len(stages)})] if stages else []
-    return Effects(
-        at=now, orders_changed=changed, stages=stages, milestones=milestones, timers=timers, events=events, audit=audit
-    )
+            self._timers.append(Timer(order.cell, TimerKind.RELEASE, order.id, min(again)))
+
+    def _not_before(self, planned: ShipmentRecord, parts: Sequence[Reservation]) -> datetime | None:
+        """When a shipment is to be looked at again, if it is not due."""
+        shipment, now = planned.shipment, self._now
+        # One that is no longer in the network still has what it was given.
+        node = self._desk.atlas.edition.network.nodes.get(shipment.node, Node(shipment.node))
+        due = release_at(node, shipment.ship_on, max(part.made_at for part in parts))
+        if due > now:
+            return due
+        # What is pledged is not there yet: it is looked for again when a day begins.
+        is_pledged = any(part.receipt is not None for part in parts)
+        return tomorrow(now, node.time_zone) if is_pledged else None
+
+    def _look_at_offer(self, record: OrderRecord, planned: ShipmentRecord, again: list[datetime]) -> None:
+        assert planned.offered_until is not None, "what is offered is offered until some time"
+        if planned.offered_until > self._now:
+            again.append(planned.offered_until)
+        elif record.is_held(Blocks.RELEASE):
+            # Nobody could claim it.
+            self._go_on(record, planned, Stage.PLANNED, {})
+        else:
+            self.overdue.append((record.order.id, planned.shipment.no))
+
+    def _offer(self, record: OrderRecord, planned: ShipmentRecord, nodes: tuple[str, ...]) -> datetime:
+        offers = self._desk.atlas.policy.policy.offers
+        assert offers is not None, "who offers nothing asks nobody"
+        until = self._now + timedelta(minutes=offers.minutes)
+        self._offers.append(Offered(planned.cell, planned.owner, planned.shipment.no, nodes, until))
+        self._go_on(record, planned, Stage.OFFERED, {"nodes": list(nodes), "until": until.isoformat()})
+        return until
+
+    def _go_on(self, record: OrderRecord, planned: ShipmentRecord, stage: Stage, detail: Mapping[str, Json]) -> None:
+        desk, no, now = self._desk, planned.shipment.no, self._now
+        self._stages.append(StageChange(planned.cell, planned.owner, no, planned.stage, stage))
+        kind, event = _TOLD[stage]
+        self._milestones.append(
+            Milestone(planned.cell, planned.owner, desk.ids.new(now), no, kind, now, desk.actor, detail)
+        )
+        if event:
+            told = {**told_of(record, planned), **detail}
+            self._events.append(Event(event, str(planned.owner), told, record.order.cell))
+
+    def effects(self) -> Effects:
+        """All of it."""
+        told: dict[str, Json] = {"shipments": len(self._stages)}
+        return Effects(
+            at=self._now,
+            orders_changed=self._changed,
+            offers=self._offers,
+            stages=self._stages,
+            milestones=self._milestones,
+            timers=self._timers,
+            events=self._events,
+            audit=[Audit(self._desk.actor, "shipments.release", "", told)] if self._stages else [],
+        )
 
 
-def _units_by_item(transaction: Transaction, parts: Sequence[Reservation]) -> dict[str, Quantity]:
-    places = transaction.positions({part.position for part in parts})
-    found: dict[str, Quantity] = {}
-    for part in parts:
-        item = places[part.position].key.item
-        found[item] = found.get(item, 0) + part.open
-    return found
+_TOLD: Final = {
+    Stage.RELEASED: ("released", ""),
+    Stage.OFFERED: ("offered", "offer.made"),
+    Stage.PLANNED: ("offer_withdrawn", "offer.withdrawn"),
+}
+"""Milestone and event of a shipment that comes to a stage when it is due; of release more is told."""
 
 
 def _held_by_shipment(reservations: Sequence[Reservation]) -> dict[int, list[Reservation]]:
@@ -493,6 +555,8 @@ class _Report:
                 if units:
                     task = CountTask(room.clerk.cell_of(at), position, room.batch, units, at, *about)
                     room.also.count_tasks.append(task)
+        if known.shipment.stage is Stage.OFFERED and self._report.kind is ReportKind.SHORT:
+            self._begin_with_the_rest()
         node, declined = known.shipment.shipment.node, known.record.declined
         if (self._units.held or self._units.sent) and node not in declined:
             declined = (*declined, node)
@@ -529,6 +593,22 @@ class _Report:
             # What had left of it before was handed out.
             has_left = any(part.consumed for part in known.parts)
             self._go_on(Stage.DELIVERED if has_left else Stage.CANCELLED)
+
+    def _begin_with_the_rest(self) -> None:
+        """Who looks for what was offered to several has taken it."""
+        lost = {share.held.no: share.quantity for share in self._units.held}
+        hit = {share.held.line_no for share in self._units.held}
+        reservations = self._room.transaction.reservations(self._known.record.order.id)
+        whole = {part.line_no for part in reservations if part.open and not stands_alone(part)} & hit
+        rest = [
+            (part.line_no, left if stands_alone(part) else open_line_quantity(part))
+            for part in self._known.held
+            if (left := part.open - lost.get(part.no, 0)) and part.line_no not in whole
+        ]
+        for no, served in rest:
+            _move(self._lines, no, served, "reserved", "released")
+        if rest:
+            self._go_on(Stage.RELEASED)
 
     # --- what has left, or is in hand
 

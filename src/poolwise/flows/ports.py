@@ -282,7 +282,8 @@ class CapacityChange(Struct, frozen=True, gc=False):
 class ShipmentRecord(Struct, frozen=True, gc=False):
     """A shipment of an owner, with the capacity it has booked, and where it stands, since when it does.
 
-    One with `collect_at` is handed out there; '' is brought.
+    One with `collect_at` is handed out there; '' is brought. It was, or is, offered to some nodes
+    until an instant; while it is, its stage says so.
     """
 
     cell: int
@@ -291,6 +292,8 @@ class ShipmentRecord(Struct, frozen=True, gc=False):
     stage: Stage = Stage.PLANNED
     since: datetime | None = None
     collect_at: str = ""
+    offered_to: tuple[str, ...] = ()
+    offered_until: datetime | None = None
 
     @property
     def waits_on_its_shelf(self) -> bool:
@@ -316,6 +319,16 @@ class ReturnRecord(Struct, frozen=True, gc=False):
     order: UUID
     found: Return
     is_new: bool = False
+
+
+class Offered(Struct, frozen=True, gc=False):
+    """Whom a shipment is, or was, offered to, and until when; what was said of it before is forgotten."""
+
+    cell: int
+    owner: UUID
+    no: int
+    nodes: tuple[str, ...]
+    until: datetime
 
 
 class Milestone(Struct, frozen=True, gc=False):
@@ -409,6 +422,7 @@ class Effects:
     capacity: Sequence[CapacityChange] = ()
     shipments: Sequence[ShipmentRecord] = ()
     shipments_dropped: Sequence[tuple[int, UUID, int]] = ()
+    offers: Sequence[Offered] = ()
     stages: Sequence[StageChange] = ()
     milestones: Sequence[Milestone] = ()
     count_tasks: Sequence[CountTask] = ()

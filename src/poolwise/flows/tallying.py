@@ -30,6 +30,7 @@ from poolwise.flows.ports import (
     Event,
     Incident,
     Milestone,
+    Offered,
     OrderRecord,
     PickOutcome,
     Queue,
@@ -120,6 +121,7 @@ class Also:
     ends: list[ReservationEnd] = field(default_factory=list)
     orders: dict[UUID, OrderRecord] = field(default_factory=dict)
     breaks: list[Break] = field(default_factory=list)
+    offers: list[Offered] = field(default_factory=list)
     stages: list[StageChange] = field(default_factory=list)
     milestones: list[Milestone] = field(default_factory=list)
     count_tasks: list[CountTask] = field(default_factory=list)
@@ -251,6 +253,7 @@ class Room:
                 capacity=mended.capacity,
                 shipments=mended.shipments,
                 shipments_dropped=mended.shipments_dropped,
+                offers=also.offers,
                 stages=[*mended.stages, *also.stages],
                 milestones=also.milestones,
                 count_tasks=also.count_tasks,
@@ -315,17 +318,9 @@ class Room:
         """All movements, by cell, a few hundred to an event; and each position that sold out or has stock again."""
         cells = {tally.position.id: tally.position.cell for tally in self._tallies.values()}
         cells |= {debt.id: debt.cell for tally in self._tallies.values() for debt in tally.debts.values()}
-        by_cell: dict[int, list[Json]] = {}
-        for m in movements:
-            told: list[Json] = [str(m.position), m.source.value, m.target.value, m.quantity]
-            told += [] if m.to_position is None else [str(m.to_position)]
-            by_cell.setdefault(cells.get(m.position, 0), []).append(told)
-        moved = [
-            Event("stock.moved", str(self.batch), {"moved": told[first : first + MOST_MOVED_IN_AN_EVENT]}, cell)
-            for cell, told in sorted(by_cell.items())
-            for first in range(0, len(told), MOST_MOVED_IN_AN_EVENT)
+        return moved_events(self.batch, movements, cells) + [
+            event for tally in self._tallies.values() if (event := self._crossing(tally.position))
         ]
-        return moved + [event for tally in self._tallies.values() if (event := self._crossing(tally.position))]
 
     def _crossing(self, position: Position) -> Event | None:
         before = self._balance_before(position.id, Account.AVAILABLE)
@@ -341,3 +336,17 @@ class Room:
             "available": after,
         }
         return Event("stock.available" if after else "stock.exhausted", str(position.id), told, position.cell)
+
+
+def moved_events(batch: UUID, movements: Sequence[Movement], cells: Mapping[int, int]) -> list[Event]:
+    """Movements as the feed tells them, by cell, a few hundred to an event. `cells` gives the cell of a position."""
+    by_cell: dict[int, list[Json]] = {}
+    for m in movements:
+        told: list[Json] = [str(m.position), m.source.value, m.target.value, m.quantity]
+        told += [] if m.to_position is None else [str(m.to_position)]
+        by_cell.setdefault(cells.get(m.position, 0), []).append(told)
+    return [
+        Event("stock.moved", str(batch), {"moved": told[first : first + MOST_MOVED_IN_AN_EVENT]}, cell)
+        for cell, told in sorted(by_cell.items())
+        for first in range(0, len(told), MOST_MOVED_IN_AN_EVENT)
+    ]

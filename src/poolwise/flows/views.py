@@ -236,6 +236,29 @@ class CountQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A shipment that a node may claim, and units of items that are to be sent."""
+
+    order: UUID
+    number: str
+    shipment_no: int
+    until: datetime
+    ship_on: date
+    arrive_by: date
+    lines: tuple[tuple[str, Quantity], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferQuery:
+    """What is offered to a node now: what ends first at first, after (until, order, shipment number)."""
+
+    node: str
+    now: datetime
+    after: tuple[datetime, UUID, int] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Supply:
     """What is there and what is coming of some items, read in one go."""
 
@@ -291,6 +314,9 @@ class Views(Protocol):
 
     def count_tasks(self, query: CountQuery) -> Sequence[ToCount]:
         """What is to be counted at a node, the oldest task first, at most `query.limit`."""
+
+    def offers(self, query: OfferQuery) -> Sequence[Offer]:
+        """What a node may claim, what ends first at first, at most `query.limit`."""
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """Which of the orders have been decided at least once."""

@@ -20,6 +20,7 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import Account, Reservation
 from poolwise.core.orders import Blocks, OrderState, Progress
 from poolwise.core.sourcing.atlas import Atlas
@@ -218,7 +219,7 @@ class _Weaving:
                 self._again.append(again)
 
     def _standing_of(self, record: OrderRecord) -> _Standing | None:
-        """What is held for an order; None where not all of it is, or where some of a reservation has ended."""
+        """What is held for an order; None where not all of it is, where some of it has ended, or is offered."""
         if record.state is not OrderState.SOURCED:
             return None
         owner = record.order.id
@@ -226,6 +227,8 @@ class _Weaving:
         shipments = self._transaction.shipments(owner)
         numbers = {part.shipment_no for part in held}
         if not held or any(part.open != part.quantity for part in held):
+            return None
+        if any(each.stage is not Stage.PLANNED for each in shipments if each.shipment.no in numbers):
             return None
         return _Standing(record, held, tuple(each for each in shipments if each.shipment.no in numbers))
 

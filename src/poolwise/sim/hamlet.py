@@ -39,7 +39,7 @@ from poolwise.core.network import (
     Zone,
 )
 from poolwise.core.network import Pool as PoolOfStock
-from poolwise.core.policy.terms import Disposition, LineSplit, ReturnTerms, SourcingPolicy, SubstitutionMode
+from poolwise.core.policy.terms import Disposition, LineSplit, Offers, ReturnTerms, SourcingPolicy, SubstitutionMode
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Rate, replace
 
 ITEMS: Final = ("BOLT", "NUT", "NAIL", "SCREW", "WIRE")
@@ -57,6 +57,8 @@ DESK_NODE: Final = "B"
 CHANNELS: Final = ("web", "market")
 NODES: Final = ("A", "B", "C")
 TIME_ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
+
+OFFERING: Final = 0.5
 
 Told = tuple[Section, Row]
 
@@ -149,7 +151,19 @@ _shipped = cache(default_policy)
 
 
 def policy_of(random: Random, version: int) -> SourcingPolicy:
-    """A version of the shipped policy, in one respect otherwise or not at all."""
+    """A version of the shipped policy, in one respect otherwise or not at all; it may offer what stores are to send."""
+    found = _terms_of(random, version)
+    if random.random() < OFFERING:
+        asked = Offers(
+            node_kind=random.choice(("", "", "store")),
+            minutes=random.choice((30, 600, 2_000)),
+            most=random.randint(1, 3),
+        )
+        found = replace(found, offers=asked)
+    return found
+
+
+def _terms_of(random: Random, version: int) -> SourcingPolicy:
     returns = ReturnTerms(
         window_days=random.choice((None, 1, 30)),
         to_node=random.choice(("", "", "A")),

@@ -30,6 +30,7 @@ from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import Conflict
 from poolwise.flows.breaking import stands_alone
+from poolwise.flows.offers import OfferOf
 from poolwise.flows.ports import Books as BooksPort
 from poolwise.flows.ports import Queue, Transaction
 from poolwise.sim import hamlet
@@ -45,6 +46,8 @@ from poolwise.store.steps import Step as Recording
 
 EVERYTHING_EVERY: Final = 100
 CRASHES: Final = 0.12
+STANDING: Final = 0.8
+"""How often nodes reply to offers that stand."""
 DRAINED: Final = 0.3
 """How often everybody who waits is decided in the end; that costs as much as all steps before."""
 
@@ -53,6 +56,7 @@ MOST_TRIES: Final = 400
 """Shorter histories that are tried before the shortest so far is told."""
 AFTER: Final = timedelta(days=30)
 MOST_ROUNDS: Final = 1_000
+MOST_REPLIES: Final = 20
 MOST_CLAIMED: Final = 500
 
 
@@ -179,10 +183,12 @@ class _Simulation:
             asked = None if picked is None else self._world.report(Random(step.chance + 3), picked)
         if step.act is Act.RETURN and (left := self._left(Random(step.chance + 2))) is not None:
             self._world.come_back(Random(step.chance + 3), left)
+        if step.act is Act.REPLY:
+            offers = self._offers(Random(step.chance + 2).random() < STANDING)
+            asked = self._world.reply(Random(step.chance + 3), offers) if offers else None
         if asked is not None:
             chance = Random(step.chance + 1)
-            crash_at = chance.choice(CRASH_AT).value if chance.random() < CRASHES else ""
-            self._perform(asked, step.chance, crash_at)
+            self._perform(asked, step.chance, _crash(chance))
 
     def _pick(self, random: Random) -> PickList | None:
         """A shipment that somebody works on, as its node would be told."""
@@ -229,6 +235,16 @@ class _Simulation:
                     number = transaction.orders([order])[order].order.number
                     return Left(number, no, item, min(pools[no, item]), units[no, item])
         return None
+
+    def _offers(self, standing: bool) -> list[OfferOf]:
+        """All that is offered, or was."""
+        found: list[OfferOf] = []
+        with self._stages[0].plain.transaction() as transaction:
+            for number, order in self._world.orders.items():
+                for each in transaction.shipments(order) if order is not None else ():
+                    if each.stage is ShipmentStage.OFFERED or not standing:
+                        found += [OfferOf(number, each.shipment.no, node) for node in each.offered_to]
+        return found
 
     def _perform(self, asked: Asked, chance: int, crash_at: str = "") -> object:
         now = self._world.now
@@ -285,6 +301,7 @@ class _Simulation:
             self._raise_first(self._in_shelves(self._memory, only), "memory")
         if isinstance(asked, Sweep):
             self._check_overdue()
+            self._check_offers()
             self._check_released()
         if len(self._stages) > 1 and (seen.positions or seen.owners or seen.receipts):
             self._compare(seen.positions, seen.owners, seen.receipts)
@@ -306,6 +323,19 @@ class _Simulation:
                 for basket in self._world.overdue():
                     if any(part.open for part in transaction.reservations(basket)):
                         raise Wrong(f"{stage.name}: basket {basket} is held after its time (law 6)")
+
+    def _check_offers(self) -> None:
+        """Nothing is offered after its time: the timers have just gone off."""
+        for stage in self._stages:
+            with stage.plain.transaction() as transaction:
+                for order in [order for order in self._world.orders.values() if order is not None]:
+                    for each in transaction.shipments(order):
+                        until = each.offered_until
+                        is_late = until is not None and until <= self._world.now
+                        if each.stage is ShipmentStage.OFFERED and is_late:
+                            raise Wrong(
+                                f"{stage.name}: shipment {each.shipment.no} of {order} is offered after {until}"
+                            )
 
     def _check_released(self) -> None:
         """No node works on what does not leave today: it might be planned anew until then."""
@@ -356,8 +386,23 @@ class _Simulation:
                 self._until_nothing(asked, random)
         world.now += AFTER
         self._until_nothing(Sweep(), random)
+        self._settle(random)
         self._check_everything()
         self._check_truth()
+
+    def _settle(self, random: Random) -> None:
+        """Nodes reply to what is offered, or let its time pass, until nothing is, or there were replies enough."""
+        world = self._world
+        for _ in range(MOST_REPLIES):
+            offers = self._offers(standing=True)
+            if not offers:
+                return
+            reply = world.reply(random, offers)
+            self._perform(reply, random.getrandbits(48), _crash(random))
+            if random.random() < 0.3:
+                world.now += timedelta(hours=random.choice((0, 1, 12, 36)))
+                self._until_nothing(Sweep(), random)
+                self._until_nothing(Work(Queue.ONCE, 500), random)
 
     def _until_nothing(self, asked: Asked, random: Random) -> None:
         for _ in range(MOST_ROUNDS):
@@ -380,6 +425,11 @@ class _Simulation:
                     held, true = _on_hand(transaction, key), self._world.on_hand(key)
                     if held != true:
                         raise Wrong(f"{stage.name}: {held} of {key} on hand, but {true} are there")
+
+
+def _crash(chance: Random) -> str:
+    """Where a process dies, if it does."""
+    return chance.choice(CRASH_AT).value if chance.random() < CRASHES else ""
 
 
 _AMOUNTS: Final = ("decided", "returned", "planned")

@@ -45,6 +45,7 @@ from poolwise.flows import change, regroup
 from poolwise.flows.execute import book_report
 from poolwise.flows.identity import Ids
 from poolwise.flows.intake import Counter, Rejected, accept
+from poolwise.flows.offers import OfferOf, claim, decline
 from poolwise.flows.ports import Answer, Books, Effects, Queue, SlotKey, Transaction
 from poolwise.flows.receipts import book_receipts
 from poolwise.flows.reserve import Reserved, free, reserve
@@ -115,6 +116,14 @@ class EndReturn:
     ending: ReturnState
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A node claims what was offered to it, or declines it."""
+
+    offer: OfferOf
+    claims: bool
+
+
 Mail: TypeAlias = (
     OrderMessage
     | StockCount
@@ -158,7 +167,7 @@ class Lifted:
     code: str
 
 
-Asked: TypeAlias = Sack | SetAside | GiveBack | EndReturn | Change | Work | Sweep
+Asked: TypeAlias = Sack | SetAside | GiveBack | EndReturn | Change | Work | Sweep | Reply
 
 
 @dataclass(slots=True)
@@ -190,7 +199,7 @@ class Seen:
         for part in effects.reservations:
             self.owners.add(part.owner)
             self.positions.add(part.position)
-        for things in (effects.reservation_ends, effects.shipments, effects.decisions):
+        for things in (effects.reservation_ends, effects.shipments, effects.decisions, effects.offers):
             self.owners |= {thing.owner for thing in things}
         self.owners |= {owner for _, owner, _ in effects.shipments_dropped}
         records = (*effects.orders, *effects.orders_changed, *effects.held)
@@ -353,6 +362,8 @@ class Stage:
                 return source_batch(self.books, self.desk, CELL, now, asked.limit, asked.queue)
             case Sweep():
                 return run_timers(self.books, self.desk, CELL, now, asked.limit)
+            case Reply():
+                return (claim if asked.claims else decline)(self.books, self.desk, asked.offer, now)
 
     def _read(self, mail: Sequence[Mail], now: datetime) -> list[object]:
         """What comes together is booked together, where there is a flow for that."""

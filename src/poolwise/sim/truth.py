@@ -6,7 +6,7 @@ comes, a basket is over when its time is, and once all mail has come, the books 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -43,6 +43,7 @@ from poolwise.core.returns import ENDINGS
 from poolwise.core.values import replace
 from poolwise.flows import returns
 from poolwise.flows.intake import Accepted, Rejected
+from poolwise.flows.offers import OfferOf, Replied
 from poolwise.flows.ports import Queue
 from poolwise.flows.returns import Announced, Booked
 from poolwise.flows.stock import Outcome, Result
@@ -55,6 +56,7 @@ from poolwise.sim.stage import (
     Held,
     Lifted,
     Mail,
+    Reply,
     Sack,
     SetAside,
     Sweep,
@@ -77,6 +79,8 @@ KINDS: Final = (
 )  # fmt: skip
 
 DASHES_OF_AN_ID: Final = 4
+ASTRAY: Final = 0.1
+CLAIMS: Final = 0.6
 TWICE: Final = 0.2
 """How often a message comes twice."""
 
@@ -104,13 +108,15 @@ class Act(StrEnum):
     RETURN = "return"
     INSPECT = "inspect"
     END_RETURN = "end_return"
+    REPLY = "reply"
     RULES = "rules"
 
 
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 6, Act.REPORT: 16, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.RULES: 1,
+    Act.SWEEP: 6, Act.REPORT: 16, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.REPLY: 8,
+    Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
 
@@ -196,6 +202,7 @@ class World:
     told: set[str] = field(default_factory=set)
     returns: list[Back] = field(default_factory=list)
     returned: dict[tuple[str, int, str], int] = field(default_factory=dict)
+    claimed: dict[tuple[str, int], str] = field(default_factory=dict)
     mail: list[tuple[datetime, int, Mail]] = field(default_factory=list)
     _sent: int = 0
     _divided: int = 0
@@ -228,6 +235,10 @@ class World:
                     self._judge(mail, own, crashed)
             case Change(wanted=OrderDivision() as wanted), str() if " cancelled " in answer:
                 self.orders[wanted.number] = UUID(answer.split()[0])
+            case Reply(claims=True), Replied():
+                offer = asked.offer
+                if self.claimed.setdefault((offer.order, offer.shipment), offer.node) != offer.node:
+                    raise Wrong(f"{offer.node} claims shipment {offer.shipment} of {offer.order}, and is not the first")
             case SetAside(), str() if answer.count("-") == DASHES_OF_AN_ID:
                 self.baskets[UUID(answer)] = self.now + timedelta(seconds=asked.request.expires_in_seconds)
 
@@ -565,6 +576,14 @@ class World:
             return None
         return EndReturn(random.choice(self.returns).number, random.choice(sorted(ENDINGS)))
 
+    def reply(self, random: Random, offers: Sequence[OfferOf]) -> Reply:
+        """A node makes up its mind; at times about what it was never offered, or another has."""
+        self.now += timedelta(seconds=1)
+        offer = random.choice(offers)
+        if random.random() < ASTRAY:
+            offer = replace(offer, node=random.choice(self.nodes))
+        return Reply(offer, random.random() < CLAIMS)
+
     def _deliver(self, _: Random) -> Sack | None:
         """The next message comes."""
         return Sack((self._come(),)) if self.mail else None
@@ -616,5 +635,6 @@ _ACTS: Final[dict[Act, Callable[[World, Random], Asked | None]]] = {
     Act.RETURN: lambda _world, _random: None,
     Act.INSPECT: World._inspect,
     Act.END_RETURN: World._end_return,
+    Act.REPLY: lambda _world, _random: None,
     Act.RULES: lambda _world, _random: None,
 }

@@ -264,10 +264,12 @@ class PostgresTransaction:
             bookings.setdefault(shipment_no, []).append(Booking(*booking))
         found = []
         rows = self._cursor.execute(READ_SHIPMENTS, (self._cells, owner)).fetchall()
-        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, since, point in rows:
+        for cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, *rest in rows:
             booked = tuple(bookings.get(no, ()))
             planned = PlannedShipment(no, node, tuple(lanes), ship_on, arrive_by, weight_ug, co2e_mg, booked)
-            found.append(ShipmentRecord(cell, owner, planned, Stage(stage), since, point))
+            since, point, offered_to, until = rest
+            asked = tuple(offered_to or ())
+            found.append(ShipmentRecord(cell, owner, planned, Stage(stage), since, point, asked, until))
         return tuple(found)
 
     def reservations_at(self, position: int) -> tuple[Reservation, ...]:
@@ -386,7 +388,8 @@ WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY shipment_no, no
 """
 READ_SHIPMENTS: Final = """
-SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, stage_at, collect_at
+SELECT cell, no, node, lanes, ship_on, arrive_by, weight_ug, co2e_mg, stage, stage_at, collect_at,
+    offered_to, offered_until
 FROM shipment
 WHERE cell = ANY (%b::smallint[]) AND owner = %b
 ORDER BY no

@@ -203,8 +203,15 @@ class MemoryRecording:
             left = tuple(other for other in shelves.shipments_of[owner] if other != no)
             self._undo.put(shelves.shipments_of, owner, left)
         for record in self._effects.shipments:
-            self._add(shelves.shipments, (record.owner, record.shipment.no), record)
+            new = replace(record, offered_to=(), offered_until=None) if record.offered_to else record
+            self._add(shelves.shipments, (record.owner, record.shipment.no), new)
             self._add_number(shelves.shipments_of, record.owner, record.shipment.no)
+        for offer in self._effects.offers:
+            known = shelves.shipments.get((offer.owner, offer.no))
+            if known is None:
+                raise Conflict(f"shipment {offer.no} of {offer.owner} is gone")
+            offered = replace(known, offered_to=offer.nodes, offered_until=offer.until)
+            self._undo.put(shelves.shipments, (offer.owner, offer.no), offered)
         for change in sorted(self._effects.stages, key=lambda change: (change.cell, change.owner, change.no)):
             before = shelves.shipments.get((change.owner, change.no))
             if before is None or before.stage is not change.before:

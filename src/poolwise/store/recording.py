@@ -307,6 +307,14 @@ COPY booking (cell, owner, shipment_no, no, node, day, slot, quantity) FROM STDI
 BOOKING_TYPES: Final = ("int2", "uuid", "int8", "int4", "text", "date", "int4", "int8")
 
 
+SET_OFFERS: Final = """
+UPDATE shipment AS s
+SET offered_to = string_to_array(u.nodes, E'\\x1f'), offered_until = u.until
+FROM unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::bigint[], %(c4)b::text[], %(c5)b::timestamptz[])
+    AS u (cell, owner, no, nodes, until)
+WHERE s.cell = u.cell AND s.owner = u.owner AND s.no = u.no
+"""
+OFFER_TYPES: Final = ("int2", "uuid", "int8", "text", "timestamptz")
 CHANGE_STAGES: Final = """
 UPDATE shipment AS s
 SET stage = u.after, stage_at = u.at
@@ -335,6 +343,9 @@ def write_shipments(w: Writing) -> None:
             bookings.append((cell, owner, s.no, no, b.node, b.day, b.slot, b.quantity))
     w.copy(COPY_SHIPMENTS, SHIPMENT_TYPES, shipments)
     w.copy(COPY_BOOKINGS, BOOKING_TYPES, bookings)
+    offers = [(o.cell, o.owner, o.no, TEXTS_APART.join(o.nodes), o.until) for o in w.effects.offers]
+    if offers:
+        w.change(SET_OFFERS, OFFER_TYPES, sorted(offers))
     stages = [(s.cell, s.owner, s.no, s.before.value, s.after.value, s.at or w.effects.at) for s in w.effects.stages]
     if stages:
         w.change(CHANGE_STAGES, STAGE_TYPES, sorted(stages))

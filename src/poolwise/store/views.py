@@ -30,6 +30,8 @@ from poolwise.flows.views import (
     Happening,
     Held,
     LeftParcel,
+    Offer,
+    OfferQuery,
     OrderHead,
     OrderQuery,
     OrderView,
@@ -171,6 +173,17 @@ class PostgresViews:
         asked |= dict(zip(("since", "position"), query.after or (FIRST_OF_ALL, MIN_POSITION), strict=True))
         with self._reading() as cursor:
             return [ToCount(*row) for row in cursor.execute(COUNT_TASKS, asked).fetchall()]
+
+    def offers(self, query: OfferQuery) -> Sequence[Offer]:
+        """See flows.views."""
+        asked = {"cells": self._cells, "node": query.node, "now": query.now, "limit": query.limit}
+        asked |= dict(zip(("until", "order", "no"), query.after or (query.now, UUID(int=0), 0), strict=True))
+        with self._reading() as cursor:
+            rows = cursor.execute(OFFERS, asked).fetchall()
+        return [
+            Offer(order, number, no, until, ship_on, arrive_by, tuple(_OFFER_LINES.decode(lines)))
+            for order, number, no, until, ship_on, arrive_by, lines in rows
+        ]
 
     def decided(self, orders: Iterable[UUID]) -> frozenset[UUID]:
         """See flows.views."""
@@ -508,6 +521,30 @@ JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
 ORDER BY s.ship_on, s.owner, s.no
 LIMIT %(limit)b
 """
+# What is offered to a node, by an index of all that is offered to it. Few shipments are at a time.
+OFFERS: Final = """
+SELECT s.owner, o.number, s.no, s.offered_until, s.ship_on, s.arrive_by,
+    (SELECT coalesce(json_agg(json_build_array(x.item, x.quantity) ORDER BY x.item), '[]')
+    FROM (
+        SELECT p.item, sum(r.quantity - r.consumed - r.freed - r.expired - r.broken)::bigint AS quantity
+        FROM reservation AS r JOIN position AS p ON p.id = r.position
+        WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
+            AND r.consumed + r.freed + r.expired + r.broken < r.quantity
+        GROUP BY p.item
+    ) AS x)::text
+FROM (
+    SELECT cell, owner, no, offered_until, ship_on, arrive_by
+    FROM shipment
+    WHERE cell = ANY (%(cells)b::smallint[]) AND stage = 'offered' AND offered_to @> ARRAY[%(node)b::text]
+        AND offered_until > %(now)b
+        AND (offered_until, owner, no) > (%(until)b::timestamptz, %(order)b::uuid, %(no)b::bigint)
+    ORDER BY offered_until, owner, no
+    LIMIT %(limit)b
+) AS s
+JOIN customer_order AS o ON o.cell = s.cell AND o.id = s.owner
+ORDER BY s.offered_until, s.owner, s.no
+"""
+_OFFER_LINES: Final = msgspec.json.Decoder(list[tuple[str, int]])
 _PICK_LINES: Final = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 # What suppliers are to send, by index: of each node the earliest, and of those the earliest of all.
 PURCHASES: Final = """

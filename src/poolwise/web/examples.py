@@ -102,6 +102,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "lines": [{"line": 1, "quantity": "1", "disposition": "restock"}],
     },
     "POST /v1/returns/{id}/end": {"state": "closed"},
+    "POST /v1/offers/claims": {"order": "WEB-1001", "shipment": 1, "node": "BER-SHOP"},
+    "POST /v1/offers/declines": {"order": "WEB-1001", "shipment": 1, "node": "BER-SHOP"},
     "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
     "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
 }

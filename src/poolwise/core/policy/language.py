@@ -20,6 +20,7 @@ from poolwise.core.policy.terms import (
     CostKind,
     Disposition,
     LineSplit,
+    Offers,
     ReturnTerms,
     Rule,
     RuleScope,
@@ -120,7 +121,7 @@ class Key:
         return self.field or self.name
 
 
-def default_of(owner: type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms], key: Key) -> Json:
+def default_of(owner: type[SourcingPolicy | ServiceLevel | Buffer | Rule | ReturnTerms | Offers], key: Key) -> Json:
     """What a key is when the file leaves it out, as the file would write it."""
     for field in fields(owner):
         if field.name == key.target:
@@ -182,6 +183,8 @@ def _plain(value: object) -> Json:
             return _written(value, SERVICE_LEVEL_KEYS)
         case ReturnTerms():
             return _written(value, RETURN_KEYS)
+        case Offers():
+            return _written(value, OFFERS_KEYS)
         case Mapping():
             return {str(_plain(name)): _plain(inside) for name, inside in sorted(value.items())}
         case tuple():
@@ -462,6 +465,14 @@ def _rule(data: object, path: str, faults: list[Fault]) -> object:
     return _build(Rule, found) if len(faults) == wrong else _BAD
 
 
+def _read_offers(data: object, path: str, faults: list[Fault]) -> object:
+    if data is None:
+        return None
+    wrong = len(faults)
+    found = _record(data, OFFERS_KEYS, path, faults)
+    return _build(Offers, found) if len(faults) == wrong else _BAD
+
+
 def _read_then(data: object, path: str, faults: list[Fault]) -> object:
     """The terms a rule replaces, kept in their canonical plain form."""
     found = _record(data, THEN_KEYS, path, faults)
@@ -551,6 +562,15 @@ RETURN_KEYS: Final = (
         field="refunds_ppm", write=_ppm_texts),
 )  # fmt: skip
 
+OFFERS_KEYS: Final = (
+    Key("nodes", "list of codes", "Only these nodes are asked. Empty: every node. So for the next two.", _read_codes),
+    Key("node_kind", "text", "Only nodes of this kind.", _value(_text)),
+    Key("echelon", "supplier, regional or last_mile", "Only nodes of this level.", _value(_echelon)),
+    Key("minutes", "whole number, minutes", "How long nodes may think about it.", _value(_whole(1, 10_080))),
+    Key("most", "whole number", "Most nodes that one shipment is offered to, the planned one included.",
+        _value(_whole(1, 50))),
+)  # fmt: skip
+
 POLICY_KEYS: Final = (
     Key("code", "text", "Name of the policy; its versions are numbered by the store.", _value(_code), required=True),
     Key("name", "text", "What people call it.", _value(_text)),
@@ -589,4 +609,6 @@ POLICY_KEYS: Final = (
     Key("buffers", "list of buffers", "Stock withheld from promise.", _read_buffers),
     Key("rules", "list of rules", "Conditions with an effect, in order.", _read_rules),
     Key("returns", "mapping", "Which goods may come back, where to, and what is refunded.", _read_returns),
+    Key("offers", "offers, or null", "Which nodes are asked before a shipment is released to them. Null: none.",
+        _read_offers),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from poolwise.core.network import Node
 from poolwise.core.values import MILLION, ZERO_RATE, Quantity, Rate, ServiceLevel
 
 
@@ -124,6 +125,28 @@ class ReturnTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """Shipments from some nodes are offered, to the node planned and others like it: the first that claims one has it.
+
+    Empty selectors mean all. Each is offered to at most `most` nodes, for so many `minutes`.
+    """
+
+    nodes: tuple[str, ...] = ()
+    node_kind: str = ""
+    echelon: str = ""
+    minutes: int = 30
+    most: int = 3
+
+    def are_made_to(self, node: Node) -> bool:
+        """Whether a node is asked before something is released to it."""
+        return (
+            (not self.nodes or node.code in self.nodes)
+            and self.node_kind in ("", node.kind)
+            and self.echelon in ("", node.echelon)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SourcingPolicy:
     """One version of a sourcing policy. Rates are in the costing currency; weights in parts per million.
 
@@ -165,6 +188,7 @@ class SourcingPolicy:
     buffers: tuple[Buffer, ...] = ()
     rules: tuple[Rule, ...] = ()
     returns: ReturnTerms = ReturnTerms()
+    offers: Offers | None = None
 
     @property
     def counts_misses(self) -> bool:
