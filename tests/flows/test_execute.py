@@ -325,3 +325,13 @@ def test_what_a_count_has_seen_is_not_booked_once_more(market: Market, kind: str
     assert market.at("BOLT", "A") == {"available": 3, "reserved": 4}
     market.report("1", kind, ("BOLT", 2), at=before)
     assert market.at("BOLT", "A") == {"available": 5, "reserved": 2}
+
+
+def test_a_policy_says_how_long_a_shipment_is_held_back(market: Market) -> None:
+    market.under(policy=replace(policy(), release_after_minutes=5))
+    market.count("BOLT", "A", 3)
+    order = sourced(market, ("BOLT", 3), released=False)
+    market.later(minutes=4)
+    assert (market.expire(), market.state(order)) == (0, "sourced")
+    market.later(minutes=1)
+    assert (market.expire(), market.state(order)) == (1, "released")

@@ -131,8 +131,8 @@ def wrong_compensation(patch: Patch) -> None:
 
 def too_early(patch: Patch) -> None:
     """Shipments are released at once."""
-    patch.setattr(execute, "release_at", lambda _node, _day, decided_at: decided_at)
-    patch.setattr(source, "release_at", lambda _node, _day, decided_at: decided_at)
+    patch.setattr(execute, "release_at", lambda _node, _day, decided_at, _minutes: decided_at)
+    patch.setattr(source, "release_at", lambda _node, _day, decided_at, _minutes: decided_at)
 
 
 def offered_for_good(patch: Patch) -> None:

@@ -61,18 +61,14 @@ IN_HAND: Final = frozenset({Stage.RELEASED, Stage.PICKED, Stage.READY})
 """A node works on it: what is still held in it counts as released."""
 
 
-REMORSE: Final = timedelta(minutes=30)
-"""How long an order may be changed before anybody works on it, if there is so much time."""
-
-
-def release_at(node: Node, ship_on: date, decided_at: datetime) -> datetime:
-    """When a shipment is released to its node: on the day on which it leaves, a while after it was decided.
+def release_at(node: Node, ship_on: date, decided_at: datetime, minutes: int) -> datetime:
+    """When a shipment is released to its node: on the day on which it leaves, `minutes` after it was decided.
 
     Until then a wave may plan it anew, and whatever changes costs nobody a walk to a shelf. The cut-off is not missed.
     """
     zone = ZoneInfo(node.time_zone)
     begins, cut_off = datetime.combine(ship_on, time.min, zone), datetime.combine(ship_on, node.cut_off, zone)
-    return max(begins, min(decided_at + REMORSE, cut_off)).astimezone(UTC)
+    return max(begins, min(decided_at + timedelta(minutes=minutes), cut_off)).astimezone(UTC)
 
 
 class Share(NamedTuple):

@@ -135,7 +135,8 @@ class _Due:
         shipment, now = planned.shipment, self._now
         # One that is no longer in the network still has what it was given.
         node = self._desk.atlas.edition.network.nodes.get(shipment.node, Node(shipment.node))
-        due = release_at(node, shipment.ship_on, max(part.made_at for part in parts))
+        minutes = self._desk.atlas.policy.policy.release_after_minutes
+        due = release_at(node, shipment.ship_on, max(part.made_at for part in parts), minutes)
         if due > now:
             return due
         # What is pledged is not there yet: it is looked for again when a day begins.

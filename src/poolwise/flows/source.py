@@ -631,13 +631,13 @@ class Written:
             return None
         if self.known is not None:
             return Timer(self.cell, TimerKind.RELEASE, self.owner, self.now)
-        due = self.now
+        due, minutes = self.now, self.desk.atlas.policy.policy.release_after_minutes
         for place, record in enumerate(self.shipments):
             key = (record.shipment.node, record.shipment.ship_on)
             at = known.get(key)
             if at is None:
                 node = self.desk.atlas.edition.network.nodes[key[0]]
-                at = known[key] = max(self.now, release_at(node, key[1], self.now))
+                at = known[key] = max(self.now, release_at(node, key[1], self.now, minutes))
             due = at if not place else min(due, at)
         return Timer(self.cell, TimerKind.RELEASE, self.owner, due)
 

@@ -166,6 +166,7 @@ class SourcingPolicy:
     ship_complete: bool = False
     on_hand_only: bool = False
     horizon_days: int = 14
+    release_after_minutes: int = 30
     max_transfer_hops: int = 0
     max_distance_km: int | None = None
     late_cost_per_day: Rate = ZERO_RATE
