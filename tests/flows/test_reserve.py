@@ -8,14 +8,16 @@ from uuid import UUID
 import pytest
 
 from poolwise.core.edition.rows import CapacityRow, Section
+from poolwise.core.messages import StockMovement
 from poolwise.core.network import CapacityUnit, Slot
-from poolwise.core.values import Conflict, replace
+from poolwise.core.values import Conflict, KeyTaken, replace
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Accepted, Rejected
-from poolwise.flows.ports import Queue
-from poolwise.flows.reserve import Reserved
+from poolwise.flows.ports import Answer, Queue
+from poolwise.flows.reserve import Reserved, free, reserve
+from poolwise.flows.stock import book_movements
 from poolwise.flows.wave import run_wave
-from tests.flows.market import Market, in_memory, on_postgres
+from tests.flows.market import Market, basket_of, in_memory, on_postgres
 
 
 def test_a_basket_is_set_aside(market: Market) -> None:
@@ -45,6 +47,32 @@ def test_a_basket_is_given_back_though_a_lock_was_lost(market: Market, monkeypat
 
     monkeypatch.setattr(GivenBack, "record", record)
     assert (market.free(basket), market.at("BOLT", "A")) == (4, {"available": 10})
+
+
+def test_a_request_that_has_an_answer_is_not_tried_again(market: Market) -> None:
+    """Somebody else was first with the very same request: whoever tries on finds the key taken each time."""
+    market.count("BOLT", "A", 10)
+    tried: list[object] = []
+
+    def kept(outcome: object) -> Answer:
+        tried.append(outcome)
+        return Answer("shop", "key", b"", 201, "")
+
+    def move(id_: str) -> None:
+        moved = StockMovement(
+            id=id_, item="BOLT", node="A", pool="P", quantity="1", source="available", target="blocked", at=market.now
+        )
+        book_movements(market.books, market.clerk, [moved], market.now, answer=kept)
+
+    move("first")
+    with pytest.raises(KeyTaken):
+        move("again")
+    asked = basket_of(("BOLT", 1), expires_in_seconds=60)
+    with pytest.raises(KeyTaken):
+        reserve(market.books, market.desk, market.counter, asked, market.now, kept)
+    with pytest.raises(KeyTaken):
+        free(market.books, market.desk, market.basket(("BOLT", 2)), market.now, kept(None))
+    assert (len(tried), market.at("BOLT", "A")) == (4, {"available": 7, "blocked": 1, "reserved": 2})
 
 
 def test_a_basket_expires(market: Market) -> None:

@@ -201,5 +201,9 @@ class Conflict(Exception):
     """Somebody else was first; the same request may be repeated at once."""
 
 
+class KeyTaken(Conflict):
+    """The request has an answer already, under its key: to do it again is of no use."""
+
+
 class Upstream(Exception):
     """A system we depend on is not available; the same request may be repeated later."""

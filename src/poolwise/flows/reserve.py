@@ -16,7 +16,7 @@ from poolwise.core.messages import ReservationRequest
 from poolwise.core.orders import Order, OrderState
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.record import Packer
-from poolwise.core.values import Conflict, Fault, Quantity, Refused, replace
+from poolwise.core.values import Conflict, Fault, KeyTaken, Quantity, Refused, replace
 from poolwise.flows.capacity import bookings_of
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.intake import Counter, Reader, Rejected
@@ -85,6 +85,8 @@ def reserve(
                 made = Reserved(basket.id, expires_at, choice.plan)
                 transaction.record(_effects(desk, choice, now, expires_at, answered(made)))
                 return made
+        except KeyTaken:
+            raise
         except Conflict:
             continue
     raise Conflict(f"a basket met {MOST_CONFLICTS} conflicts in a row")
@@ -184,6 +186,8 @@ def free(books: Books, desk: Desk, reservation: UUID, now: datetime, answer: Ans
                 if given.units or answer is not None:
                     given.record("reservations.free", answer)
                 return given.units
+        except KeyTaken:
+            raise
         except Conflict:
             continue
     raise Conflict(f"giving {reservation} back met {MOST_CONFLICTS} conflicts in a row")

@@ -15,7 +15,7 @@ from uuid import UUID
 from poolwise.core.counting import IN_DEBT, Break, Tally, debt_id
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
-from poolwise.core.values import Conflict, Json, Quantity, replace
+from poolwise.core.values import Conflict, Json, KeyTaken, Quantity, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -106,6 +106,8 @@ def in_transaction(books: Books, now: datetime, work: Callable[[Transaction, Wan
                 return work(transaction, wanted, now + timedelta(microseconds=tried))
         except LookAgain as again:
             wanted.orders |= again.orders
+        except KeyTaken:
+            raise
         except Conflict:
             continue
     raise Conflict(f"stock could not be booked in {MOST_TRIES} tries: others were always first")

@@ -23,7 +23,7 @@ from poolwise.core.orders import OrderState, Progress
 from poolwise.core.returns import Return
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.sourcing.problem import NO_CLASSES, CapacityFact, ItemStock, PickFact, ReceiptFact
-from poolwise.core.values import Conflict, Upstream, replace
+from poolwise.core.values import Conflict, KeyTaken, Upstream, replace
 from poolwise.flows.ports import (
     NEVER_COUNTED,
     Age,
@@ -57,6 +57,9 @@ LOST_RACES: Final = (
     errors.LockNotAvailable,
 )
 
+
+ANSWERS: Final = "answer"
+"""The table whose keys are those of requests."""
 
 # Every statement of the books finds its rows by key, and is planned anew each time: a plan made while a table was small
 # might read all of it, and would stay in use while it grows. The first few of many are read in the order of an index:
@@ -101,7 +104,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except LOST_RACES as error:
-        raise Conflict(error.diag.message_primary or type(error).__name__) from error
+        kind = KeyTaken if error.diag.table_name == ANSWERS else Conflict
+        raise kind(error.diag.message_primary or type(error).__name__) from error
     except (psycopg.OperationalError, DatabaseUnavailable) as error:
         raise Upstream(str(diagnose(error))) from error
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from poolwise.core.ledger import EMPTY, Account, LedgerRefusal, Movement, Receipt, Reservation, post, refusal
 from poolwise.core.orders import TRANSITIONS, Progress
-from poolwise.core.values import Conflict, replace
+from poolwise.core.values import Conflict, KeyTaken, replace
 from poolwise.flows.ports import RETURN, Effects, Ending, Queue, ReceiptChange, Todo, place_of
 from poolwise.store.posting import merged_capacity_changes, merged_ends, merged_picks, merged_receipt_changes
 from poolwise.store.shelves import JournalRow, Shelves, Undo
@@ -64,7 +64,9 @@ class MemoryRecording:
 
     def _write_keys(self) -> None:
         for answer in self._effects.answers:
-            self._add(self._shelves.answers, (answer.sender, answer.key), answer)
+            if (answer.sender, answer.key) in self._shelves.answers:
+                raise KeyTaken(f"{answer.key} has an answer already")
+            self._undo.put(self._shelves.answers, (answer.sender, answer.key), answer)
         for message in self._effects.messages_seen:
             self._add(self._shelves.inbox, message, self._effects.at)
 
