@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Test processes at a time; each that needs a database starts its own. Three keep two processors busy: some of them wait.
 JOBS ?= 3
 SOURCES := src/poolwise $(wildcard bench)
-BENCHES ?= quality brunel throughput latency availability feed cartons
+BENCHES ?= quality brunel throughput latency availability feed cartons doorstep history
 BRUNEL_DATA ?= ../shared/data/brunel
 
 .DEFAULT_GOAL := help

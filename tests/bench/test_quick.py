@@ -46,3 +46,22 @@ def test_shipments_of_every_shape_are_packed():
     found = report("cartons", "boxes")
     assert len(found["shapes"]) == 10
     assert all(0 < shape["at_least"] <= shape["boxes"] for shape in found["shapes"])
+
+
+def test_a_short_is_sourced_again_elsewhere_and_no_event_is_lost_on_the_stream():
+    found = report("doorstep", "pgbench_s_ms")
+    assert (found["orders"], found["shorts"]) == (100, 2)
+    assert (found["refused"], found["backordered"], found["lost"], found["doubled"], found["wrong"]) == (0, 0, 0, 0, 0)
+    figures = ("short_to_sourced", "accepted_to_stream", "sourced_to_stream", "accepted_to_sourced")
+    assert all(found[f"{figure}_ms"]["median"]["max"] > 0 for figure in figures)
+
+
+def test_a_history_of_many_lives_is_lawful():
+    found = report("history", "first_over_last", "first_over_last_of_fresh")
+    few, many = found["movements"]
+    assert 2_500 <= few < 5_000 <= many
+    assert [len(found[each]) for each in ("rates", "fresh_rates", "idle_worker_rss_mb")] == [2, 2, 2]
+    few, many = found["open_orders"]
+    assert few == 100
+    assert many >= 1_000
+    assert found["laws_broken"] == []
