@@ -58,7 +58,7 @@ CHANNELS: Final = ("web", "market")
 NODES: Final = ("A", "B", "C")
 TIME_ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
 
-OFFERING: Final = 0.5
+OFFERING: Final = 0.3
 
 Told = tuple[Section, Row]
 

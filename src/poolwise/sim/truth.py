@@ -115,7 +115,7 @@ class Act(StrEnum):
 WEIGHTS: Final = {
     Act.ORDER: 14, Act.BASKET: 5, Act.GIVE_BACK: 2, Act.ARRIVE: 14, Act.LEAVE: 3, Act.CARRY: 3, Act.VANISH: 2,
     Act.COUNT: 5, Act.EXPECT: 5, Act.RECEIVE: 5, Act.DELIVER: 22, Act.SOURCE: 14, Act.WAVE: 3, Act.LOOK_AGAIN: 2,
-    Act.SWEEP: 6, Act.REPORT: 16, Act.CHANGE: 7, Act.RETURN: 6, Act.INSPECT: 4, Act.END_RETURN: 1, Act.REPLY: 8,
+    Act.SWEEP: 6, Act.REPORT: 16, Act.CHANGE: 7, Act.RETURN: 12, Act.INSPECT: 16, Act.END_RETURN: 1, Act.REPLY: 6,
     Act.RULES: 1,
 }  # fmt: skip
 """How often, of a hundred and some."""
