@@ -335,3 +335,12 @@ def test_a_policy_says_how_long_a_shipment_is_held_back(market: Market) -> None:
     assert (market.expire(), market.state(order)) == (0, "sourced")
     market.later(minutes=1)
     assert (market.expire(), market.state(order)) == (1, "released")
+
+
+def test_what_is_short_is_sourced_before_all_that_is_new(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    sourced(market, ("BOLT", 3))
+    market.order("2", ("NUT", 1), priority=100)
+    market.order("3", ("NUT", 1))
+    market.report("1", "short", ("BOLT", 1))
+    assert market.waiting() == ["1", "2", "3"]

@@ -20,6 +20,7 @@ from poolwise.core.orders import Blocks, OrderState, Progress, state_of
 from poolwise.core.values import Json, Quantity, replace
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
+    RANKS_OF_A_SOURCE,
     CapacityChange,
     Ending,
     Event,
@@ -35,6 +36,8 @@ from poolwise.flows.ports import (
 )
 
 HIGHEST_PRIORITY: Final = 100
+AGAIN_AT_ONCE: Final = -RANKS_OF_A_SOURCE
+"""Demand that was served once is claimed before all that is new, however much of that waits."""
 
 
 @dataclass(slots=True)
@@ -221,7 +224,7 @@ def _close_shipments(
 def _ask_again(
     made: Mended, record: OrderRecord, lost: Mapping[int, Lost], cancelled: Mapping[int, Quantity], now: datetime
 ) -> None:
-    """The order's demand is in the queue again, ahead of files; it stands as backordered until it is decided."""
+    """The order's demand is in the queue again, ahead of all; it stands as backordered until it is decided."""
     lines = tuple(
         _waiting_again(progress, lost[line.no], cancelled.get(line.no, 0)) if line.no in lost else progress
         for line, progress in zip(record.order.lines, record.lines, strict=True)
@@ -234,7 +237,7 @@ def _ask_again(
         Todo(
             cell=record.order.cell,
             queue=Queue.ONCE,
-            rank=-max(-HIGHEST_PRIORITY, min(HIGHEST_PRIORITY, record.order.priority)),
+            rank=AGAIN_AT_ONCE - max(-HIGHEST_PRIORITY, min(HIGHEST_PRIORITY, record.order.priority)),
             since=now,
             order=record.order,
             open=again,
