@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import pytest
@@ -17,6 +17,8 @@ from poolwise.flows.ports import Answer, Queue
 from poolwise.flows.reserve import Reserved, free, reserve
 from poolwise.flows.stock import book_movements
 from poolwise.flows.wave import run_wave
+from poolwise.store.locking import RowLocks
+from tests.conftest import Database
 from tests.flows.market import Market, basket_of, in_memory, on_postgres
 
 
@@ -73,6 +75,26 @@ def test_a_request_that_has_an_answer_is_not_tried_again(market: Market) -> None
     with pytest.raises(KeyTaken):
         free(market.books, market.desk, market.basket(("BOLT", 2)), market.now, kept(None))
     assert (len(tried), market.at("BOLT", "A")) == (4, {"available": 7, "blocked": 1, "reserved": 2})
+
+
+def test_what_is_forgotten_of_a_position_while_it_is_read_is_read_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who made it first is rolled back just now, another makes it: that is a lost race, and no fault of ours."""
+    real, forgotten = RowLocks.positions, []
+
+    def positions(self: RowLocks, cells: Sequence[int], ids: Sequence[int]) -> object:
+        found = real(self, cells, ids)
+        if not forgotten:
+            forgotten.extend(ids)
+            market.books._places.forget(ids)
+        return found
+
+    with on_postgres(database) as market:
+        market.count("BOLT", "A", 5)
+        monkeypatch.setattr(RowLocks, "positions", positions)
+        market.count("BOLT", "A", 7)
+        assert (len(forgotten), market.at("BOLT", "A")) == (1, {"available": 7})
 
 
 def test_a_basket_expires(market: Market) -> None:

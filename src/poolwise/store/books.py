@@ -165,8 +165,8 @@ class PostgresTransaction:
         if not wanted:
             return {}
         places, cell_of = self._places.learn(self._cursor, wanted)
-        known = [position for position in wanted if position in cell_of]
-        cells = [cell_of[position] for position in known]
+        cells_of = {position: cell for position in wanted if (cell := cell_of.get(position)) is not None}
+        known, cells = list(cells_of), list(cells_of.values())
         if lock:
             rows = self._locks.positions(cells, known)
         else:
@@ -175,9 +175,11 @@ class PostgresTransaction:
         found = {}
         for row in rows:
             position = row[0]
-            place = places[position]
+            place = places.get(position)
+            if place is None:
+                raise Conflict(f"who made position {position} first was rolled back, and what was known of it is gone")
             key = self._places.key_of(place)
-            found[position] = Position(position, cell_of[position], key, row[1:8], row[8], place.expires_on)
+            found[position] = Position(position, cells_of[position], key, row[1:8], row[8], place.expires_on)
         return found
 
     def positions_of(self, items: Iterable[str], close: bool = False) -> dict[int, Position]:
