@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
@@ -56,6 +58,8 @@ def test_a_short_is_sourced_again_elsewhere_and_no_event_is_lost_on_the_stream()
     assert all(found[f"{figure}_ms"]["median"]["max"] > 0 for figure in figures)
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not FULL, reason="half a minute of a database that grows; make soak runs it")
 def test_a_history_of_many_lives_is_lawful():
     found = report("history", "first_over_last", "first_over_last_of_fresh")
     few, many = found["movements"]

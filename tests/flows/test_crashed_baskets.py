@@ -246,9 +246,11 @@ def taken_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(timers, "run_timers", taken_before)
 
 
-@pytest.mark.parametrize(
-    ("plant", "books"), [(without_a_timer, "memory"), (taken_first, "memory"), (taken_first, "postgres")]
-)
+PLANTED = [(without_a_timer, "memory"), (taken_first, "memory"), (taken_first, "postgres")]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("plant", "books"), PLANTED if FULL else PLANTED[:2])
 def test_what_is_planted_is_found(
     database: Database, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], books: str
 ) -> None:

@@ -267,7 +267,8 @@ def stages_go_back(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("plant", [ids_forgotten, last_heard_counts, stages_go_back])
-@pytest.mark.parametrize("books", ["memory", "postgres"])
+@pytest.mark.campaign
+@pytest.mark.parametrize("books", ["memory", "postgres"] if FULL else ["memory"])
 def test_what_is_planted_is_found(
     database: Database, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], books: str
 ) -> None:
