@@ -50,6 +50,8 @@ def test_shipments_of_every_shape_are_packed():
     assert all(0 < shape["at_least"] <= shape["boxes"] for shape in found["shapes"])
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not FULL, reason="twenty seconds of both processors; make soak runs it")
 def test_a_short_is_sourced_again_elsewhere_and_no_event_is_lost_on_the_stream():
     found = report("doorstep", "pgbench_s_ms")
     assert (found["orders"], found["shorts"]) == (100, 2)

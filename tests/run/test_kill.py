@@ -66,8 +66,9 @@ RANDOM = (Kill("worker"), Kill("api"), Kill("server"), Kill("backend"))
 def drawn(seed: int, count: int) -> list[Kill]:
     """The kills of a campaign: of few one of each kind, of many every failpoint; the rest at random moments."""
     chance = random.Random(seed)
-    # What is to be forgotten is forgotten at once.
-    named = [Kill(kill.who, kill.step, 1 if kill.step in FORGETTING else chance.randint(1, 4)) for kill in ALL]
+    # What is to be forgotten is forgotten at once, and who waits is seldom taken out of the line.
+    seldom = FORGETTING + TAKING
+    named = [Kill(kill.who, kill.step, 1 if kill.step in seldom else chance.randint(1, 4)) for kill in ALL]
     if count < len(named):
         named = [
             chance.choice([kill for kill in named if kill.who == who and kill.step in steps]) for who, steps in FEW

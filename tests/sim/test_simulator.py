@@ -1,6 +1,6 @@
 """The simulator finds nothing, and finds what is planted: a bug of each kind, on memory and on PostgreSQL.
 
-In `make test` 300 seeds live a hundred steps on memory and 15 on both books, as its ten minutes allow; in `make soak`
+In `make test` 150 seeds live a hundred steps on memory and 10 on both books, as its ten minutes allow; in `make soak`
 50,000 and 1,500.
 """
 
@@ -27,7 +27,7 @@ from poolwise.store.books import PostgresTransaction
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 STEPS = 100
-SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (300, 15)
+SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (150, 10)
 CHUNK, CHUNK_ON_BOTH = 50, 5
 TRIED = 60
 """Seeds in which a planted bug must show."""

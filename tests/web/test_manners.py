@@ -157,6 +157,9 @@ def changed(example: object) -> object:
         ('"quantity": "2"', '"quantity": "3"'),
         ('"quantity": "', '"quantity": "1'),
         ("web-shop", "other"),
+        ('"other": "', '"other": "B'),
+        ('"code": "', '"code": "b'),
+        ('"closed"', '"cancelled"'),
     ):
         if old in text:
             return json.loads(text.replace(old, new, 1))

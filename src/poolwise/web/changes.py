@@ -22,7 +22,7 @@ from poolwise.flows.ports import Answer
 from poolwise.web.endpoint import Call, Nothing, Reply, Sent
 from poolwise.web.forms import CURRENCY, Code, Decimal, LongText, Text
 from poolwise.web.idempotency import kept, kept_refusal, once
-from poolwise.web.orders import MOST_LINES, AddressIn, LineIn, counter_of, found, line_of, shown
+from poolwise.web.orders import MOST_LINES, AddressIn, LineIn, counter_of, line_of, shown
 
 LineNo = Annotated[int, Meta(ge=1, le=MOST_LINES, description="The number of a line of the order.")]
 
@@ -177,7 +177,9 @@ def lift_hold(call: Call[Nothing, Nothing]) -> Reply:
 
 def _changed(call: Call[Nothing, Sent], do: Callable[[str, change.Kept], change.Outcome], new: str = "") -> Reply:
     """A change under its key, and the order as it is then; the `new` one, if there is one."""
-    number = found(call, call.path["number"]).record.order.number
+    view = call.services.views.order(call.path["number"])
+    # That there is no such order is refused by the flow, and kept under the key.
+    number = call.path["number"] if view is None else view.record.order.number
     told = new or number
 
     def keep(outcome: change.Outcome) -> Answer:
