@@ -26,18 +26,24 @@ def report(name: str, *figures: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_a_snapshot_books_what_changed_and_a_killed_one_ends_the_same():
     found = report("feed", "snapshot_seconds", "peak_mb", "events_per_second")
     assert found["wrong"] == []
     assert found["movements"] == 200
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_a_basket_is_answered_as_the_files_say():
     found = report("availability", "in_process_p99_ms", "http_p99_ms")
     assert found["positions"] == 2_000
     assert found["wrong"] == []
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_every_order_that_is_answered_is_decided():
     found = report("latency", "accept_p99_ms", "decide_p99_ms", "single_per_second", "bulk_orders_per_second")
     assert found["orders"] == 100

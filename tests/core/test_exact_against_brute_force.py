@@ -28,7 +28,7 @@ from tests.core.shrink import described, shrink
 from tests.core.worlds import MOST_COMBINATIONS, problem_of
 
 IN_SOAK = os.environ.get("POOLWISE_CAMPAIGN") == "full"
-CASES = int(os.environ.get("POOLWISE_CASES") or (10_000 if IN_SOAK else 500))
+CASES = int(os.environ.get("POOLWISE_CASES") or (10_000 if IN_SOAK else 250))
 CHUNK = 250
 
 
