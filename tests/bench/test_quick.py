@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
@@ -26,24 +24,18 @@ def report(name: str, *figures: str) -> dict[str, object]:
     return found
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_a_snapshot_books_what_changed_and_a_killed_one_ends_the_same():
     found = report("feed", "snapshot_seconds", "peak_mb", "events_per_second")
     assert found["wrong"] == []
     assert found["movements"] == 200
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_a_basket_is_answered_as_the_files_say():
     found = report("availability", "in_process_p99_ms", "http_p99_ms")
     assert found["positions"] == 2_000
     assert found["wrong"] == []
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not FULL, reason="half a minute of both processors; make soak runs it")
 def test_every_order_that_is_answered_is_decided():
     found = report("latency", "accept_p99_ms", "decide_p99_ms", "single_per_second", "bulk_orders_per_second")
     assert found["orders"] == 100
@@ -56,8 +48,6 @@ def test_shipments_of_every_shape_are_packed():
     assert all(0 < shape["at_least"] <= shape["boxes"] for shape in found["shapes"])
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not FULL, reason="twenty seconds of both processors; make soak runs it")
 def test_a_short_is_sourced_again_elsewhere_and_no_event_is_lost_on_the_stream():
     found = report("doorstep", "pgbench_s_ms")
     assert (found["orders"], found["shorts"]) == (100, 2)
@@ -66,8 +56,6 @@ def test_a_short_is_sourced_again_elsewhere_and_no_event_is_lost_on_the_stream()
     assert all(found[f"{figure}_ms"]["median"]["max"] > 0 for figure in figures)
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not FULL, reason="half a minute of a database that grows; make soak runs it")
 def test_a_history_of_many_lives_is_lawful():
     found = report("history", "first_over_last", "first_over_last_of_fresh")
     few, many = found["movements"]

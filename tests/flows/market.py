@@ -247,7 +247,7 @@ class Market:
     def amend(self, number: str, *lines: tuple[int, int] | tuple[int, int, str], **more: object) -> change.Outcome:
         """Lines are wanted in other quantities, or as other items; or something else is different."""
         asked = tuple(LineChange(no=each[0], quantity=str(each[1]), item="".join(each[2:])) for each in lines)
-        message_ = OrderAmendment(order=number, lines=asked, **more)  # type: ignore[arg-type]  # fields by name
+        message_ = OrderAmendment(order=number, lines=asked, **more)
         return change.amend(self.books, self.counter, message_, self.later(seconds=1))
 
     def divide(self, number: str, new: str, *lines: tuple[int, int | None]) -> change.Outcome:
@@ -273,7 +273,7 @@ class Market:
     def announce(self, number: str, *lines: tuple[int, int], order: str = "1", **more: object) -> str | Rejected:
         """Goods of lines of an order will come back; the return's number, if it is not refused."""
         asked = tuple(ReturnedLine(line=line, quantity=str(units)) for line, units in lines)
-        notice = ReturnNotice(number=number, order=order, lines=asked, **more)  # type: ignore[arg-type]  # by name
+        notice = ReturnNotice(number=number, order=order, lines=asked, **more)
         found = announce(self.books, self.counter, notice, self.later(seconds=1))
         return found if isinstance(found, Rejected) else f"{'known ' if found.known else ''}{found.number}"
 
@@ -283,7 +283,7 @@ class Market:
         told = tuple(ReturnedLine(line=line, quantity=str(units)) for line, units in lines)
         at = self.later(seconds=1)
         fields = {"id": id or f"r-{self.reports}", "at": at, **more}
-        receipt = ReturnReceipt(number=number, lines=told, **fields)  # type: ignore[arg-type]  # by name
+        receipt = ReturnReceipt(number=number, lines=told, **fields)
         return book_receipt(self.books, self.counter, receipt, at)
 
     def inspect(self, number: str, *lines: tuple[int, int, str], id: str = "", **more: object) -> Booked | Rejected:  # noqa: A002
@@ -296,7 +296,7 @@ class Market:
         )  # fmt: skip
         at = self.later(seconds=1)
         fields = {"id": id or f"r-{self.reports}", "at": at, **more}
-        inspection = ReturnInspection(number=number, lines=told, **fields)  # type: ignore[arg-type]  # by name
+        inspection = ReturnInspection(number=number, lines=told, **fields)
         return book_inspection(self.books, self.counter, inspection, at)
 
     def end(self, number: str, ending: str) -> Booked | Rejected:
@@ -419,12 +419,12 @@ class Unclaimed(Exception):
 def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessage:
     """An order from the web to the one zone."""
     where: dict[str, object] = {} if "collect_at" in more else {"zone": "Z"}
-    return OrderMessage(channel="web", number=number, lines=order_lines(lines), **(where | more))  # type: ignore[arg-type]  # fields by name
+    return OrderMessage(channel="web", number=number, lines=order_lines(lines), **(where | more))
 
 
 def basket_of(*lines: tuple[str, int], **more: object) -> ReservationRequest:
     """A basket from the web to the one zone."""
-    return ReservationRequest(channel="web", zone="Z", lines=order_lines(lines), **more)  # type: ignore[arg-type]  # fields by name
+    return ReservationRequest(channel="web", zone="Z", lines=order_lines(lines), **more)
 
 
 def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:
@@ -434,7 +434,7 @@ def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:
 
 def policy(**changes: object) -> SourcingPolicy:
     """The shipped policy, with changes."""
-    return replace(default_policy(), version=1, **changes)  # type: ignore[arg-type]  # fields by name
+    return replace(default_policy(), version=1, **changes)
 
 
 def in_memory(daily_orders: int = 100_000, **changes: object) -> Market:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import psycopg
@@ -14,24 +13,8 @@ from poolwise.flows.explain import recall
 from poolwise.flows.stock import Outcome
 from poolwise.store.migrate import read_schema
 from tests.conftest import Database
-from tests.flows.market import Market, in_memory, on_postgres, policy
+from tests.flows.market import Market, on_postgres, policy
 from tests.flows.test_planted_laws import Kept
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def market(request: pytest.FixtureRequest) -> Iterator[Market]:
-    if request.param == "memory":
-        yield in_memory()
-        return
-    with on_postgres(request.getfixturevalue("database")) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def lawful(market: Market) -> Iterator[None]:
-    """Every story ends in lawful books."""
-    yield
-    assert market.findings() == []
 
 
 def sourced(market: Market, *lines: tuple[str, int], released: bool = True) -> UUID:

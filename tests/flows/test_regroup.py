@@ -10,7 +10,7 @@ from poolwise.flows.change import Changed
 from poolwise.flows.explain import recall
 from poolwise.flows.intake import Rejected
 from tests.flows.market import Market
-from tests.flows.test_change import lawful, market, parts, sourced, why_not  # noqa: F401  # fixtures
+from tests.flows.test_change import parts, sourced, why_not
 from tests.flows.test_planted_laws import Kept
 
 
@@ -20,7 +20,7 @@ def made(outcome: object) -> UUID:
     return outcome.order
 
 
-def test_what_is_divided_keeps_its_stock_and_its_day(market: Market) -> None:  # noqa: F811
+def test_what_is_divided_keeps_its_stock_and_its_day(market: Market) -> None:
     order = sourced(market, ("BOLT", 5), ("NUT", 2))
     new = made(market.divide("1", "2", (1, 3), (2, None)))
     assert (parts(market, order), parts(market, order, 2)) == ({"reserved": 2, "cancelled": 3}, {"cancelled": 2})
@@ -35,7 +35,7 @@ def test_what_is_divided_keeps_its_stock_and_its_day(market: Market) -> None:  #
     assert (market.state(new), market.state(order)) == ("shipped", "released")
 
 
-def test_of_what_waits_a_part_waits_on(market: Market) -> None:  # noqa: F811
+def test_of_what_waits_a_part_waits_on(market: Market) -> None:
     order = sourced(market, ("BOLT", 5), there=2)
     new = made(market.divide("1", "2", (1, 4)))
     assert (parts(market, order), parts(market, new)) == ({"reserved": 1, "cancelled": 4}, {"open": 3, "reserved": 1})
@@ -46,7 +46,7 @@ def test_of_what_waits_a_part_waits_on(market: Market) -> None:  # noqa: F811
     assert parts(market, new) == {"reserved": 4}
 
 
-def test_an_order_that_nobody_has_decided_yet_is_divided(market: Market) -> None:  # noqa: F811
+def test_an_order_that_nobody_has_decided_yet_is_divided(market: Market) -> None:
     market.count("BOLT", "A", 9)
     order = market.order("1", ("BOLT", 5))
     new = made(market.divide("1", "2", (1, 2)))
@@ -54,7 +54,7 @@ def test_an_order_that_nobody_has_decided_yet_is_divided(market: Market) -> None
     assert (parts(market, order), parts(market, new)) == ({"reserved": 3, "cancelled": 2}, {"reserved": 2})
 
 
-def test_holds_stay_with_both(market: Market) -> None:  # noqa: F811
+def test_holds_stay_with_both(market: Market) -> None:
     sourced(market, ("BOLT", 5))
     market.hold("1", "release")
     new = made(market.divide("1", "2", (1, 2)))
@@ -65,7 +65,7 @@ def test_holds_stay_with_both(market: Market) -> None:  # noqa: F811
     assert market.stages(new) == ["A released"]
 
 
-def test_kits_are_divided_whole(market: Market) -> None:  # noqa: F811
+def test_kits_are_divided_whole(market: Market) -> None:
     market.count("BOLT", "A", 3)
     market.count("NUT", "A", 6)
     order = market.order("1", ("KIT", 3))
@@ -86,7 +86,7 @@ def test_kits_are_divided_whole(market: Market) -> None:  # noqa: F811
     ],
 )
 def test_bad_divisions_change_nothing(
-    market: Market,  # noqa: F811
+    market: Market,
     new: str,
     lines: tuple[tuple[int, int], ...],
     reason: str,
@@ -96,13 +96,13 @@ def test_bad_divisions_change_nothing(
     assert parts(market, order) == {"reserved": 5}
 
 
-def test_what_a_node_has_in_hand_stays(market: Market) -> None:  # noqa: F811
+def test_what_a_node_has_in_hand_stays(market: Market) -> None:
     sourced(market, ("BOLT", 5), released=True)
     assert why_not(market.divide("1", "2", (1, 2))) == (
         "too_late lines[0].quantity: 0 of the line are not in a node's hands")  # fmt: skip
 
 
-def test_orders_that_are_joined_leave_as_one(market: Market) -> None:  # noqa: F811
+def test_orders_that_are_joined_leave_as_one(market: Market) -> None:
     order = sourced(market, ("BOLT", 5))
     market.count("NUT", "A", 3)
     other = market.order("2", ("NUT", 4), ("BOLT", 1))
@@ -120,7 +120,7 @@ def test_orders_that_are_joined_leave_as_one(market: Market) -> None:  # noqa: F
     assert [(each.same, len(each.order.lines)) for each in recalled] == [(True, 1), (True, 3)]
 
 
-def test_orders_that_nobody_has_decided_yet_are_joined(market: Market) -> None:  # noqa: F811
+def test_orders_that_nobody_has_decided_yet_are_joined(market: Market) -> None:
     market.count("BOLT", "A", 9)
     order = market.order("1", ("BOLT", 5))
     market.order("2", ("BOLT", 1))
@@ -128,7 +128,7 @@ def test_orders_that_nobody_has_decided_yet_are_joined(market: Market) -> None: 
     assert (market.work(), parts(market, order), parts(market, order, 2)) == (1, {"reserved": 5}, {"reserved": 1})
 
 
-def test_orders_that_differ_are_not_joined(market: Market) -> None:  # noqa: F811
+def test_orders_that_differ_are_not_joined(market: Market) -> None:
     sourced(market, ("BOLT", 5))
     market.order("2", ("NUT", 4), service_level="express")
     assert why_not(market.join("1", "2")) == "change_invalid other: its service_level is express, not standard"
@@ -136,7 +136,7 @@ def test_orders_that_differ_are_not_joined(market: Market) -> None:  # noqa: F81
     assert isinstance(market.join("1", "ghost"), Rejected)
 
 
-def test_an_order_of_which_something_is_in_hand_joins_no_other(market: Market) -> None:  # noqa: F811
+def test_an_order_of_which_something_is_in_hand_joins_no_other(market: Market) -> None:
     sourced(market, ("BOLT", 5), released=True)
     other = market.order("2", ("BOLT", 1))
     market.work()

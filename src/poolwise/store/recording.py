@@ -357,7 +357,7 @@ def write_shipments(w: Writing) -> None:
     w.copy(COPY_MILESTONES, MILESTONE_TYPES, milestones)
 
 
-TAKE_TODO: Final = """
+TAKE_DEMAND: Final = """
 DELETE FROM todo AS t
 USING unnest(%(c1)b::smallint[], %(c2)b::uuid[], %(c3)b::text[]) AS u (cell, order_id, queue)
 WHERE t.cell = u.cell AND t.order_id = u.order_id AND t.queue = u.queue
@@ -439,7 +439,7 @@ def _take(w: Writing) -> None:
             raise Conflict("somebody is deciding this order")
         w.cursor.execute(DELETE_ITEMS, ([row[1] for row in waiting], sorted({row[0] for row in waiting})))
     if rows:
-        w.cursor.execute(TAKE_TODO, columns(TAKEN_TYPES, rows))
+        w.cursor.execute(TAKE_DEMAND, columns(TAKEN_TYPES, rows))
 
 
 def _renewed(w: Writing, again: Sequence[Todo]) -> list[Todo]:

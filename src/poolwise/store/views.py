@@ -73,11 +73,13 @@ class PostgresViews:
     def order(self, name: str) -> OrderView | None:
         """See flows.views."""
         with self._reading() as cursor:
-            row = cursor.execute(ORDER_BY_NUMBER, {"cell": bucket(name), "number": name}).fetchone()
-            if row is None and (id_ := _as_id(name)) is not None:
-                row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": id_}).fetchone()
+            row = cursor.execute(ORDER, self._named(name)).fetchone()
         view = None if row is None else _order(row)
         return None if view is None or _is_basket(view) else view
+
+    def _named(self, name: str) -> dict[str, object]:
+        """What finds an order by its number, or else by its id."""
+        return {"cells": self._cells, "cell": bucket(name), "number": name, "id": _as_id(name)}
 
     def timeline(self, order: UUID, limit: int) -> Sequence[Happening]:
         """See flows.views."""
@@ -89,7 +91,7 @@ class PostgresViews:
     def basket(self, reservation: UUID) -> OrderView | None:
         """See flows.views."""
         with self._reading() as cursor:
-            row = cursor.execute(ORDER_BY_ID, {"cells": self._cells, "id": reservation}).fetchone()
+            row = cursor.execute(ORDER, self._named(f"R-{reservation}")).fetchone()
         view = None if row is None else _order(row)
         return view if view is not None and _is_basket(view) else None
 
@@ -245,32 +247,7 @@ LIMIT %(limit)b
 # --- one order ----------------------------------------------------------------------------------------------------
 
 # What hangs on an order comes as JSON in the same statement. Its columns are in the order of `_order`.
-ORDER_BY_NUMBER: Final = """
-SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
-    (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
-        l.shipped, l.cancelled) ORDER BY l.no)
-    FROM order_line AS l WHERE l.cell = o.cell AND l.order_id = o.id)::text,
-    (SELECT json_agg(json_build_array(s.no, s.node, s.lanes, s.ship_on, s.arrive_by, s.weight_ug, s.co2e_mg,
-        s.stage) ORDER BY s.no)
-    FROM shipment AS s WHERE s.cell = o.cell AND s.owner = o.id)::text,
-    (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
-    FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
-    (SELECT json_agg(json_build_array(r.no, r.line_no, r.shipment_no, p.item, p.node, p.pool, p.lot, r.kind, r.quantity,
-        r.quantity - r.consumed - r.freed - r.expired - r.broken, r.receipt, r.expires_at) ORDER BY r.no)
-    FROM reservation AS r JOIN position AS p ON p.id = r.position
-    WHERE r.cell = o.cell AND r.owner = o.id)::text,
-    (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
-        ORDER BY d.attempt)
-    FROM decision AS d WHERE d.cell = o.cell AND d.owner = o.id)::text,
-    (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
-    FROM milestone AS m WHERE m.cell = o.cell AND m.owner = o.id AND m.detail -> 'parcels' IS NOT NULL)::text,
-    (SELECT json_agg(t.document ORDER BY t.id)
-    FROM customer_return AS t WHERE t.cell = o.cell AND t.order_id = o.id)::text
-FROM order_number AS n
-JOIN customer_order AS o ON o.cell = n.order_cell AND o.id = n.order_id
-WHERE n.cell = %(cell)b::smallint AND n.number = %(number)b
-"""
-ORDER_BY_ID: Final = """
+ORDER: Final = """
 SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(l.no, l.ordered, l.open, l.reserved, l.pledged, l.backordered, l.released,
         l.shipped, l.cancelled) ORDER BY l.no)
@@ -292,7 +269,9 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     (SELECT json_agg(t.document ORDER BY t.id)
     FROM customer_return AS t WHERE t.cell = o.cell AND t.order_id = o.id)::text
 FROM customer_order AS o
-WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = %(id)b
+WHERE o.cell = ANY (%(cells)b::smallint[]) AND o.id = coalesce(
+    (SELECT order_id FROM order_number WHERE cell = %(cell)b::smallint AND number = %(number)b), %(id)b
+)
 """
 
 _LINES: Final = msgspec.json.Decoder(list[tuple[int, int, int, int, int, int, int, int, int]])
