@@ -12,7 +12,7 @@ BENCHES ?= quality brunel throughput latency availability feed cartons doorstep 
 BRUNEL_DATA ?= ../shared/data/brunel
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types contracts format bench docs soak lock build clean
+.PHONY: help install browser demo test check lint types contracts format bench docs soak lock build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,13 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install ## generate a network, source a stream of orders, watch it live
 	$(BIN)/poolwise demo
 
-test: install lint types contracts ## everything: lint, types, import contracts, the whole test suite (at most 10 minutes)
+# Pages are tested in a real browser, which no Python package brings.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || { \
+		echo "make test looks at pages in a browser: install chromium (Debian: apt-get install chromium)" >&2; exit 1; }
+
+test: install browser lint types contracts ## everything: lint, types, import contracts, the whole test suite (at most 10 minutes)
 	$(BIN)/python -m pytest -n $(JOBS)
 
 check: install lint types contracts ## the same with the fast tests only (under 3 minutes)

@@ -30,11 +30,13 @@ from poolwise.flows.tokens import Role, issue_token
 from poolwise.store import postgres
 from poolwise.store.books import PostgresBooks
 from poolwise.store.feed import PostgresFeed, sequence_once
+from poolwise.store.links import PostgresLinkKeys
 from poolwise.store.postgres import Pool
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.views import PostgresViews
 from poolwise.web.app import create_app
 from poolwise.web.wiring import Limits, Services
+from poolwise.web.wiring import Shop as Courtesy
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "five-nodes"
 OPENED = datetime(2026, 1, 12, 10, tzinfo=UTC)
@@ -144,6 +146,8 @@ def services_on(pool: Pool, clock: Clock, threads: int, limits: Limits) -> Servi
         views=PostgresViews(pool, (0,)),
         feed=PostgresFeed(pool, (0,)),
         tokens=PostgresTokens(pool),
+        links=PostgresLinkKeys(pool),
+        shop=Courtesy(name="Five Nodes & Sons", contact="help@example.com"),
         rules=RULES,
         clock=clock,
         stopwatch=time.perf_counter,

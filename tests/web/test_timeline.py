@@ -24,7 +24,8 @@ def test_a_life_is_told_from_the_order_to_the_return(shop: Shop) -> None:
     back = {"number": "RMA-TOLD", "order": "TOLD", "lines": [{"line": 1, "quantity": "1"}]}
     assert shop.post("/v1/returns", back).status_code == 201
     assert kinds(shop, "TOLD") == [
-        "accepted", "sourced", "held", "hold_lifted", "released", "picked", "shipped", "delivered", "return_announced",
+        "accepted", "sourced", "reserved", "held", "hold_lifted", "released", "picked", "shipped", "delivered",
+        "return_announced",
     ]  # fmt: skip
 
 
@@ -41,6 +42,17 @@ def test_what_happened_earlier_stands_earlier_whenever_we_heard_of_it(shop: Shop
     assert list(by_kind).index("shipped") < list(by_kind).index("delivered")
     assert by_kind["shipped"]["told_at"] >= by_kind["delivered"]["told_at"] > by_kind["shipped"]["at"]
     assert (by_kind["shipped"]["shipment"], by_kind["accepted"]["shipment"]) == (1, None)
+
+
+def test_it_says_who_brought_it_what_was_set_aside_and_who_was_given_a_link(shop: Shop) -> None:
+    shop.post("/v1/orders", {**ORDER, "number": "WHO"})
+    shop.decide()
+    shop.post("/v1/orders/WHO/tracking-links", {})
+    told = {each["kind"]: each for each in shop.get("/v1/orders/WHO/timeline").json()["happenings"]}
+    assert (told["accepted"]["by"], told["link_given"]["by"]) == ("the integrator", "the integrator")
+    assert told["accepted"]["detail"] == {"channel": "web", "zone": "de-north", "lines": 1}
+    assert [(each["item"], each["quantity"]) for each in told["reserved"]["detail"]["units"]] == [("MUG-BLUE", "2")]
+    assert told["reserved"]["shipment"] == 1
 
 
 def test_an_unknown_order_has_no_timeline(shop: Shop) -> None:

@@ -7,7 +7,7 @@ without a rate for a weight has no price and is eliminated; it never costs zero.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -337,6 +337,23 @@ class Network:
         """Day by which `ppm` of the shipments of a lane that leave on `ship_day` arrive."""
         calendar = self.calendar(lane.calendar or self.nodes[lane.origin].calendar)
         return calendar.plus_working_days(ship_day, lane.transit.quantile(ppm))
+
+    def arrival_along(self, lanes: Sequence[Lane], ship_day: date, ppm: int) -> date | None:
+        """Day by which what leaves on `ship_day` is at the end of all lanes, each of them counted at `ppm`.
+
+        What is transferred goes on with the next lane on the first day on which that leaves.
+        """
+        current: date | None = ship_day
+        for place, lane in enumerate(lanes):
+            assert current is not None
+            if place:
+                current = self.calendar(lane.calendar or self.nodes[lane.origin].calendar).on_or_after(current)
+                if current is None:
+                    return None
+            current = self.arrival(lane, current, ppm)
+            if current is None:
+                return None
+        return current
 
     def collected_at(self, zone: str) -> str:
         """The node at which orders to a zone are collected; '' where they are brought, or there is no such zone."""

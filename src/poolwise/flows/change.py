@@ -96,8 +96,18 @@ def lift(books: Books, counter: Counter, number: str, code: str, reason: str, no
     return on_orders(books, counter, [number], now, kept, work)
 
 
-def cancel(books: Books, counter: Counter, message: OrderCancellation, now: datetime, kept: Kept = None) -> Outcome:
-    """Cancel units of an order, all that are named or none; no quantity means all that can still be cancelled."""
+def cancel(
+    books: Books,
+    counter: Counter,
+    message: OrderCancellation,
+    now: datetime,
+    kept: Kept = None,
+    may_go: frozenset[Stage] = MAY_GO,
+) -> Outcome:
+    """Cancel units of an order, all that are named or none; no quantity means all that can still be cancelled.
+
+    `may_go` are the stages of shipments that units may still be taken from, here and in `amend`.
+    """
 
     def work(change: Changing) -> Outcome:
         faults = [*change.misnumbered(message.lines), *_too_long(message.reason)]
@@ -120,14 +130,21 @@ def cancel(books: Books, counter: Counter, message: OrderCancellation, now: date
         change.tell("cancelled", {"lines": lines, "reason": message.reason})
         return change.done()
 
-    return on_orders(books, counter, [message.order], now, kept, work)
+    return on_orders(books, counter, [message.order], now, kept, work, may_go)
 
 
 def _asked(change: Changing, lines: Sequence[LineChange]) -> list[tuple[int, str | None]]:
     return [(line.no, line.quantity) for line in lines] or [(line.no, None) for line in change.record.order.lines]
 
 
-def amend(books: Books, counter: Counter, message: OrderAmendment, now: datetime, kept: Kept = None) -> Outcome:
+def amend(
+    books: Books,
+    counter: Counter,
+    message: OrderAmendment,
+    now: datetime,
+    kept: Kept = None,
+    may_go: frozenset[Stage] = MAY_GO,
+) -> Outcome:
     """Change quantities, items, destination, service level or day of what has not left yet: all that is said, or none.
 
     More of something is sourced like any demand. What is planned or released is planned anew where the destination,
@@ -137,7 +154,7 @@ def amend(books: Books, counter: Counter, message: OrderAmendment, now: datetime
     def work(change: Changing) -> Outcome:
         return _Amendment(change, counter, message, now).outcome()
 
-    return on_orders(books, counter, [message.order], now, kept, work)
+    return on_orders(books, counter, [message.order], now, kept, work, may_go)
 
 
 def _too_long(reason: str) -> list[Fault]:
@@ -166,13 +183,17 @@ class _Amendment:
             return Rejected("change_invalid", tuple(self._reader.faults))
         if redirected:
             change.give_up_everything()
+        elif message.ship_to is not None and all(
+            line.shipped + line.cancelled == line.ordered for line in change.lines.values()
+        ):
+            change.refuse("ship_to", "nothing is left to be sent there")
         if change.faults:
             return Rejected("too_late", tuple(change.faults))
         before = change.record.order
         after = replace(order, lines=wanted)
-        if after == before and not change.cancelled:
+        if after == before and not change.cancelled and message.ship_to is None:
             return Rejected("change_invalid", (Fault("", "it changes nothing"),))
-        if after != before:
+        if after != before or message.ship_to is not None:
             change.amend(after, contact_of(self._counter, message.ship_to, self._now) if message.ship_to else None)
         change.tell("changed", self._told(before, after))
         return change.done()
@@ -273,13 +294,18 @@ def on_orders(
     now: datetime,
     kept: Kept,
     work: Callable[..., Outcome],
+    may_go: frozenset[Stage] = MAY_GO,
 ) -> Outcome:
     """Do something to orders, in one transaction. `work` gets them locked, as they stand; none of them is cancelled."""
     clerk = Clerk(counter.edition, counter.ids, counter.sender)
 
     def tried(transaction: Transaction, wanted: Wanted, at: datetime) -> Outcome:
-        found = _locked(transaction, counter, clerk, numbers, wanted, at)
-        changes = [each for each in found if isinstance(each, Changing)]
+        found = _locked(transaction, numbers, wanted, at)
+        changes = [
+            Changing(transaction, counter, clerk, wanted, each, at, may_go)
+            for each in found
+            if isinstance(each, OrderRecord)
+        ]
         unknown = tuple(each for each in found if isinstance(each, Fault))
         over = [each.record.order.number for each in changes if each.record.state is OrderState.CANCELLED]
         outcome: Outcome
@@ -300,8 +326,8 @@ def on_orders(
 
 
 def _locked(
-    transaction: Transaction, counter: Counter, clerk: Clerk, numbers: Sequence[str], wanted: Wanted, at: datetime
-) -> list[Changing | Fault]:
+    transaction: Transaction, numbers: Sequence[str], wanted: Wanted, at: datetime
+) -> list[OrderRecord | Fault]:
     """The orders of these numbers under lock. Whoever decides one takes it out of the queue and then locks it: so do
     we, with all that nobody has decided yet."""
     ids = transaction.order_numbered(numbers)
@@ -318,9 +344,7 @@ def _locked(
     if any(_is_undecided(records[id_]) != _is_undecided(before[id_]) for id_ in known):
         raise Conflict("somebody decided the order meanwhile")
     return [
-        Changing(transaction, counter, clerk, wanted, records[ids[number]], at)
-        if ids.get(number) in known
-        else Fault("order", f"there is no order '{number}'")
+        records[ids[number]] if ids.get(number) in known else Fault("order", f"there is no order '{number}'")
         for number in numbers
     ]
 
@@ -339,6 +363,7 @@ class Changing:
     wanted: Wanted
     record: OrderRecord
     now: datetime
+    may_go: frozenset[Stage]
     lines: dict[int, Progress] = field(init=False)
     cancelled: dict[int, Quantity] = field(default_factory=dict)
     added: dict[int, Quantity] = field(default_factory=dict)
@@ -416,7 +441,7 @@ class Changing:
         """What is held for a line and may still be given up: of pledges, what is planned, what is released, newest
         first. Parts that belong together go together or not at all."""
         parts = [part for part in self.held if part.line_no == no]
-        loose = [part for part in parts if self._stage(part) in MAY_GO]
+        loose = [part for part in parts if self._stage(part) in self.may_go]
         if len(loose) < len(parts) and not all(stands_alone(part) for part in parts):
             return []
         ranks = {part.no: (part.receipt is None, self._stage(part) not in HELD_BACK, -part.no) for part in loose}
@@ -455,11 +480,11 @@ class Changing:
 
     def give_up_everything(self) -> None:
         """All that is planned or released is to be planned anew; notes why not, where something is picked."""
-        late = sorted({part.shipment_no for part in self.held if self._stage(part) not in MAY_GO})
+        late = sorted({part.shipment_no for part in self.held if self._stage(part) not in self.may_go})
         for no in late:
             shipment = self.shipments[no]
             self.refuse("order", f"shipment {no} from {shipment.shipment.node} is {shipment.stage.value} already")
-        self._given = {part.no: part.open for part in self.held if self._stage(part) in MAY_GO}
+        self._given = {part.no: part.open for part in self.held if self._stage(part) in self.may_go}
 
     def let(self, record: OrderRecord) -> None:
         """Hold the order, or let it go."""

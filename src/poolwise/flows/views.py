@@ -25,7 +25,7 @@ from poolwise.flows.ports import Event, OrderRecord
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A reservation as people read it: where its units lie, and how many are still set aside."""
+    """A reservation as people read it: where its units lie, how many are still set aside, and how many have `left`."""
 
     no: int
     line_no: int
@@ -39,6 +39,7 @@ class Held:
     open: Quantity
     receipt: UUID | None
     expires_at: datetime | None
+    left: Quantity = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +286,9 @@ class Views(Protocol):
     def order(self, name: str) -> OrderView | None:
         """An order by the sender's number, else by ours, else by its id; no basket. By its return's as in Books."""
 
-    def timeline(self, order: UUID, limit: int) -> Sequence[Happening]:
-        """What happened to an order in the order in which it happened: milestones, decisions, incidents; the newest."""
+    def timeline(self, order: UUID, number: str, limit: int) -> Sequence[Happening]:
+        """What happened to an order of ours, in the order in which it happened, the newest `limit`: by whom it came,
+        decisions, what they set aside, what was reported and changed, links that were given, incidents."""
 
     def basket(self, reservation: UUID) -> OrderView | None:
         """A basket by the id of its reservation, ended or not."""

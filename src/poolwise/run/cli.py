@@ -20,11 +20,14 @@ from rich.table import Table
 
 from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
+from poolwise.flows.ports import Audit
 from poolwise.flows.tokens import Role, issue_token, revoke_token
+from poolwise.flows.tracking import fresh_key
 from poolwise.run import directories, picture
 from poolwise.run.bootstrap import App, clock, opened, prepare, seek_cycles_seldom, server_of, urls
 from poolwise.run.settings import NAMES, Settings, load
 from poolwise.store.embedded import EmbeddedServer
+from poolwise.store.links import PostgresLinkKeys
 from poolwise.store.migrate import Phase, SchemaRefused
 from poolwise.store.postgres import DatabaseUnavailable
 from poolwise.store.tokens import PostgresTokens
@@ -39,9 +42,11 @@ app: Final = typer.Typer(
 )  # fmt: skip
 db: Final = typer.Typer(no_args_is_help=True, help="The database: start, stop, status, migrate, tidy, psql.")
 token: Final = typer.Typer(no_args_is_help=True, help="Tokens of the API: issue and revoke.")
+track: Final = typer.Typer(no_args_is_help=True, help="Links to tracking pages.")
 config: Final = typer.Typer(no_args_is_help=True, help="Settings and where they come from.")
 app.add_typer(db, name="db")
 app.add_typer(token, name="token")
+app.add_typer(track, name="track")
 app.add_typer(config, name="config")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
@@ -333,6 +338,16 @@ def token_revoke(token_id: Annotated[UUID, typer.Argument(help="id of the token"
     with opened(load()) as ready:
         revoke_token(PostgresTokens(ready.pool), token_id, now=clock(), actor="poolwise token")
     out.print("revoked")
+
+
+@track.command("renew-key")
+@command
+def track_renew_key() -> None:
+    """End every link to a tracking page that was ever given out, say since a list of them was lost."""
+    with opened(load()) as ready:
+        audit = Audit("poolwise track", "tracking.renew_key", "")
+        PostgresLinkKeys(ready.pool).renew(fresh_key(ready.ids_bits), clock(), audit)
+    out.print("renewed: links that were given out before lead nowhere")
 
 
 @config.command("show")

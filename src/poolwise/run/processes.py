@@ -19,11 +19,12 @@ from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
 from poolwise.store.feed import PostgresFeed, sequence_once
+from poolwise.store.links import PostgresLinkKeys
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.upkeep import forget_answers
 from poolwise.store.views import PostgresViews
 from poolwise.web.app import create_app
-from poolwise.web.wiring import Services
+from poolwise.web.wiring import Services, Shop
 
 MOST_NUMBERED: Final = 500
 MOST_FORGOTTEN: Final = 1_000
@@ -40,6 +41,8 @@ def services_of(app: App) -> Services:
         views=PostgresViews(app.pool, app.settings.cell_numbers),
         feed=PostgresFeed(app.pool, app.settings.cell_numbers),
         tokens=PostgresTokens(app.pool),
+        links=PostgresLinkKeys(app.pool),
+        shop=Shop(app.settings.pages_url, app.settings.shop_name, app.settings.shop_contact),
         rules=app.rules,
         clock=app.clock,
         stopwatch=time.monotonic,

@@ -6,6 +6,7 @@ Unknown keys are errors, so that a misspelt setting never passes silently.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -34,6 +35,9 @@ class Settings:
     wave_every_s: int = field(default=60, metadata={"help": "how often orders that wait for a wave are planned"})
     connections: int = field(default=10, metadata={"help": "database connections of one process"})
     cells: str = field(default="0", metadata={"help": "cells this process serves, separated by commas"})
+    public_url: str = field(default="", metadata={"help": "address under which customers reach the pages; empty: this"})
+    shop_name: str = field(default="", metadata={"help": "name of the company on its pages"})
+    shop_contact: str = field(default="", metadata={"help": "email or https address on its pages, for questions"})
     log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})
     origin: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,6 +46,11 @@ class Settings:
         """The cells served, as numbers."""
         return tuple(int(cell) for cell in self.cells.split(","))
 
+    @property
+    def pages_url(self) -> str:
+        """What a link to a page begins with."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
 
 NAMES: Final = tuple(f.name for f in fields(Settings) if f.name != "origin")
 _KINDS: Final = {f.name: f.type for f in fields(Settings)}
@@ -49,6 +58,14 @@ _LIMITS: Final = {
     "port": (0, 65_535), "processes": (1, 64), "batch": (1, 500), "idle_ms": (1, 10_000),
     "wave_every_s": (1, 86_400), "connections": (1, 200),
 }  # fmt: skip
+
+_TEXTS: Final = {
+    "cells": (r"\s*\d+\s*(,\s*\d+\s*)*", "numbers separated by commas"),
+    "public_url": (r"(https?://\S+)?", "an address such as https://orders.example.com"),
+    "shop_contact": (r"(https://\S+|[^\s@]+@[^\s@]+)?", "an email or an https address"),
+    "log_level": ("debug|info|warning|error", "debug, info, warning or error"),
+}
+"""The form of texts, and what it is."""
 
 
 def load(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -99,11 +116,9 @@ def _take(
     elif not isinstance(value, str):
         faults.append(Fault(name, f"is text, not {value!r} ({where})"))
         return
-    if name == "cells" and not all(part.strip().isdigit() for part in str(value).split(",")):
-        faults.append(Fault(name, f"is numbers separated by commas, not {value!r} ({where})"))
-        return
-    if name == "log_level" and value not in ("debug", "info", "warning", "error"):
-        faults.append(Fault(name, f"is debug, info, warning or error, not {value!r} ({where})"))
+    pattern, form = _TEXTS.get(name, (r"(?s).*", ""))
+    if isinstance(value, str) and re.fullmatch(pattern, value) is None:
+        faults.append(Fault(name, f"is {form}, not {value!r} ({where})"))
         return
     values[name] = value
     origin[name] = where

@@ -81,9 +81,9 @@ class PostgresViews:
         """What finds an order by its number, or else by its id."""
         return {"cells": self._cells, "cell": bucket(name), "number": name, "id": _as_id(name)}
 
-    def timeline(self, order: UUID, limit: int) -> Sequence[Happening]:
+    def timeline(self, order: UUID, number: str, limit: int) -> Sequence[Happening]:
         """See flows.views."""
-        asked = {"cells": self._cells, "order": order, "limit": limit}
+        asked = {"cells": self._cells, "order": order, "number": number, "limit": limit}
         with self._reading() as cursor:
             rows = cursor.execute(TIMELINE, asked).fetchall()
         return [Happening(*row) for row in reversed(rows)]
@@ -258,7 +258,7 @@ SELECT o.state, o.attempt, o.holds, o.changed_at, o.document,
     (SELECT json_agg(json_build_array(b.shipment_no, b.node, b.day, b.slot, b.quantity) ORDER BY b.shipment_no, b.no)
     FROM booking AS b WHERE b.cell = o.cell AND b.owner = o.id)::text,
     (SELECT json_agg(json_build_array(r.no, r.line_no, r.shipment_no, p.item, p.node, p.pool, p.lot, r.kind, r.quantity,
-        r.quantity - r.consumed - r.freed - r.expired - r.broken, r.receipt, r.expires_at) ORDER BY r.no)
+        r.quantity - r.consumed - r.freed - r.expired - r.broken, r.receipt, r.expires_at, r.consumed) ORDER BY r.no)
     FROM reservation AS r JOIN position AS p ON p.id = r.position
     WHERE r.cell = o.cell AND r.owner = o.id)::text,
     (SELECT json_agg(json_build_array(d.attempt, d.at, d.edition, d.policy, d.policy_version, d.release, d.wave)
@@ -278,7 +278,7 @@ _LINES: Final = msgspec.json.Decoder(list[tuple[int, int, int, int, int, int, in
 _SHIPMENTS: Final = msgspec.json.Decoder(list[tuple[int, str, tuple[str, ...], date, date, int, int, Stage]])
 _BOOKINGS: Final = msgspec.json.Decoder(list[tuple[int, str, date, int, int]])
 _HELD: Final = msgspec.json.Decoder(
-    list[tuple[int, int, int, str, str, str, str, ReservationKind, int, int, UUID | None, datetime | None]]
+    list[tuple[int, int, int, str, str, str, str, ReservationKind, int, int, UUID | None, datetime | None, int]]
 )
 _DECISIONS: Final = msgspec.json.Decoder(list[tuple[int, datetime, str, str, int, str, UUID | None]])
 
@@ -359,9 +359,22 @@ FROM (
     UNION ALL
     SELECT d.at, d.at, 'sourced', 0, '', jsonb_build_object(
         'attempt', d.attempt, 'policy', d.policy, 'policy_version', d.policy_version, 'wave', d.wave
-    ), d.attempt::text
+    ), '0' || d.attempt
     FROM decision AS d
     WHERE d.cell = ANY (%(cells)b::smallint[]) AND d.owner = %(order)b
+    UNION ALL
+    SELECT r.made_at, r.made_at, 'reserved', r.shipment_no, '', jsonb_build_object('units', jsonb_agg(
+        jsonb_build_array(p.item, p.node, p.pool, p.lot, r.quantity) ORDER BY r.no
+    )), '1' || r.shipment_no
+    FROM reservation AS r JOIN position AS p ON p.id = r.position
+    WHERE r.cell = ANY (%(cells)b::smallint[]) AND r.owner = %(order)b
+    GROUP BY r.made_at, r.shipment_no
+    UNION ALL
+    SELECT a.at, a.at, CASE a.action WHEN 'orders.accept' THEN 'accepted' ELSE 'link_given' END, 0, a.actor,
+        a.detail, ''
+    FROM audit AS a
+    WHERE a.cell = ANY (%(cells)b::smallint[]) AND a.subject = %(number)b
+        AND a.action IN ('orders.accept', 'tracking.link')
     UNION ALL
     SELECT i.at, i.at, i.kind, 0, '', jsonb_build_object('incident', i.id), i.id::text
     FROM incident AS i

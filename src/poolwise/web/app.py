@@ -34,7 +34,9 @@ from poolwise.web.gathering import Gathering
 from poolwise.web.idempotency import InHand, key_of
 from poolwise.web.live import Tail
 from poolwise.web.operations import Measured
+from poolwise.web.pages import Pages
 from poolwise.web.threads import Threads
+from poolwise.web.tracking import PATH
 from poolwise.web.waiting import Decisions
 from poolwise.web.wire import answer, body_of, headers_of
 from poolwise.web.wiring import Services
@@ -81,6 +83,7 @@ class Front:
         self._tail = Tail(services.feed, services.limits, self._threads)
         self._measured = Measured(lambda: self._tail.followers, lambda: self._waiting)
         self.endpoints = routes.endpoints(self._measured)
+        self._pages = Pages(services, self._threads, self._measured)
         self._paths = routes.Paths(self.endpoints)
         self._gathered = {
             endpoint.title: Gathering(partial(self._answer, endpoint), self._threads)
@@ -106,6 +109,9 @@ class Front:
         """Any request. Raises what the framework answers: an unknown path, another method, too large a body."""
         if scope["type"] != ScopeType.HTTP:
             raise NotFoundException
+        if scope["path"].lstrip("/").startswith(PATH.lstrip("/")):
+            await self._pages.handle(scope, receive, send)
+            return
         by_method, path = self._paths.find(scope["path"])
         endpoint = by_method.get(scope["method"])
         if endpoint is not None:

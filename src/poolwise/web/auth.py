@@ -27,6 +27,7 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /v1/orders/{number}": ALL,
     "GET /v1/orders/{number}/explanation": ALL,
     "GET /v1/orders/{number}/timeline": ALL,
+    "POST /v1/orders/{number}/tracking-links": ACTING,
     "POST /v1/orders/{number}/cancellations": ACTING,
     "POST /v1/orders/{number}/amendments": ACTING,
     "POST /v1/orders/{number}/divisions": ACTING,

@@ -104,6 +104,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "POST /v1/returns/{id}/end": {"state": "closed"},
     "POST /v1/offers/claims": {"order": "WEB-1001", "shipment": 1, "node": "BER-SHOP"},
     "POST /v1/offers/declines": {"order": "WEB-1001", "shipment": 1, "node": "BER-SHOP"},
+    "POST /v1/orders/{number}/tracking-links": {"days": 60},
     "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
     "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
 }

@@ -21,6 +21,7 @@ from poolwise.web import (
     stock,
     timeline,
     tokens,
+    tracking,
 )
 from poolwise.web.availability import Availability, AvailabilityAsked, AvailabilityOut
 from poolwise.web.endpoint import Call, Endpoint, Nothing, Reply, endpoint
@@ -62,6 +63,7 @@ def endpoints(measured: Measured) -> tuple[Endpoint, ...]:
     return (
         *ORDERS,
         TIMELINE,
+        LINKS,
         *CHANGES,
         *RESERVATIONS,
         *STOCK,
@@ -137,6 +139,17 @@ TIMELINE: Final = endpoint(
     query=Nothing,
     body=Nothing,
     answers={200: ("The timeline.", (timeline.TimelineOut,))},
+    refusals=(404,),
+)
+LINKS: Final = endpoint(
+    "POST /v1/orders/{number}/tracking-links",
+    tracking.create_link,
+    tag="orders",
+    summary="Make a link to the tracking page of an order",
+    query=Nothing,
+    body=tracking.LinkIn,
+    writes=True,
+    answers={201: ("The link.", (tracking.LinkOut,))},
     refusals=(404,),
 )
 CHANGES: Final = (

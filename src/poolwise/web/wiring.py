@@ -12,6 +12,7 @@ from poolwise.flows.explain import Library
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Books
 from poolwise.flows.tokens import TokenBook
+from poolwise.flows.tracking import LinkKeys
 from poolwise.flows.views import Feed, Views
 
 
@@ -40,6 +41,15 @@ class Limits:
     heartbeat_seconds: float = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What customers see of the company: the address of its pages (`https://orders.example.com`), name and contact."""
+
+    url: str = ""
+    name: str = ""
+    contact: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything a handler may use. `threads` is the size of the connection pool: one request, one connection.
@@ -51,6 +61,7 @@ class Services:
     views: Views
     feed: Feed
     tokens: TokenBook
+    links: LinkKeys
     rules: Rules
     clock: Callable[[], datetime]
     stopwatch: Callable[[], float]
@@ -59,4 +70,5 @@ class Services:
     release: str
     cells: tuple[int, ...]
     threads: int
+    shop: Shop = Shop()
     limits: Limits = Limits()

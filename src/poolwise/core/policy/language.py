@@ -18,6 +18,8 @@ from poolwise.core.policy.expressions import LONGEST_EXPRESSION, check_expressio
 from poolwise.core.policy.terms import (
     Buffer,
     CostKind,
+    CustomerAct,
+    CustomerTerms,
     Disposition,
     LineSplit,
     Offers,
@@ -26,6 +28,7 @@ from poolwise.core.policy.terms import (
     RuleScope,
     SourcingPolicy,
     SubstitutionMode,
+    Until,
 )
 from poolwise.core.values import (
     LARGEST_QUANTITY,
@@ -185,6 +188,8 @@ def _plain(value: object) -> Json:
             return _written(value, RETURN_KEYS)
         case Offers():
             return _written(value, OFFERS_KEYS)
+        case CustomerTerms():
+            return _written(value, CUSTOMER_KEYS)
         case Mapping():
             return {str(_plain(name)): _plain(inside) for name, inside in sorted(value.items())}
         case tuple():
@@ -376,6 +381,18 @@ def _read_returns(data: object, path: str, faults: list[Fault]) -> object:
     wrong = len(faults)
     found = _record({} if data is None else data, RETURN_KEYS, path, faults)
     return _build(ReturnTerms, found) if len(faults) == wrong else _BAD
+
+
+def _read_customers(data: object, path: str, faults: list[Fault]) -> object:
+    wrong = len(faults)
+    found = _record({} if data is None else data, CUSTOMER_KEYS, path, faults)
+    return _build(CustomerTerms, found) if len(faults) == wrong else _BAD
+
+
+def _read_acts(data: object, path: str, faults: list[Fault]) -> object:
+    read = _choice(CustomerAct)
+    acts = [read(act, f"{path}[{at}]", faults) for at, act in enumerate(_list(data, path, len(CustomerAct), faults))]
+    return tuple(act for act in CustomerAct if act in acts)
 
 
 def _read_codes(data: object, path: str, faults: list[Fault]) -> object:
@@ -571,6 +588,13 @@ OFFERS_KEYS: Final = (
         _value(_whole(1, 50))),
 )  # fmt: skip
 
+CUSTOMER_KEYS: Final = (
+    Key("may", "list of acts", "What customers may do on the tracking page: " + ", ".join(
+        f"`{each}`" for each in CustomerAct) + ". None is listed: nothing.", _read_acts),
+    Key("until", "released or picked", "How long: until it is released to its node, or until it is picked there.",
+        _choice(Until)),
+)  # fmt: skip
+
 POLICY_KEYS: Final = (
     Key("code", "text", "Name of the policy; its versions are numbered by the store.", _value(_code), required=True),
     Key("name", "text", "What people call it.", _value(_text)),
@@ -614,4 +638,5 @@ POLICY_KEYS: Final = (
     Key("returns", "mapping", "Which goods may come back, where to, and what is refunded.", _read_returns),
     Key("offers", "offers, or null", "Which nodes are asked before a shipment is released to them. Null: none.",
         _read_offers),
+    Key("customers", "mapping", "What customers may do to their order on the tracking page.", _read_customers),
 )  # fmt: skip

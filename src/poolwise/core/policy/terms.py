@@ -146,6 +146,30 @@ class Offers:
         )
 
 
+class CustomerAct(StrEnum):
+    """What a customer may do to an order: cancel it, take less of it, have it on a later day, or elsewhere."""
+
+    CANCEL = "cancel"
+    FEWER = "fewer"
+    DAY = "day"
+    ADDRESS = "address"
+
+
+class Until(StrEnum):
+    """How long: until a shipment is released to its node, or until it is picked there."""
+
+    RELEASED = "released"
+    PICKED = "picked"
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerTerms:
+    """What customers may do on the tracking page, and how long. Nobody needs more than the link of the page for it."""
+
+    may: tuple[CustomerAct, ...] = (CustomerAct.CANCEL, CustomerAct.FEWER, CustomerAct.DAY)
+    until: Until = Until.PICKED
+
+
 @dataclass(frozen=True, slots=True)
 class SourcingPolicy:
     """One version of a sourcing policy. Rates are in the costing currency; weights in parts per million.
@@ -190,6 +214,7 @@ class SourcingPolicy:
     rules: tuple[Rule, ...] = ()
     returns: ReturnTerms = ReturnTerms()
     offers: Offers | None = None
+    customers: CustomerTerms = CustomerTerms()
 
     @property
     def counts_misses(self) -> bool:

@@ -222,18 +222,7 @@ class Departures:
         return False
 
     def _arrival(self, day: date) -> date | None:
-        current: date | None = day
-        for place, lane in enumerate(self._route.lanes):
-            assert current is not None
-            if place:
-                calendar = self._network.calendar(lane.calendar or self._route.via[place - 1].calendar)
-                current = calendar.on_or_after(current)
-                if current is None:
-                    return None
-            current = self._network.arrival(lane, current, self._confidence_ppm)
-            if current is None:
-                return None
-        return current
+        return self._network.arrival_along(self._route.lanes, day, self._confidence_ppm)
 
 
 class Need(NamedTuple):
