@@ -181,7 +181,7 @@ def _apply(owner: Connection[TupleRow], file: Migration, files: list[Migration],
 
 
 def _ensure_record(owner: Connection[TupleRow]) -> None:
-    with suppress(DuplicateTable, UniqueViolation):  # another process made it at the same moment
+    with suppress(DuplicateTable, DuplicateObject, UniqueViolation):  # another process made it at the same moment
         owner.execute(CREATE_RECORD)
     with owner.transaction():  # two grants at once would disturb each other
         owner.execute(LOCK_RECORD)
