@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +34,11 @@ numbers = itertools.count(1)
 # A time is never asserted in a test.
 settings.register_profile("poolwise", deadline=None)
 settings.load_profile("poolwise")
+
+# All that is under test speaks plain HTTP: to read the certificates of every authority takes a client 50 ms.
+os.environ.update(SSL_CERT_FILE="", SSL_CERT_DIR=os.devnull)
+
+gc.set_threshold(100_000, 20, 100)
 
 
 @dataclass(frozen=True, slots=True)

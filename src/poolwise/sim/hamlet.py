@@ -7,7 +7,6 @@ item counted in tenths. Equal seeds give equal rows.
 from __future__ import annotations
 
 from datetime import time
-from functools import cache
 from random import Random
 from typing import Final
 
@@ -147,9 +146,6 @@ def changed(random: Random, told: list[Told]) -> Told:
     return Section.CAPACITIES, slot_of(random, row.node.code)
 
 
-_shipped = cache(default_policy)
-
-
 def policy_of(random: Random, version: int) -> SourcingPolicy:
     """A version of the shipped policy, in one respect otherwise or not at all; it may offer what stores are to send."""
     found = _terms_of(random, version)
@@ -172,7 +168,7 @@ def _terms_of(random: Random, version: int) -> SourcingPolicy:
     )
     miss_cost, name = Rate(random.choice((0, 2, 40))), f"version {version}"
     shipped = replace(
-        _shipped(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost, max_transfer_hops=1
+        default_policy(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost, max_transfer_hops=1
     )
     match random.randrange(6):
         case 0:

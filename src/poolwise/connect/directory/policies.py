@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -28,6 +29,7 @@ SHIPPED: Final = Path(poolwise.__file__).parent / "policies"
 """The policies that come with the product."""
 
 
+@cache
 def default_policy() -> SourcingPolicy:
     """The sourcing policy that Poolwise starts with."""
     return parse_policy(read_yaml(SHIPPED / "default.yaml"))
