@@ -11,6 +11,9 @@ SOURCES := src/poolwise $(wildcard bench)
 BENCHES ?= quality brunel throughput latency availability feed cartons doorstep history
 BRUNEL_DATA ?= ../shared/data/brunel
 
+# Each process that is started would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install browser demo test check lint types contracts format bench docs soak lock build clean
 
