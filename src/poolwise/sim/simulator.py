@@ -40,7 +40,7 @@ from poolwise.sim.truth import START, Act, Left, PickList, Step, World
 from poolwise.store.check import Finding, Verify, findings
 from poolwise.store.memory import MemoryBooks
 from poolwise.store.memory_evidence import MemoryEvidence, Rows
-from poolwise.store.proof import verifier
+from poolwise.store.proof import Recomputed, verifier
 from poolwise.store.steps import Access
 from poolwise.store.steps import Step as Recording
 
@@ -123,15 +123,11 @@ def told(seed: int, steps: Sequence[Step], second: Second | None = None) -> list
     return [*lines, f"after step {outcome.at}: {outcome.wrong}"]
 
 
-def _silent(_line: str) -> None:
-    pass
-
-
 class _Simulation:
     """A network under way."""
 
     def __init__(
-        self, seed: int, second: Second | None, memory: bool = True, tell: Callable[[str], None] = _silent
+        self, seed: int, second: Second | None, memory: bool = True, tell: Callable[[str], None] | None = None
     ) -> None:
         assert memory or second is not None, "it is lived on some books"
         self._tell = tell
@@ -143,6 +139,7 @@ class _Simulation:
         self._world = World(tuple(sorted(key for section, key in self._rows if section is Section.NODES)))
         atlas = self._in_force(None)
         self._memory: MemoryBooks | None = None
+        self._recomputed: dict[tuple[UUID, int], Recomputed] = {}
         self._stages = [Stage("memory", self._in_memory, atlas, START)] if memory else []
         if second is not None:
             self._stages.append(Stage("PostgreSQL", second.books, atlas, START))
@@ -248,10 +245,12 @@ class _Simulation:
 
     def _perform(self, asked: Asked, chance: int, crash_at: str = "") -> object:
         now = self._world.now
-        self._tell(f"{now:%d %b %H:%M:%S} {asked}{crash_at and f', with a crash after {crash_at}'}")
+        if self._tell is not None:
+            self._tell(f"{now:%d %b %H:%M:%S} {asked}{crash_at and f', with a crash after {crash_at}'}")
         answers = [stage.perform(asked, now, chance, crash_at) for stage in self._stages]
         answer, crashed = answers[0]
-        self._tell(f"{'':16}{answer}")
+        if self._tell is not None:
+            self._tell(f"{'':16}{answer}")
         for other in answers[1:]:
             if other != answers[0]:
                 raise Wrong(f"memory answers {answers[0]}, PostgreSQL {other}")
@@ -310,7 +309,7 @@ class _Simulation:
         """What the check of the laws finds in memory: all of it, or with some rows only these, their plans too."""
         policies = {(self._policy.code, version) for _, version in self._atlases}
         evidence = MemoryEvidence(memory.shelves, {edition for edition, _ in self._atlases}, policies, only)
-        return findings(evidence, None if only is None else verifier(self, memory))
+        return findings(evidence, None if only is None else verifier(self, memory, self._recomputed))
 
     def _raise_first(self, found: Iterable[Finding], whose: str) -> None:
         for finding in found:

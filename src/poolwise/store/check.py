@@ -474,14 +474,18 @@ def persons(evidence: Evidence) -> Iterator[Finding]:
 
 def personal_fields(document: Json) -> set[str]:
     """Names of personal fields with something in them, anywhere in a document."""
-    match document:
-        case dict():
-            found = {name for name, value in document.items() if name in PERSONAL and value not in ("", None)}
-            return found.union(*(personal_fields(value) for value in document.values()))
-        case list():
-            return set().union(*(personal_fields(value) for value in document))
-        case _:
-            return set()
+    found: set[str] = set()
+    left = [document]
+    while left:
+        match left.pop():
+            case dict() as fields:
+                found.update(name for name, value in fields.items() if name in PERSONAL and value not in ("", None))
+                left += [value for value in fields.values() if isinstance(value, dict | list)]
+            case list() as values:
+                left += [value for value in values if isinstance(value, dict | list)]
+            case _:
+                pass
+    return found
 
 
 def plans(evidence: Evidence, verify: Verify) -> Iterator[Finding]:

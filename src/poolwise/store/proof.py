@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
+from poolwise.core.orders import Order
 from poolwise.core.policy.evaluate import OrderFacts, route_facts
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.exact import solve
@@ -14,39 +16,64 @@ from poolwise.core.sourcing.record import decode_facts, digest
 from poolwise.core.values import Cost, Refused
 from poolwise.core.verify import verify, verify_many
 from poolwise.flows.explain import Library, recall_wave
-from poolwise.flows.ports import Books
+from poolwise.flows.ports import Books, Decision
 from poolwise.flows.source import PARTS_PER_ATTEMPT
 from poolwise.store.check import StoredPlan
 
 
-def verifier(library: Library, books: Books) -> Callable[[StoredPlan], Iterator[str]]:
-    """What `check` calls for every stored plan: the hard constraints it breaks, in words."""
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """What came of a decision about an order when it was made again: the plan, and what is wrong with it."""
+
+    decision: Decision
+    order: Order
+    plan: Plan
+    wrong: tuple[str, ...]
+
+
+def verifier(
+    library: Library, books: Books, kept: dict[tuple[UUID, int], Recomputed] | None = None
+) -> Callable[[StoredPlan], Iterator[str]]:
+    """What `check` calls for every stored plan: the hard constraints it breaks, in words.
+
+    Who looks at the same plans again and again has what was recomputed of them `kept`: the same decision about the
+    same order is recomputed once.
+    """
 
     waves: dict[UUID, dict[UUID, tuple[Problem, Plan]]] = {}
 
     def broken(stored: StoredPlan) -> Iterator[str]:
-        decision, order = stored.decision, stored.record.order
-        try:
-            atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
-        except Refused as refused:
-            yield f"it names what is not there: {refused}"
-            return
+        decision = stored.decision
+        found = None if kept is None else kept.get((decision.owner, decision.attempt))
+        if found is None or (found.decision, found.order) != (decision, stored.record.order_at(decision.attempt)):
+            try:
+                found = recomputed(stored)
+            except Refused as refused:
+                yield f"it names what is not there: {refused}"
+                return
+            if kept is not None:
+                kept[decision.owner, decision.attempt] = found
+        yield from found.wrong
+        yield from _not_reserved(stored, found.plan)
+
+    def recomputed(stored: StoredPlan) -> Recomputed:
+        decision = stored.decision
+        atlas = library.atlas(decision.edition, decision.policy, decision.policy_version)
         if decision.wave is not None:
             if decision.wave not in waves:
                 # Orders of a wave come one after another; the newest wave is enough to keep.
                 waves.clear()
                 waves[decision.wave] = recall_wave(books, atlas, decision.wave)
-            problem, plan = waves[decision.wave][order.id]
+            problem, plan = waves[decision.wave][stored.record.order.id]
             violations = verify_many((problem,), (plan,), (verdicts(atlas, problem),))
         else:
             problem = _problem(atlas, stored)
             plan = solve(problem, atlas)
             violations = verify(problem, plan, verdicts(atlas, problem))
+        wrong = [f"{violation.constraint.value}: {violation.detail}" for violation in violations]
         if digest(plan) != decision.digest:
-            yield "it recomputes to another plan (law 8)"
-        for violation in violations:
-            yield f"{violation.constraint.value}: {violation.detail}"
-        yield from _not_reserved(stored, plan)
+            wrong.insert(0, "it recomputes to another plan (law 8)")
+        return Recomputed(decision, stored.record.order_at(decision.attempt), plan, tuple(wrong))
 
     return broken
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from poolwise.store.books import translated
 from poolwise.store.codec import BUCKETS
@@ -59,19 +60,21 @@ def tidy(owner_url: str) -> None:
 
 
 ALL_TABLES: Final = """
-SELECT format('%I', relname)
+SELECT relname
 FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
     AND relname <> 'schema_migration'
 ORDER BY relname
 """
+DELETE_ALL: Final = sql.SQL("DELETE FROM {}")
 
 
 def empty(owner_url: str) -> None:
     """Take everything out of a database but its schema: simulations begin with nothing, one after another."""
     with psycopg.connect(session_parameters(owner_url, TIDYING_MAY_TAKE_MS, "poolwise empty")) as owner:
         names = [name for (name,) in owner.execute(ALL_TABLES)]
-        owner.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE".encode())
+        # A simulation leaves few rows: to delete them is quicker than to make every file anew.
+        owner.execute(sql.SQL("; ").join([DELETE_ALL.format(sql.Identifier(name)) for name in names]))
 
 
 def forget_answers(pool: Pool, now: datetime, limit: int, failpoint: Failpoint = never) -> int:
