@@ -192,9 +192,9 @@ class Market:
         (outcome,) = accept(self.books, self.counter, [message(number, *lines, **more)], self.later(seconds=1))
         return outcome
 
-    def set_aside(self, *lines: tuple[str, int], seconds: int = 600, ship_complete: bool = True):
+    def set_aside(self, *lines: tuple[str, int], seconds: int = 600, **more: object):
         """A basket is set aside, or refused."""
-        asked = basket_of(*lines, expires_in_seconds=seconds, ship_complete=ship_complete)
+        asked = basket_of(*lines, expires_in_seconds=seconds, **more)
         return reserve(self.books, self.desk, self.counter, asked, self.later(seconds=1))
 
     def basket(self, *lines: tuple[str, int], **more: object) -> UUID:
@@ -424,7 +424,7 @@ def message(number: str, *lines: tuple[str, int], **more: object) -> OrderMessag
 
 def basket_of(*lines: tuple[str, int], **more: object) -> ReservationRequest:
     """A basket from the web to the one zone."""
-    return ReservationRequest(channel="web", zone="Z", lines=order_lines(lines), **more)
+    return ReservationRequest(channel="web", lines=order_lines(lines), **{"zone": "Z", **more})
 
 
 def order_lines(lines: Sequence[tuple[str, int]]) -> tuple[OrderLine, ...]:

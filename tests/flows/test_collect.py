@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from poolwise.core.edition.rows import BandRow, Row, Section
+from poolwise.core.fulfilment import Stage
 from poolwise.core.messages import Address, ReportKind, ShipmentReport
 from poolwise.core.network import Lane, RateBand, Transit, Zone
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Rate
@@ -232,3 +233,31 @@ def test_what_is_divided_from_an_order_or_joined_to_one_is_collected_there_still
         shipments = [each for order in (*orders, third) for each in transaction.shipments(order)]
     assert {(each.shipment.node, each.collect_at) for each in shipments} == {("C", "C")}
     assert len(shipments) >= 3
+
+
+def test_an_order_that_was_to_be_brought_is_collected_after_all_and_the_other_way_round(market: Market) -> None:
+    market.count("BOLT", "C", 9)
+    order = market.order("1", ("BOLT", 2))
+    market.work()
+    market.amend("1", collect_at="C")
+    market.work()
+    assert market.record(order).order.zone == "DESK"
+    assert points(market, order) == ["C"]
+    market.amend("1", zone="Z")
+    market.work()
+    assert points(market, order) == [""]
+    refused = market.amend("1", collect_at="B")
+    assert isinstance(refused, Rejected)
+    assert [fault.field for fault in refused.problems] == ["collect_at"]
+
+
+def points(market: Market, order: UUID) -> list[str]:
+    """Where what is planned is collected."""
+    with market.books.transaction() as transaction:
+        return [each.collect_at for each in transaction.shipments(order) if each.stage is Stage.PLANNED]
+
+
+def test_a_basket_may_be_collected(market: Market) -> None:
+    market.count("BOLT", "C", 9)
+    basket = market.basket(("BOLT", 2), zone="", collect_at="C")
+    assert market.record(basket).order.zone == "DESK"

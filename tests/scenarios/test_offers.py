@@ -54,6 +54,12 @@ def replied(stage: Stage, what: str, node: str, number: str = "O-1", shipment: i
     return answer.status_code, said["shipment" if answer.status_code == 200 else "code"]
 
 
+def scores(stage: Stage, node: str) -> list[tuple[int, int, str]]:
+    """What a node found and missed, and how likely it is to miss the next one."""
+    picks_ = stage.get(f"/v1/network/picks?node={node}")["picks"]
+    return [(each["found"], each["missed"], each["miss_percent"]) for each in picks_]
+
+
 @pytest.mark.parametrize(
     ("wanted", "missing", "units", "minutes"),
     [
@@ -82,7 +88,10 @@ def test_the_second_store_claims_it_and_what_it_does_not_find_comes_from_elsewhe
     assert stage.why(order)["plan"]["shipments"][0]["node"] == "MIDDLE"
     assert stage.available("A") == str(sum(units.values()) - wanted)
 
+    assert scores(stage, "MIDDLE") == []
     assert told(stage, sent(stage, "O-1", SECOND, "short", missing)) == ["booked"]
+    ((found, missed, percent),) = scores(stage, "MIDDLE")
+    assert (found, missed) == (0, 1)
     assert list(blocked(stage).values()) == [missing]
     stage.work()
     order = stage.get("/v1/orders/O-1")
@@ -97,6 +106,8 @@ def test_the_second_store_claims_it_and_what_it_does_not_find_comes_from_elsewhe
     (third,) = [no for no in stages(stage.get("/v1/orders/O-1")) if no > SECOND]
     assert replied(stage, "claims", "NEAR", shipment=third) == (200, third)
     told(stage, sent(stage, "O-1", third, "shipped"))
+    ((found, missed, less),) = scores(stage, "NEAR")
+    assert (found, missed, float(less) < float(percent)) == (1, 0, True)
     assert stage.get("/v1/orders/O-1")["state"] == "shipped"
     stage.prove()
 

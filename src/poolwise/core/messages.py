@@ -94,6 +94,7 @@ class OrderAmendment:
     add: tuple[OrderLine, ...] = ()
     zone: str = ""
     ship_to: Address | None = None
+    collect_at: str = ""
     service_level: str = ""
     requested_date: date | None = None
     currency: str = ""
@@ -137,6 +138,7 @@ class ReservationRequest:
     expires_in_seconds: int
     zone: str = ""
     ship_to: Address | None = None
+    collect_at: str = ""
     service_level: str = "standard"
     customer: str = ""
     ship_complete: bool = True

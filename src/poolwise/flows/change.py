@@ -201,8 +201,8 @@ class _Amendment:
     def _directed(self, order: Order) -> Order:
         """The order with its new destination, service level and day."""
         message, reader = self._message, self._reader
-        if message.zone or message.ship_to is not None:
-            zone = reader.zone(message.zone, message.ship_to)
+        if message.zone or message.ship_to is not None or message.collect_at:
+            zone = reader.place(message)
             order = order if zone is None else replace(order, zone=zone)
         if message.service_level:
             known = self._counter.policy.service_levels

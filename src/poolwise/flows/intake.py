@@ -14,7 +14,7 @@ from uuid import UUID
 
 from poolwise.core.catalog import check_digit_is_right
 from poolwise.core.edition.build import Edition
-from poolwise.core.messages import Address, OrderLine, OrderMessage
+from poolwise.core.messages import Address, OrderAmendment, OrderLine, OrderMessage, ReservationRequest
 from poolwise.core.orders import MOST_LINES, Line, Order, OrderState, Progress
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.values import (
@@ -337,8 +337,8 @@ class Reader:
         """Note one thing that is wrong."""
         self.faults.append(Fault(field, reason))
 
-    def place(self, message: OrderMessage) -> str | None:
-        """The zone of an order: where it is collected, or else where it is brought."""
+    def place(self, message: OrderMessage | OrderAmendment | ReservationRequest) -> str | None:
+        """The zone of what is ordered: where it is collected, or else where it is brought."""
         node = message.collect_at
         if not node:
             return self.zone(message.zone, message.ship_to)

@@ -112,7 +112,7 @@ def _decide(transaction: Transaction, desk: Desk, todo: Todo, now: datetime, und
 
 def _basket(counter: Counter, request: ReservationRequest, now: datetime) -> Order | Rejected:
     reader = Reader(counter)
-    zone = reader.zone(request.zone, request.ship_to)
+    zone = reader.place(request)
     lines = reader.lines(request.lines, "")
     if not request.channel:
         reader.fault("channel", "is needed")

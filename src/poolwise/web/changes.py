@@ -57,6 +57,7 @@ class AmendmentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     add: Annotated[list[LineIn], Meta(max_length=MOST_LINES)] = []
     ship_to: AddressIn | None = None
     zone: Text = ""
+    collect_at: Text = ""
     service_level: Text = ""
     requested_date: date | None = None
     currency: Annotated[str, Meta(max_length=3, pattern=CURRENCY, description="ISO 4217, of prices in `add`.")] = ""
@@ -116,6 +117,7 @@ def create_amendment(call: Call[Nothing, AmendmentIn]) -> Reply:
             add=tuple([line_of(line) for line in sent.add]),
             zone=sent.zone,
             ship_to=None if sent.ship_to is None else Address(**msgspec.structs.asdict(sent.ship_to)),
+            collect_at=sent.collect_at,
             service_level=sent.service_level,
             requested_date=sent.requested_date,
             currency=sent.currency,

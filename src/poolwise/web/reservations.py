@@ -37,6 +37,7 @@ class ReservationIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     expires_in_seconds: Annotated[int, Meta(ge=1, le=LONGEST_SECONDS)]
     zone: Text = ""
     ship_to: AddressIn | None = None
+    collect_at: Text = ""
     service_level: Code = "standard"
     customer: Text = ""
     ship_complete: bool = True
@@ -135,6 +136,7 @@ def _request(body: ReservationIn) -> ReservationRequest:
         lines=tuple([line_of(line) for line in body.lines]),
         expires_in_seconds=body.expires_in_seconds,
         zone=body.zone,
+        collect_at=body.collect_at,
         ship_to=None if body.ship_to is None else Address(**msgspec.structs.asdict(body.ship_to)),
         service_level=body.service_level,
         customer=body.customer,
