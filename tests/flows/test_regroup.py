@@ -144,3 +144,22 @@ def test_an_order_of_which_something_is_in_hand_joins_no_other(market: Market) -
     # The other way round it may: what is added leaves by itself.
     market.join("1", "2")
     assert market.state(other) == "cancelled"
+
+
+def test_what_comes_back_stays_with_the_order_that_it_had_left_for(market: Market) -> None:
+    order = sourced(market, ("BOLT", 5), there=2, released=True)
+    market.report("1", "shipped")
+    assert market.announce("RMA", (1, 1)) == "RMA"
+    new = made(market.divide("1", "2", (1, 3)))
+    assert (parts(market, order), parts(market, new)) == ({"shipped": 2, "cancelled": 3}, {"open": 3})
+    market.work()
+    market.come_back("RMA", (1, 1))
+    market.inspect("RMA", (1, 1, "restock"))
+    assert (market.returned(order), market.returned(new)) == (["RMA closed"], [])
+    refused = market.announce("RMA-2", (1, 1), order="2")
+    assert isinstance(refused, Rejected), "nothing of the new order has left"
+    joined = made(market.join("1", "2"))
+    assert joined == order
+    assert [parts(market, order, no) for no in (1, 2)] == [{"shipped": 2, "cancelled": 3}, {"backordered": 3}]
+    assert market.announce("RMA-3", (1, 1)) == "RMA-3"
+    assert market.returned(order) == ["RMA closed", "RMA-3 announced"]
