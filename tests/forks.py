@@ -6,4 +6,4 @@ import multiprocessing
 
 # It has never had a thread or a connection. There is one for all tests of a process: it imports for all of them.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.run.doomed", "tests.connect.doomed"])
+context.set_forkserver_preload(["tests.run.doomed", "tests.run.doomed_relay", "tests.connect.doomed"])

@@ -23,8 +23,8 @@ from tests.tidy.sql_text import (
 
 HOT_TABLES = frozenset(
     """
-    booking customer_order decision inbox movement order_line outbox pick_outcome position receipt reservation shipment
-    timer todo
+    booking customer_order decision delivery inbox movement order_line outbox pick_outcome position receipt reservation
+    shipment timer todo
     """.split()
 )
 

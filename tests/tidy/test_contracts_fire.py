@@ -44,6 +44,7 @@ REACH = "The verifier shares no code with the engines (law 15)"
 NAMES = "The verifier names only values, catalog, network, orders, policy.terms, sourcing.problem and sourcing.plan"
 DATABASE = "Only store imports psycopg and the embedded server"
 WEB = "Only web and run import litestar"
+SENDING = "Only connect sends anything out"
 
 PLANTS = [
     ("core/ledger", "from poolwise.flows import ports", RINGS),
@@ -78,6 +79,8 @@ PLANTS = [
     ("flows/source", "import psycopg", DATABASE),
     ("web/app", "from psycopg_pool import ConnectionPool", DATABASE),
     ("store/books", "import litestar", WEB),
+    ("web/app", "import httpcore", SENDING),
+    ("run/cli", "from standardwebhooks import Webhook", SENDING),
 ]
 
 

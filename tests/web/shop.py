@@ -17,6 +17,7 @@ import httpx
 import uvicorn
 
 from poolwise.connect.directory.loading import load_directory
+from poolwise.connect.guard import Guard, read_networks
 from poolwise.core.messages import StockCount
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.sourcing.atlas import Atlas
@@ -34,6 +35,7 @@ from poolwise.store.links import PostgresLinkKeys
 from poolwise.store.postgres import Pool
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.views import PostgresViews
+from poolwise.store.webhooks import PostgresWebhooks
 from poolwise.web.app import create_app
 from poolwise.web.wiring import Limits, Services
 from poolwise.web.wiring import Shop as Courtesy
@@ -136,6 +138,12 @@ class Shop:
             return connection.execute(statement).fetchall()
 
 
+def addresses_of(name: str, _port: int) -> list[str]:
+    """What names mean in tests, where nobody is asked: those that end so have an address on the internet."""
+    known = {"localhost": ["127.0.0.1"], "inside.example": ["127.0.0.1", "127.0.0.2"]}
+    return known.get(name, ["93.184.216.34"] if name.endswith(".example") else [])
+
+
 def new_key() -> str:
     return f"key-{next(keys)}"
 
@@ -148,6 +156,8 @@ def services_on(pool: Pool, clock: Clock, threads: int, limits: Limits) -> Servi
         tokens=PostgresTokens(pool),
         links=PostgresLinkKeys(pool),
         shop=Courtesy(name="Five Nodes & Sons", contact="help@example.com"),
+        webhooks=PostgresWebhooks(pool, (0,)),
+        url_fault=Guard(read_networks("127.0.0.1/32"), addresses_of).url_fault,
         rules=RULES,
         clock=clock,
         stopwatch=time.perf_counter,

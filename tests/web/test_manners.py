@@ -135,7 +135,7 @@ def test_the_same_key_and_body_have_one_effect_and_one_answer(shop: Shop, endpoi
     after = shop.rows(b"SELECT count(*) FROM audit")
 
     assert (again.status_code, again.headers["Idempotency-Replayed"], after) == (first.status_code, "true", before)
-    if endpoint.path != "/v1/tokens":
+    if endpoint.path not in ("/v1/tokens", "/v1/webhooks"):  # a secret is shown once
         assert again.json() == first.json()
 
 
@@ -161,6 +161,8 @@ def changed(example: object) -> object:
         ('"code": "', '"code": "b'),
         ('"closed"', '"cancelled"'),
         ('"days": 6', '"days": 5'),
+        ('"overlap_hours": 24', '"overlap_hours": 25'),
+        ('"failed": true', '"after": "start"'),
     ):
         if old in text:
             return json.loads(text.replace(old, new, 1))

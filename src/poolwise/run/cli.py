@@ -78,7 +78,7 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 @app.command()
 @command
 def up(workers: Annotated[int, typer.Option(help="worker processes; 0 for the setting")] = 0) -> None:
-    """Run everything: the embedded database, the API and the workers."""
+    """Run everything: the embedded database, the API, the workers and the relay of webhooks."""
     from poolwise.run import processes
 
     settings = load()
@@ -123,6 +123,15 @@ def work(
     with opened(settings):
         pass
     raise typer.Exit(processes.supervise(settings, False, number or settings.processes))
+
+
+@app.command()
+@command
+def relay(until_idle: Annotated[bool, typer.Option(help="end when there is nothing left to send")] = False) -> None:
+    """Run a relay of webhooks only; `up` runs one already, and more of them share the work."""
+    from poolwise.run import processes
+
+    processes.relay(load(), until_idle=until_idle)
 
 
 @app.command()

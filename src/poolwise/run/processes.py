@@ -13,8 +13,10 @@ from typing import Final
 
 import uvicorn
 
+from poolwise.connect.webhooks import Sender, guard_of
 from poolwise.flows.wave import run_wave
 from poolwise.run.bootstrap import WORKER_NICENESS, App, opened, seek_cycles_seldom, step_back
+from poolwise.run.relay import Means, Relay
 from poolwise.run.settings import Settings
 from poolwise.run.telemetry import configure_logs
 from poolwise.run.worker import Duties, Worker
@@ -23,6 +25,7 @@ from poolwise.store.links import PostgresLinkKeys
 from poolwise.store.tokens import PostgresTokens
 from poolwise.store.upkeep import forget_answers
 from poolwise.store.views import PostgresViews
+from poolwise.store.webhooks import PostgresOutbound, PostgresWebhooks
 from poolwise.web.app import create_app
 from poolwise.web.wiring import Services, Shop
 
@@ -43,6 +46,8 @@ def services_of(app: App) -> Services:
         tokens=PostgresTokens(app.pool),
         links=PostgresLinkKeys(app.pool),
         shop=Shop(app.settings.pages_url, app.settings.shop_name, app.settings.shop_contact),
+        webhooks=PostgresWebhooks(app.pool, app.settings.cell_numbers),
+        url_fault=guard_of(app.settings.internal_webhooks).url_fault,
         rules=app.rules,
         clock=app.clock,
         stopwatch=time.monotonic,
@@ -129,8 +134,20 @@ def work(settings: Settings, until_idle: bool = False) -> None:
         worker.run(until_idle)
 
 
+def relay(settings: Settings, until_idle: bool = False) -> None:
+    """Run one relay of webhooks in this process until it is told to stop."""
+    configure_logs(settings.log_level)
+    with opened(settings) as app:
+        sender = Sender(guard_of(settings.internal_webhooks), app.clock)
+        book = PostgresOutbound(app.pool, settings.cell_numbers)
+        running = Relay(Means(book, sender.send, app.clock, secrets.randbits))
+        running.stop_on_signals()
+        running.run(until_idle)
+        sender.close()
+
+
 def supervise(settings: Settings, with_api: bool, processes: int) -> int:
-    """Run workers, and the API, as processes; one that dies is started again. Ends when told to stop."""
+    """Run workers, and the API with a relay, as processes; one that dies is started again. Ends when told to stop."""
     context = multiprocessing.get_context("spawn")
     stopping = False
 
@@ -141,7 +158,7 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     roles: list[tuple[str, multiprocessing.context.SpawnProcess]] = []
-    names = [f"worker-{n}" for n in range(processes)] + (["api"] if with_api else [])
+    names = [f"worker-{n}" for n in range(processes)] + (["api", "relay"] if with_api else [])
     for name in names:
         roles.append((name, _start(context, name, settings)))
     while not stopping:
@@ -154,7 +171,8 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
 def _start(
     context: multiprocessing.context.SpawnContext, name: str, settings: Settings
 ) -> multiprocessing.context.SpawnProcess:
-    process = context.Process(target=serve if name == "api" else work, args=(settings,), name=name, daemon=False)
+    target = {"api": serve, "relay": relay}.get(name, work)
+    process = context.Process(target=target, args=(settings,), name=name, daemon=False)
     process.start()
     return process
 

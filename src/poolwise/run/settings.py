@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,9 @@ class Settings:
     public_url: str = field(default="", metadata={"help": "address under which customers reach the pages; empty: this"})
     shop_name: str = field(default="", metadata={"help": "name of the company on its pages"})
     shop_contact: str = field(default="", metadata={"help": "email or https address on its pages, for questions"})
+    internal_webhooks: str = field(
+        default="", metadata={"help": "networks inside to which webhooks may be sent, such as 10.1.0.0/16, by commas"}
+    )
     log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})
     origin: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,8 +124,20 @@ def _take(
     if isinstance(value, str) and re.fullmatch(pattern, value) is None:
         faults.append(Fault(name, f"is {form}, not {value!r} ({where})"))
         return
+    if name == "internal_webhooks" and not _are_networks(str(value)):
+        faults.append(Fault(name, f"is networks separated by commas, such as 10.1.0.0/16, not {value!r} ({where})"))
+        return
     values[name] = value
     origin[name] = where
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        for part in text.split(",") if text.strip() else ():
+            ip_network(part.strip())
+    except ValueError:
+        return False
+    return True
 
 
 def _whole(value: object) -> int | None:

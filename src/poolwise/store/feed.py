@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
 from poolwise.flows.views import Numbered, Place
 from poolwise.store import postgres
 from poolwise.store.arrays import array
@@ -97,7 +100,42 @@ WHERE cell = %(cell)b AND first_seq IS NOT NULL AND first_seq >= coalesce((
 ORDER BY cell, first_seq
 LIMIT %(limit)b
 """
+# Several events may be in one row: it is read once.
+READ_NUMBERED: Final = """
+SELECT first_seq, at, events
+FROM outbox
+WHERE cell = %(cell)b AND first_seq IS NOT NULL AND first_seq = ANY (ARRAY(
+        SELECT (
+            SELECT first_seq FROM outbox
+            WHERE cell = %(cell)b AND first_seq IS NOT NULL AND first_seq <= wanted.number
+            ORDER BY cell DESC, first_seq DESC LIMIT 1
+        )
+        FROM unnest(%(numbers)b::bigint[]) AS wanted (number)
+    ))
+"""
 END: Final = "SELECT cell, next_seq - 1 FROM feed_position WHERE cell = ANY (%b::smallint[]) ORDER BY cell"
+
+
+def read_after(cursor: Cursor[TupleRow], cell: int, number: int, limit: int) -> list[Numbered]:
+    """The events of a cell after a number, of at most `limit` transactions."""
+    found: list[Numbered] = []
+    for first, count, at, packed in cursor.execute(READ, {"cell": cell, "next": number + 1, "limit": limit}):
+        if first + count > number + 1:
+            found += unpacked(cell, first, at, packed)[max(0, number + 1 - first) :]
+    return found
+
+
+def read_numbered(cursor: Cursor[TupleRow], cell: int, numbers: Sequence[int]) -> dict[int, Numbered]:
+    """The events of a cell that have these numbers, by number, with others that happened in the same transactions."""
+    found: dict[int, Numbered] = {}
+    for first, at, packed in cursor.execute(READ_NUMBERED, {"cell": cell, "numbers": list(numbers)}):
+        found.update((each.number, each) for each in unpacked(cell, first, at, packed))
+    return found
+
+
+def unpacked(cell: int, first: int, at: datetime, packed: bytes) -> list[Numbered]:
+    """The events of an outbox row whose first has a number."""
+    return [Numbered(cell, first + offset, at, event) for offset, event in enumerate(unpack_events(packed, cell))]
 
 
 class PostgresFeed:
@@ -113,16 +151,7 @@ class PostgresFeed:
         with translated(), self._pool.connection() as connection:
             cursor = connection.cursor(binary=True)
             for cell in self._cells:
-                next_ = place.get(cell, 0) + 1
-                for first, count, at, packed in cursor.execute(READ, {"cell": cell, "next": next_, "limit": limit}):
-                    if first + count <= next_:
-                        continue
-                    events = unpack_events(packed, cell)
-                    found += [
-                        Numbered(cell, first + offset, at, event)
-                        for offset, event in enumerate(events)
-                        if first + offset >= next_
-                    ]
+                found += read_after(cursor, cell, place.get(cell, 0), limit)
         return found
 
     def end(self) -> dict[int, int]:

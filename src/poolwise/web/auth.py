@@ -18,6 +18,7 @@ LONGEST_SECRET: Final = 200
 
 ALL: Final = frozenset(Role)
 ACTING: Final = frozenset({Role.OPERATOR, Role.INTEGRATOR, Role.ADMIN})
+SENDING: Final = frozenset({Role.INTEGRATOR, Role.ADMIN})
 ADMIN: Final = frozenset({Role.ADMIN})
 
 ROLES: Final[Mapping[str, frozenset[Role]]] = {
@@ -64,6 +65,16 @@ ROLES: Final[Mapping[str, frozenset[Role]]] = {
     "GET /v1/network/picks": ALL,
     "GET /v1/network/policies": ALL,
     "GET /v1/events": ALL,
+    "POST /v1/webhooks": SENDING,
+    "GET /v1/webhooks": SENDING,
+    "GET /v1/webhooks/{id}": SENDING,
+    "GET /v1/webhooks/{id}/deliveries": SENDING,
+    "POST /v1/webhooks/{id}/rotate": SENDING,
+    "POST /v1/webhooks/{id}/replay": SENDING,
+    "POST /v1/webhooks/{id}/ping": SENDING,
+    "POST /v1/webhooks/{id}/pause": SENDING,
+    "POST /v1/webhooks/{id}/enable": SENDING,
+    "POST /v1/webhooks/{id}/delete": SENDING,
     "POST /v1/tokens": ADMIN,
     "GET /v1/tokens": ADMIN,
     "POST /v1/tokens/{id}/revoke": ADMIN,

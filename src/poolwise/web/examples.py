@@ -106,5 +106,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "POST /v1/offers/declines": {"order": "WEB-1001", "shipment": 1, "node": "BER-SHOP"},
     "POST /v1/orders/{number}/tracking-links": {"days": 60},
     "POST /v1/plan": {"order": {"channel": "web", "zone": "de-north", "lines": [_MUGS]}},
+    "POST /v1/webhooks": {"url": "https://web-shop.example/poolwise", "types": ["order.*", "shipment.changed"]},
+    "POST /v1/webhooks/{id}/rotate": {"overlap_hours": 24},
+    "POST /v1/webhooks/{id}/replay": {"failed": True},
     "POST /v1/tokens": {"party": "web-shop", "role": "integrator"},
 }

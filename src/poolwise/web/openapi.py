@@ -25,6 +25,7 @@ TAGS: Final = {
     "plans": "Plans without effect, and explanations of decisions.",
     "network": "The network, the catalogue and the policies in force.",
     "events": "What happens, as it happens.",
+    "webhooks": "What happens, sent to receivers of yours, signed.",
     "tokens": "Who may ask what.",
     "operations": "Health, readiness, metrics.",
 }

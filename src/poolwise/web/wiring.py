@@ -14,6 +14,7 @@ from poolwise.flows.ports import Books
 from poolwise.flows.tokens import TokenBook
 from poolwise.flows.tracking import LinkKeys
 from poolwise.flows.views import Feed, Views
+from poolwise.flows.webhooks import WebhookBook
 
 
 class Rules(Library, Protocol):
@@ -54,7 +55,8 @@ class Shop:
 class Services:
     """Everything a handler may use. `threads` is the size of the connection pool: one request, one connection.
 
-    `clock` tells the time, `stopwatch` measures seconds, `random_bits(n)` gives n secret random bits.
+    `url_fault` says what is wrong with the url of a receiver of webhooks, '' for nothing. `clock` tells the time,
+    `stopwatch` measures seconds, `random_bits(n)` gives n secret random bits.
     """
 
     books: Books
@@ -62,6 +64,8 @@ class Services:
     feed: Feed
     tokens: TokenBook
     links: LinkKeys
+    webhooks: WebhookBook
+    url_fault: Callable[[str], str]
     rules: Rules
     clock: Callable[[], datetime]
     stopwatch: Callable[[], float]
