@@ -135,9 +135,9 @@ class Crew:
             return None
         postmaster = self._server.status().process
         assert postmaster is not None
-        ours = sum(_cpu_seconds(process.pid) for process in self.processes if process.pid is not None)
+        ours = sum(cpu_seconds(process.pid) for process in self.processes if process.pid is not None)
         children = [each for each, parent in _parents().items() if parent == postmaster]
-        return CpuSeconds(ours, sum(map(_cpu_seconds, (postmaster, *children))))
+        return CpuSeconds(ours, sum(map(cpu_seconds, (postmaster, *children))))
 
 
 def _stat(process: int) -> list[str]:
@@ -148,7 +148,7 @@ def _stat(process: int) -> list[str]:
         return []
 
 
-def _cpu_seconds(process: int) -> float:
+def cpu_seconds(process: int) -> float:
     """User and system time of a process, and of those of its children that have ended."""
     fields = _stat(process)
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

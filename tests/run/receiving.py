@@ -139,7 +139,10 @@ def receiving(
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # whoever sends was killed
+                return
             with receiver.lock:
                 receiver.headers.append(dict(self.headers))
             receiver.take({name.lower(): value for name, value in self.headers.items()}, body)

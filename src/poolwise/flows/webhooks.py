@@ -242,7 +242,7 @@ class Outbound(Protocol):
     def fan_out(self, webhook: UUID, cell: int, now: datetime) -> int:
         """Make deliveries of the next events of a cell and move the place behind them, in one commit: how many events.
 
-        Nothing where another process is at it, or as many as may be are open.
+        Nothing where another process is at it, or more than half as many as may be are open.
         """
 
     def claim(self, room: Callable[[UUID], int], now: datetime, leased_until: datetime) -> Sequence[Claimed]:

@@ -33,6 +33,7 @@ AT_ONCE: Final = 4
 
 MOST_TAKEN: Final = 128
 POLL_S: Final = 0.2
+GATHER_S: Final = 0.02
 LEASE: Final = timedelta(seconds=60)
 LONGEST_ATTEMPT: Final = timedelta(seconds=20)
 MOST_SWEPT: Final = 2_000
@@ -194,13 +195,12 @@ class Relay:
                 self._told.put(given_back(lane.queue.popleft(), self._means.clock()))
 
     def _listen(self, most_s: float) -> None:
-        """Wait for the first outcome, and take all that are there."""
-        try:
+        """Wait for the first outcome, and a little for more of them: they are recorded together."""
+        with suppress(Empty):
             self._hear(self._told.get(timeout=max(most_s, 0.0)))
-            while True:
-                self._hear(self._told.get_nowait())
-        except Empty:
-            pass
+            until = time.monotonic() + GATHER_S
+            while self._under_way:
+                self._hear(self._told.get(timeout=max(until - time.monotonic(), 0.0)))
 
     def _hear(self, told: Outcome | Ended) -> None:
         if isinstance(told, Ended):
@@ -241,7 +241,9 @@ class Relay:
         self._threads.shutdown(wait=True)
         for lane in self._lanes.values():
             self._give_back(lane)
-        self._listen(0.0)
+        with suppress(Empty):
+            while True:
+                self._hear(self._told.get_nowait())
         try:
             self._record()
         except (Conflict, Upstream) as error:

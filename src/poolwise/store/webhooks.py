@@ -395,10 +395,10 @@ class PostgresOutbound:
             place = cursor.execute(PLACE, asked).fetchone()
             waiting = cursor.execute(OPEN, asked).fetchone()
             assert waiting is not None
-            if place is None or waiting[0] >= self._most_open:
-                return 0
             room = self._most_open - waiting[0]
-            found, wanted = _wanted(read_after(cursor, cell, place[0], MOST_READ), place[1], room)
+            if place is None or room * 2 < self._most_open:
+                return 0
+            found, wanted = _wanted(read_after(cursor, cell, place[0], min(room, MOST_READ)), place[1], room)
             if wanted:
                 cursor.execute(MAKE, {**asked, "numbers": array("int8", wanted)})
             self._failpoint("made")
