@@ -1,7 +1,6 @@
 """The simulator finds nothing, and finds what is planted: a bug of each kind, on memory and on PostgreSQL.
 
-In `make test` 150 seeds live a hundred steps on memory and 10 on both books, as its ten minutes allow; in `make soak`
-50,000 and 1,500.
+In `make test` 2,000 seeds live a hundred steps on memory and 150 on both books; in `make soak` 50,000 and 1,500.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from poolwise.store.books import PostgresTransaction
 
 FULL = os.environ.get("POOLWISE_CAMPAIGN") == "full"
 STEPS = 100
-SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (150, 10)
+SEEDS, SEEDS_ON_BOTH = (50_000, 1_500) if FULL else (2_000, 150)
 CHUNK, CHUNK_ON_BOTH = 50, 5
 TRIED = 60
 """Seeds in which a planted bug must show."""
