@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Test processes at a time; each that needs a database starts its own. Three keep two processors busy: some of them wait.
+# `worksteal` leaves the tests of a module, and what they share, in one process while others have work.
 JOBS ?= 3
 SOURCES := src/poolwise $(wildcard bench)
 BENCHES ?= quality brunel throughput latency availability feed cartons doorstep history
@@ -39,10 +40,10 @@ browser:
 		echo "make test looks at pages in a browser: install chromium (Debian: apt-get install chromium)" >&2; exit 1; }
 
 test: install browser lint types contracts ## everything: lint, types, import contracts, the whole test suite (at most 10 minutes)
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: install lint types contracts ## the same with the fast tests only (under 3 minutes)
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -70,7 +71,7 @@ docs: install ## write the generated reference pages again
 	$(BIN)/poolwise docs docs/reference
 
 soak: install ## every seeded campaign at its full count (hours)
-	POOLWISE_CAMPAIGN=full $(BIN)/python -m pytest -n $(JOBS) -m campaign
+	POOLWISE_CAMPAIGN=full $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m campaign
 
 lock: install ## resolve requirements.lock again from pyproject.toml (needs uv; names no address)
 	uv pip compile --no-config --universal --python-version 3.11 --all-extras --fork-strategy fewest --generate-hashes \
