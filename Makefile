@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # `worksteal` leaves the tests of a module, and what they share, in one process while others have work.
 JOBS ?= 3
 SOURCES := src/poolwise $(wildcard bench)
-BENCHES ?= quality brunel throughput latency availability feed cartons doorstep history
+BENCHES ?= quality brunel throughput latency availability feed cartons doorstep history webhooks
 BRUNEL_DATA ?= ../shared/data/brunel
 
 # Each process that is started would compile everything anew.

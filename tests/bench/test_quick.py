@@ -65,3 +65,8 @@ def test_a_history_of_many_lives_is_lawful():
     assert few == 100
     assert many >= 1_000
     assert found["laws_broken"] == []
+
+
+def test_a_relay_loses_and_doubles_nothing():
+    found = report("webhooks", "drained_per_second", "arrived_p99_ms", "relay_cpu_ms_per_event")
+    assert (found["lost"], found["doubled"]) == (0, 0)

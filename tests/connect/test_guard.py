@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from poolwise.connect.guard import Guard, read_networks, read_url
+from poolwise.core.values import Refused
+from poolwise.run.settings import load
 
 NAMES = {
     "hooks.example": ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"],
@@ -129,3 +133,17 @@ def test_a_url_is_read_once() -> None:
 
 def test_without_the_setting_nothing_inside_is_allowed() -> None:
     assert INSIDE in Guard(read_networks(""), lambda name, _port: NAMES[name]).url_fault("https://receiver.inside/")
+
+
+@pytest.mark.parametrize("value", ["10.1.0.0/16", "10.1.0.0/16, fd00:1::/32", "127.0.0.1/32", ""])
+def test_networks_inside_are_a_setting(tmp_path: Path, value: str) -> None:
+    (tmp_path / "p.toml").write_text(f'internal_webhooks = "{value}"')
+    assert load(tmp_path / "p.toml", {}).internal_webhooks == value
+    assert len(read_networks(value)) == value.count("/")
+
+
+@pytest.mark.parametrize("value", ["inside", "10.1.0.1/16", "10.1.0.0/33", "10.0.0.0/8,", "*"])
+def test_what_is_no_network_is_no_setting(value: str) -> None:
+    with pytest.raises(Refused) as refused:
+        load(None, {"POOLWISE_INTERNAL_WEBHOOKS": value})
+    assert [fault.field for fault in refused.value.problems] == ["internal_webhooks"]

@@ -235,7 +235,7 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(post: Office) -> None:
         ill, _ = post.subscribe(bad.url)
         well, _ = post.subscribe(good.url)
         post.happen(*["order.sourced"] * 100)
-        running = threading.Thread(target=relay.run)
+        running = threading.Thread(target=relay.run, daemon=True)
         running.start()
         r.wait_until(lambda: len(good.came) == 100)
         assert bad.came.total() == 1, "whoever does not answer is asked one thing at a time"

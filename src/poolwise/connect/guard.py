@@ -221,20 +221,22 @@ class GuardedBackend(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose every wait ends with the attempt."""
+    """A connection whose every wait ends with the attempt. What is written goes out at once when an answer is read."""
 
     def __init__(self, opened: socket.socket, attempt: Attempt) -> None:
         self._socket = opened
         self._attempt = attempt
+        self._written = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002  # the attempt's time
+        while self._written:
+            with self._waiting():
+                self._written = self._written[self._socket.send(self._written) :]
         with self._waiting():
             return self._socket.recv(max_bytes)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002  # the attempt's time
-        while buffer:
-            with self._waiting():
-                buffer = buffer[self._socket.send(buffer) :]
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002  # nothing waits here
+        self._written += buffer
 
     def close(self) -> None:
         self._socket.close()

@@ -29,7 +29,8 @@ from poolwise.run.worker import LONGEST_BACK_OFF_S
 
 THREADS: Final = 64
 AT_ONCE: Final = 4
-"""Threads of one receiver that answers well. One that does not, or is new, has one; all such have half of them."""
+"""Threads of one receiver. Of one that does not answer well, or is new, one delivery is taken at a time, and all such
+receivers have half of the threads."""
 
 MOST_TAKEN: Final = 128
 POLL_S: Final = 0.2
@@ -161,8 +162,7 @@ class Relay:
         """Put threads to work: of those that do not answer well never more than half of all."""
         ill = sum(lane.threads for lane in self._lanes.values() if not lane.well)
         for lane in self._lanes.values():
-            most = AT_ONCE if lane.well else 1
-            while lane.threads < min(most, lane.threads + len(lane.queue)) and (lane.well or ill < THREADS // 2):
+            while lane.threads < min(AT_ONCE, lane.threads + len(lane.queue)) and (lane.well or ill < THREADS // 2):
                 lane.threads += 1
                 ill += not lane.well
                 self._threads.submit(self._work, lane).add_done_callback(partial(self._ended, lane))
