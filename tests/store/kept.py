@@ -25,6 +25,7 @@ EDITIONS, POLICIES = ("edition-1",), (("default", 1),)
 # Sheets are written by snapshots only.
 OWN_TO_POSTGRES = (
     "edition", "edition_part", "master", "policy_version", "token", "setting", "schema_migration", "count_sheet",
+    "webhook", "webhook_place", "delivery",
 )  # fmt: skip
 CHECKPOINTS = ("verified_position", "verified_until", "feed_position", "decision_guard")
 

@@ -14,9 +14,9 @@ from time import monotonic
 from typing import Final
 
 import httpcore
-import msgspec
 from standardwebhooks import Webhook
 
+from poolwise.connect.cloudevents import MEDIA_TYPE, event_body
 from poolwise.connect.guard import (
     Attempt,
     Forbidden,
@@ -29,7 +29,6 @@ from poolwise.connect.guard import (
 )
 from poolwise.flows.webhooks import LONGEST_HOLD, LONGEST_REASON, Claimed, Told
 
-MEDIA_TYPE: Final = "application/cloudevents+json"
 ATTEMPT_S: Final = 15.0
 """From the name to the end of the answer."""
 
@@ -37,7 +36,6 @@ MOST_ANSWER_BYTES: Final = 16_384
 MOST_CONNECTIONS: Final = 256
 MOST_IDLE: Final = 64
 IDLE_S: Final = 5.0
-SOURCE: Final = "/v1/events"
 SECRET_PREFIX: Final = "whsec_"
 SLOW_DOWN: Final = frozenset({429, 503})
 
@@ -51,19 +49,10 @@ def body_of(claimed: Claimed) -> bytes:
     """The event as structured CloudEvents JSON; the same bytes for every attempt."""
     event = claimed.event
     assert event is not None, "it was looked at before"
+    if claimed.number <= 0:
+        return event_body(event, claimed.message_id, claimed.at)
     place = f"{claimed.cell}:{claimed.number}"
-    said: dict[str, object] = {
-        "specversion": "1.0",
-        "id": place if claimed.number > 0 else claimed.message_id,
-        "source": SOURCE,
-        "type": event.type,
-        "subject": event.subject,
-        "time": claimed.at,
-        "datacontenttype": "application/json",
-    }
-    if claimed.number > 0:
-        said["sequence"] = place
-    return msgspec.json.encode({**said, "data": event.data})
+    return event_body(event, place, claimed.at, place)
 
 
 def headers_of(claimed: Claimed, body: bytes, now: datetime) -> dict[str, str]:

@@ -6,10 +6,11 @@ no arithmetic of availability, which is core's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from poolwise.core.availability import Coming, Shelves
@@ -346,8 +347,25 @@ class Numbered:
     event: Event
 
 
+_PLACE: Final = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")
 Place = Mapping[int, int]
 """How far a reader has come: for each cell the number of the last event it has seen, 0 for none."""
+
+
+def written_place(place: Place) -> str:
+    """A place as clients and brokers keep it: `0:4711`, or `0:4711,3:15` where there are more cells."""
+    return ",".join(f"{cell}:{number}" for cell, number in sorted(place.items()))
+
+
+def place_of(text: str) -> dict[int, int]:
+    """A place that was written so. Raises ValueError."""
+    place = {}
+    for part in text.split(","):
+        match = _PLACE.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"'{part}' is no place in the feed")
+        place[int(match[1])] = int(match[2])
+    return place
 
 
 class Feed(Protocol):
@@ -358,3 +376,6 @@ class Feed(Protocol):
 
     def end(self) -> dict[int, int]:
         """The number of the last event of every cell."""
+
+    def before(self, at: datetime) -> dict[int, int]:
+        """The place after what happened before an instant, as far as it is still known."""

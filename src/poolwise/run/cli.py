@@ -136,6 +136,15 @@ def relay(until_idle: Annotated[bool, typer.Option(help="end when there is nothi
 
 @app.command()
 @command
+def publish() -> None:
+    """Publish events to a stream of NATS JetStream (setting nats_servers) only; `up` does it where that is set."""
+    from poolwise.run import processes
+
+    processes.publish(load())
+
+
+@app.command()
+@command
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal networks and orders")] = 7,
     orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many orders to place")] = 5_000,

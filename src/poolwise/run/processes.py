@@ -14,6 +14,7 @@ from typing import Final
 import uvicorn
 
 from poolwise.connect.webhooks import Sender, guard_of
+from poolwise.core.values import Refused
 from poolwise.flows.wave import run_wave
 from poolwise.run.bootstrap import WORKER_NICENESS, App, opened, seek_cycles_seldom, step_back
 from poolwise.run.relay import Means, Relay
@@ -146,6 +147,30 @@ def relay(settings: Settings, until_idle: bool = False) -> None:
         sender.close()
 
 
+def publish(settings: Settings) -> None:
+    """Keep the stream of a message broker in step with the feed, in this process, until it is told to stop.
+
+    Raises Refused where no servers are set, or the library for them is not installed.
+    """
+    if not settings.nats_servers.strip():
+        raise Refused.one("settings_invalid", "nats_servers", "is needed to publish events to a message broker")
+    try:
+        from poolwise.connect.jetstream import Target
+        from poolwise.run import broker
+    except ModuleNotFoundError:
+        raise Refused.one("settings_invalid", "nats_servers", "needs: pip install 'poolwise[nats]'") from None
+    configure_logs(settings.log_level)
+    target = Target(
+        servers=tuple(each.strip() for each in settings.nats_servers.split(",") if each.strip()),
+        stream=settings.nats_stream,
+        replicas=settings.nats_replicas,
+        keep=timedelta(days=settings.nats_keep_days),
+        credentials=settings.nats_credentials,
+    )
+    with opened(settings) as app:
+        broker.run(broker.Means(PostgresFeed(app.pool, settings.cell_numbers), target, app.clock))
+
+
 def supervise(settings: Settings, with_api: bool, processes: int) -> int:
     """Run workers, and the API with a relay, as processes; one that dies is started again. Ends when told to stop."""
     context = multiprocessing.get_context("spawn")
@@ -158,7 +183,9 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     roles: list[tuple[str, multiprocessing.context.SpawnProcess]] = []
-    names = [f"worker-{n}" for n in range(processes)] + (["api", "relay"] if with_api else [])
+    names = [f"worker-{n}" for n in range(processes)]
+    if with_api:
+        names += ["api", "relay", *(["broker"] if settings.nats_servers else [])]
     for name in names:
         roles.append((name, _start(context, name, settings)))
     while not stopping:
@@ -171,7 +198,7 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
 def _start(
     context: multiprocessing.context.SpawnContext, name: str, settings: Settings
 ) -> multiprocessing.context.SpawnProcess:
-    target = {"api": serve, "relay": relay}.get(name, work)
+    target = {"api": serve, "relay": relay, "broker": publish}.get(name, work)
     process = context.Process(target=target, args=(settings,), name=name, daemon=False)
     process.start()
     return process

@@ -42,6 +42,13 @@ class Settings:
     internal_webhooks: str = field(
         default="", metadata={"help": "networks inside to which webhooks may be sent, such as 10.1.0.0/16, by commas"}
     )
+    nats_servers: str = field(
+        default="", metadata={"help": "NATS servers that events are published to, such as nats://a:4222, by commas"}
+    )
+    nats_stream: str = field(default="POOLWISE", metadata={"help": "JetStream stream of the events, Poolwise's own"})
+    nats_replicas: int = field(default=1, metadata={"help": "copies of the stream, where it is not there yet"})
+    nats_keep_days: int = field(default=7, metadata={"help": "days for which the stream keeps events"})
+    nats_credentials: str = field(default="", metadata={"help": "credentials file for the NATS servers"})
     log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})
     origin: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,13 +67,15 @@ NAMES: Final = tuple(f.name for f in fields(Settings) if f.name != "origin")
 _KINDS: Final = {f.name: f.type for f in fields(Settings)}
 _LIMITS: Final = {
     "port": (0, 65_535), "processes": (1, 64), "batch": (1, 500), "idle_ms": (1, 10_000),
-    "wave_every_s": (1, 86_400), "connections": (1, 200),
+    "wave_every_s": (1, 86_400), "connections": (1, 200), "nats_replicas": (1, 5), "nats_keep_days": (1, 3_650),
 }  # fmt: skip
 
 _TEXTS: Final = {
     "cells": (r"\s*\d+\s*(,\s*\d+\s*)*", "numbers separated by commas"),
     "public_url": (r"(https?://\S+)?", "an address such as https://orders.example.com"),
     "shop_contact": (r"(https://\S+|[^\s@]+@[^\s@]+)?", "an email or an https address"),
+    "nats_servers": (r"(\s*(nats|tls)://\S+?\s*(,|$))*", "addresses such as nats://a:4222, separated by commas"),
+    "nats_stream": (r"[A-Za-z0-9_-]{1,64}", "letters, digits, - and _"),
     "log_level": ("debug|info|warning|error", "debug, info, warning or error"),
 }
 """The form of texts, and what it is."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Final
 
@@ -17,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.values import Upstream
-from poolwise.flows.views import Feed, Numbered
+from poolwise.flows.views import Feed, Numbered, place_of, written_place
 from poolwise.web.endpoint import Call, Nothing, Reply
 from poolwise.web.errors import refused
 from poolwise.web.threads import Threads
@@ -27,7 +26,6 @@ LOG: Final = logging.getLogger("poolwise.web")
 MOST_KEPT: Final = 10_000
 MOST_AT_ONCE: Final = 1_000
 LAST_EVENT_ID: Final = "last-event-id"
-_PLACE: Final = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")
 PAUSE_SECONDS: Final = 1.0
 
 
@@ -63,12 +61,12 @@ def follow_events(call: Call[EventsAsked, Nothing]) -> Reply:
 
 def read_place(text: str, field: str, cells: tuple[int, ...]) -> dict[int, int]:
     """A place as a client sends it. Refuses what is none."""
-    place = {}
-    for part in text.split(","):
-        match = _PLACE.fullmatch(part.strip())
-        if match is None or int(match[1]) not in cells:
-            raise refused("query_invalid", "is not an id of an event of ours, such as 0:4711", field)
-        place[int(match[1])] = int(match[2])
+    try:
+        place = place_of(text)
+    except ValueError:
+        place = {}
+    if not place or not place.keys() <= set(cells):
+        raise refused("query_invalid", "is not an id of an event of ours, such as 0:4711", field)
     return place
 
 
@@ -173,11 +171,6 @@ class Tail:
 
     async def _read(self, place: Mapping[int, int]) -> list[Numbered]:
         return list(await self._threads.run(self._feed.after, dict(place), MOST_AT_ONCE))
-
-
-def written_place(place: Mapping[int, int]) -> str:
-    """A place as clients send it back."""
-    return ",".join(f"{cell}:{number}" for cell, number in sorted(place.items()))
 
 
 def _text(event: Numbered) -> bytes:

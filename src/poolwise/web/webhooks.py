@@ -18,6 +18,7 @@ from poolwise.core.values import Json, Refused
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer, Audit, Effects
 from poolwise.flows.tokens import Role
+from poolwise.flows.views import written_place
 from poolwise.flows.webhooks import (
     LONGEST_OVERLAP,
     LONGEST_URL,
@@ -36,7 +37,7 @@ from poolwise.web.endpoint import Asked, Call, Nothing, Reply, Sent
 from poolwise.web.errors import refused
 from poolwise.web.forms import Code, Cursor, Limit, from_cursor, page_of, to_cursor
 from poolwise.web.idempotency import kept, kept_refusal, once
-from poolwise.web.live import read_place, written_place
+from poolwise.web.live import read_place
 
 HOUR: Final = timedelta(hours=1)
 SECRET_PREFIX: Final = "whsec_"
