@@ -14,11 +14,13 @@ from rich.console import Console
 
 from poolwise.core.values import Refused
 from poolwise.run.demo import private_folder
+from poolwise.run.demo_live import Pace
 from poolwise.run.demo_screen import Caption, Screen, Verdict, plain_line, sparkline
 from poolwise.sim.figures import Figures
 
 KEYS = {
-    "seed", "nodes", "items", "processes", "orders", "lines", "fill_rate", "split_rate", "cost_per_order",
+    "seed", "nodes", "items", "processes", "history_days", "lived", "delivered", "orders", "lines",
+    "fill_rate", "split_rate", "cost_per_order",
     "kg_co2e_per_order", "orders_per_second", "laws_broken",
 }  # fmt: skip
 ENDLESS_S = 240
@@ -35,11 +37,14 @@ def poolwise(*words: str, **environment: str) -> subprocess.CompletedProcess[str
 @pytest.mark.slow
 def test_a_headless_run_prints_its_figures_breaks_no_law_and_can_be_explained(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    ran = poolwise("demo", "--headless", "--json", "--orders", "40", "--seed", "11", "--data", str(folder))
+    ran = poolwise("demo", "--headless", "--json", "--orders", "40", "--seed", "11", "--history", "4", "--live", "2",
+                   "--data", str(folder))  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(ran.stdout)
     assert set(figures) == KEYS
     assert (figures["orders"], figures["seed"], figures["laws_broken"]) == (40, 11, 0)
+    assert figures["history_days"] == 4
+    assert figures["lived"] > figures["delivered"] > 0
     assert figures["lines"] >= 40
     assert 0.8 <= figures["fill_rate"] <= 1
     assert figures["cost_per_order"] > 0
@@ -106,3 +111,21 @@ def test_before_the_first_order_nothing_is_divided_by_zero() -> None:
     Console(file=StringIO()).print(empty.frame(80, 24), height=24)
     assert "0 orders" in plain_line(empty)
     assert sparkline([]) == ""
+
+
+def test_keys_set_the_pace() -> None:
+    pace = Pace()
+    for key in "++++++":
+        pace.key(key)
+    assert pace.speed == 3_600
+    pace.key("-")
+    assert pace.speed == 900
+    pace.key(" ")
+    assert pace.speed == 0
+    pace.key(" ")
+    assert pace.speed == 900
+    for key in "-" * 9:
+        pace.key(key)
+    assert (pace.speed, pace.over) == (1, False)
+    pace.key("q")
+    assert pace.over

@@ -21,7 +21,7 @@ def reader(cost_of_waiting: int = 0) -> FeedReader:
     def whereabouts(ids: Sequence[int]) -> Mapping[int, PositionKey]:
         return {id_: PositionKey("MUG", "LYO-DC", "web") for id_ in ids}
 
-    return FeedReader(whereabouts, lambda _order, _attempt: cost_of_waiting)
+    return FeedReader(whereabouts, lambda _order, _attempt: cost_of_waiting, {})
 
 
 def accepted(number: int, lines: int = 2) -> Numbered:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -83,10 +83,10 @@ def _signature(key: bytes, told: bytes) -> bytes:
     return hmac.digest(key, _PURPOSE + told, sha256)[:_SIGNATURE_BYTES]
 
 
-def keep_answer(books: Books, answer: Answer, now: datetime, *audit: Audit) -> None:
+def keep_answer(books: Books, answers: Sequence[Answer], now: datetime, *audit: Audit) -> None:
     """Keep the answer to a request that changes nothing else: a link, or why there is none, and who was given it."""
     with books.transaction() as transaction:
-        transaction.record(Effects(at=now, answers=[answer], audit=audit))
+        transaction.record(Effects(at=now, answers=answers, audit=audit))
 
 
 # --- why it comes in parts

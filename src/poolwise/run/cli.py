@@ -22,7 +22,7 @@ from poolwise.core.values import Refused, Upstream
 from poolwise.flows.explain import explain_order
 from poolwise.flows.ports import Audit
 from poolwise.flows.tokens import Role, issue_token, revoke_token
-from poolwise.flows.tracking import fresh_key
+from poolwise.flows.tracking import fresh_key, keep_answer, link_to
 from poolwise.run import directories, picture
 from poolwise.run.bootstrap import App, clock, opened, prepare, seek_cycles_seldom, server_of, urls
 from poolwise.run.settings import NAMES, Settings, load
@@ -149,16 +149,22 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal networks and orders")] = 7,
     orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many orders to place")] = 5_000,
     rate: Annotated[int, typer.Option(min=0, help="orders placed a second; 0 for as many as go")] = 0,
+    history: Annotated[int, typer.Option(min=0, max=60, help="days that the network has lived before")] = 30,
+    live: Annotated[
+        float | None, typer.Option(help="live on for so many seconds; by default on a terminal, until q is pressed")
+    ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="no live screen")] = False,
     as_json: AsJson = False,
     number: Annotated[int, typer.Option("--processes", min=1, max=64, help="worker processes")] = 1,
     data: Annotated[Path, typer.Option(help="folder of its own, emptied first")] = Path(".poolwise/demo"),
     picture: Annotated[Path | None, typer.Option(hidden=True, help="write the last screen as SVG")] = None,
 ) -> None:
-    """Generate a network, source a stream of orders on it, and watch: needs nothing but this program."""
+    """Generate a network with a past, source a stream of orders on it, and watch it live: needs nothing else."""
     from poolwise.run.demo import Wish, run_demo
 
-    raise typer.Exit(run_demo(Wish(seed, orders, rate, number, data, headless, as_json, picture)))
+    forever = sys.stdin.isatty() and sys.stdout.isatty() and not headless and not as_json and picture is None
+    live_s = live if live is not None else float("inf") if forever else None
+    raise typer.Exit(run_demo(Wish(seed, orders, rate, history, live_s, number, data, headless, as_json, picture)))
 
 
 @app.command()
@@ -356,6 +362,21 @@ def token_revoke(token_id: Annotated[UUID, typer.Argument(help="id of the token"
     with opened(load()) as ready:
         revoke_token(PostgresTokens(ready.pool), token_id, now=clock(), actor="poolwise token")
     out.print("revoked")
+
+
+@track.command("link")
+@command
+def track_link(
+    order: Annotated[str, typer.Argument(help="the sender's number of the order, or our id")],
+    days: Annotated[int, typer.Option(min=1, max=366, help="days for which it works")] = 90,
+) -> None:
+    """Print the link to the tracking page of an order; the page is served by `up` and `serve`."""
+    with opened(load()) as ready:
+        id_, now = order_id(ready, order), clock()
+        key = PostgresLinkKeys(ready.pool).begin(fresh_key(ready.ids_bits), now, "poolwise track")
+        audit = Audit("poolwise track", "tracking.link", order, {"days": days})
+        keep_answer(ready.books, [], now, audit)
+        out.print(f"{ready.settings.pages_url}/t/{link_to(key, id_, now + timedelta(days=days))}", soft_wrap=True)
 
 
 @track.command("renew-key")

@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Event, Thread
@@ -31,11 +33,12 @@ from poolwise.connect.directory.importing import Progress as Step
 from poolwise.connect.directory.importing import import_directory
 from poolwise.core.ledger import PositionKey
 from poolwise.core.policy.terms import CostKind
-from poolwise.core.values import MILLION, Cost, Fault, Refused, Upstream
+from poolwise.core.values import MILLION, Cost, Fault, Refused, Upstream, replace
 from poolwise.flows.explain import explain_order, recall
 from poolwise.flows.intake import Counter, Rejected, accept
 from poolwise.run import processes
 from poolwise.run.bootstrap import App, clock, opened
+from poolwise.run.demo_live import HISTORY_DAYS, ORDERS_A_DAY, Life, Pace, live, reach_back
 from poolwise.run.demo_screen import Caption, Screen, Verdict, plain_line, verdict_of
 from poolwise.run.directories import ensure_policy, target_of
 from poolwise.run.settings import NAMES, Settings
@@ -67,11 +70,16 @@ PLANS_VERIFIED: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the caller asks for. `rate` is orders a second, 0 for as many as go."""
+    """What the caller asks for. `rate` is orders a second, 0 for as many as go.
+
+    The network has lived for `history_days` when the orders come, and afterwards lives on for `live_s` seconds, or not.
+    """
 
     seed: int = 7
     orders: int = ORDERS
     rate: int = 0
+    history_days: int = HISTORY_DAYS
+    live_s: float | None = None
     processes: int = 1
     folder: Path = FOLDER
     headless: bool = False
@@ -85,6 +93,8 @@ class Ran:
 
     world: World
     figures: Figures
+    watch: Watch
+    lived: dict[str, int]
     laws_broken: int = 0
     findings: list[str] = field(default_factory=list)
     interesting: dict[str, str] = field(default_factory=dict)
@@ -155,15 +165,23 @@ def _on_server(wish: Wish, folder: Path, talk: Console) -> Ran:
     )
     with _bars(talk) as bars:
         begun = bars.step("network")
-        world = make_world(wish.seed, clock(), orders=max(wish.orders, ORDERS))
+        at = clock() - timedelta(days=wish.history_days)
+        world = make_world(wish.seed, at, orders=max(wish.orders, ORDERS))
         write_directory(world, folder / "network")
         bars.done(begun)
         begun = bars.step("database")
         with opened(settings) as app:
             bars.done(begun)
-            _import(app, folder / "network", bars)
+            reach_back(settings, at)
+            _import(replace(app, clock=lambda: at), folder / "network", bars)
+            life = Life(app, world, ORDERS_A_DAY)
+            history = bars.days("history", wish.history_days)
+            life.until(clock(), lambda now: bars.update(history, (now - at).total_seconds() / 86_400))
             bars.close()
-            return _stream(wish, app, world, folder, talk)
+            ran = _stream(wish, app, life, world, folder, talk)
+            if wish.live_s is not None:
+                _live(wish, life, ran, talk)
+            return _proven(wish, app, ran, talk)
 
 
 class _Steps:
@@ -176,6 +194,14 @@ class _Steps:
     def step(self, name: str) -> TaskID:
         """A step begins; how long it takes is not known."""
         return self._progress.add_task(name, total=None)
+
+    def days(self, name: str, days: int) -> TaskID:
+        """A step begins that lives through so many days."""
+        return self._progress.add_task(f"{name} of {days} days", total=max(days, 1e-6))
+
+    def update(self, task: TaskID, days: float) -> None:
+        """So many days are lived."""
+        self._progress.update(task, completed=days)
 
     def done(self, task: TaskID) -> None:
         """A step is done."""
@@ -215,15 +241,36 @@ def _import(app: App, directory: Path, bars: _Steps) -> None:
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-def _stream(wish: Wish, app: App, world: World, folder: Path, talk: Console) -> Ran:
+def _stream(wish: Wish, app: App, life: Life, world: World, folder: Path, talk: Console) -> Ran:
     """Stream orders in while workers source them; ends when all are decided, or at Ctrl-C."""
     watch = Watch(app, world, wish)
-    with _workers(app.settings, folder / "worker.log") as alive, _feeding(app, world, wish) as feeder:
+    feeding = _feeding(app, life.lives.demand, wish)
+    with _workers(app.settings, folder / "worker.log") as alive, feeding as feeder:
         with suppress(KeyboardInterrupt), watch.showing(talk) as show:
             watch.until_decided(feeder, alive, show)
         feeder.stop()
     watch.catch_up()
-    ran = watch.ran()
+    return watch.ran(life.lives.done)
+
+
+def _live(wish: Wish, life: Life, ran: Ran, talk: Console) -> None:
+    """Live on: on a terminal with a screen and keys, else quietly."""
+    life.clock.now = clock()
+    pace, watch = Pace(), ran.watch
+    quiet = wish.headless or not talk.is_terminal or talk.is_dumb_terminal
+    with watch.showing(talk) as show:
+
+        def shown(lines: list[str]) -> None:
+            watch.below(lines)
+            watch.follow()
+            show()
+
+        live(life, pace, (lambda _lines: None) if quiet else shown, wish.live_s)
+    ran.lived = dict(life.lives.done)
+
+
+def _proven(wish: Wish, app: App, ran: Ran, talk: Console) -> Ran:
+    """The laws, proven on what is there now."""
     if not wish.as_json:
         talk.print("[dim]proving the laws on the database ...[/]")
     report = check_database(app.pool, app.settings.cell_numbers, clock(), full=True, verify=_sampled(app))
@@ -247,9 +294,9 @@ def _sampled(app: App) -> Callable[[StoredPlan], Iterable[str]]:
 class _Feeder(Thread):
     """Places orders through intake at a rate, as a shop would."""
 
-    def __init__(self, app: App, world: World, wish: Wish) -> None:
+    def __init__(self, app: App, demand: Demand, wish: Wish) -> None:
         super().__init__(name="demo-shop", daemon=True)
-        self._app, self._demand, self._wish = app, Demand(world), wish
+        self._app, self._demand, self._wish = app, demand, wish
         self._stopped = Event()
         self.error: BaseException | None = None
         self.placed = 0
@@ -284,8 +331,8 @@ class _Feeder(Thread):
 
 
 @contextmanager
-def _feeding(app: App, world: World, wish: Wish) -> Iterator[_Feeder]:
-    feeder = _Feeder(app, world, wish)
+def _feeding(app: App, demand: Demand, wish: Wish) -> Iterator[_Feeder]:
+    feeder = _Feeder(app, demand, wish)
     feeder.start()
     try:
         yield feeder
@@ -332,7 +379,7 @@ class Watch:
         """Nothing is read yet."""
         self._app, self._world, self._wish = app, world, wish
         self._feed = PostgresFeed(app.pool, app.settings.cell_numbers)
-        self._reader = FeedReader(self._whereabouts, self._cost_of_waiting)
+        self._reader = FeedReader(self._whereabouts, self._cost_of_waiting, self._feed.end())
         self._explained_at = 0.0
         self._turn = 0
         self._kinds: dict[str, str] = {}
@@ -403,9 +450,13 @@ class Watch:
             for one in self._reader.take(events):
                 self._remember(one)
 
-    def ran(self) -> Ran:
-        """What it came to."""
-        return Ran(self._world, self._reader.figures, interesting=dict(self._kinds))
+    def below(self, lines: list[str]) -> None:
+        """What stands below the screen from now on."""
+        self._screen.footer = lines
+
+    def ran(self, lived: Mapping[str, int]) -> Ran:
+        """What it came to, after a history."""
+        return Ran(self._world, deepcopy(self._reader.figures), self, dict(lived), interesting=dict(self._kinds))
 
     def _remember(self, one: Decided) -> None:
         """Keep the number of the first order of each kind that is worth a look."""
@@ -444,6 +495,9 @@ def as_json(wish: Wish, ran: Ran) -> dict[str, int | float]:
         "nodes": ran.world.nodes,
         "items": len(ran.world.items),
         "processes": wish.processes,
+        "history_days": wish.history_days,
+        "lived": ran.lived.get("ordered", 0),
+        "delivered": ran.lived.get("delivered", 0),
         "orders": figures.orders,
         "lines": figures.lines,
         "fill_rate": round(figures.lines_filled / lines, 4),
@@ -461,6 +515,7 @@ def _farewell(console: Console, wish: Wish, ran: Ran) -> None:
     program = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).exists() else "poolwise"
     order = next((ran.interesting[kind] for kind in ("split", "waiting", "plain") if kind in ran.interesting), "")
     rows = (
+        ("history", f"{wish.history_days} days, {shown['lived']:,} orders, {shown['delivered']:,} parcels delivered"),
         ("orders sourced", f"{shown['orders']:,}  ({shown['lines']:,} lines)"),
         ("orders a second", f"{shown['orders_per_second']:,}"),
         ("fill rate", f"{shown['fill_rate']:.1%} of lines"),
@@ -481,6 +536,7 @@ def _farewell(console: Console, wish: Wish, ran: Ran) -> None:
     steps += [
         f"{program} check --full   # prove the laws again",
         f"{program} up   # the API on this network; it prints a token",
+        *([f"{program} track link {order}   # the page its customer sees, while `up` runs"] if order else []),
         "curl -H 'Authorization: Bearer TOKEN' http://127.0.0.1:8080/v1/orders",
         "docs/tutorial.md   # the same with a network of your own",
     ]

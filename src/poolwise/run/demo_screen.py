@@ -160,6 +160,7 @@ class Screen:
         self._moments: deque[tuple[float, int]] = deque(maxlen=MOMENTS)
         self._verdicts: deque[Verdict] = deque(maxlen=60)
         self._began: float | None = None
+        self.footer = [" Ctrl-C ends the demo in good order"]
 
     def moment(self, at_s: float, orders: int) -> None:
         """So many orders were decided by an instant of the stopwatch."""
@@ -225,8 +226,8 @@ class Screen:
             Layout(self._tiles(width), size=4),
             Layout(self._progress(width), size=1),
             Layout(self._load(width, load - 2), size=load),
-            Layout(self._decisions(width, height - load - 7), ratio=1),
-            Layout(Text(" Ctrl-C ends the demo in good order", style="dim"), size=1),
+            Layout(self._decisions(width, height - load - 6 - len(self.footer)), ratio=1),
+            Layout(Text("\n".join(self.footer), style="dim", no_wrap=True), size=len(self.footer)),
         )
         return layout
 
@@ -263,7 +264,8 @@ class Screen:
 
     def _progress(self, width: int) -> RenderableType:
         figures, caption = self.figures, self.caption
-        label = f" {figures.orders:,} of {caption.orders:,} orders sourced"
+        of = f"of {caption.orders:,} " if figures.orders <= caption.orders else ""
+        label = f" {figures.orders:,} {of}orders sourced"
         waiting = f"{figures.accepted - figures.orders:,} in the queue · {figures.waiting:,} with backorders "
         room = max(4, width - len(label) - len(waiting) - 2)
         bar = _bar(figures.orders, caption.orders, room)

@@ -14,7 +14,7 @@ from uuid import UUID
 from poolwise.core.ledger import PositionKey
 from poolwise.core.values import Cost, Json
 from poolwise.flows.ports import Event
-from poolwise.flows.views import Numbered
+from poolwise.flows.views import Numbered, Place
 
 SOURCED: Final = "order.sourced"
 SET_ASIDE: Final = frozenset({"reserved", "pledged"})
@@ -83,14 +83,14 @@ class Figures:
 
 
 class FeedReader:
-    """Adds up the change feed of a run, whatever was in it before."""
+    """Adds up the change feed of a run from a place on; what becomes of older orders does not count."""
 
-    def __init__(self, whereabouts: Whereabouts, cost_of_waiting: CostOfWaiting) -> None:
+    def __init__(self, whereabouts: Whereabouts, cost_of_waiting: CostOfWaiting, place: Place) -> None:
         """Starts with nothing."""
         self._whereabouts, self._cost_of_waiting = whereabouts, cost_of_waiting
         self._orders: dict[str, _OrderFigures] = {}
         self._positions: dict[int, PositionKey] = {}
-        self.place: dict[int, int] = {}
+        self.place = dict(place)
         self.figures = Figures()
 
     def take(self, events: Iterable[Numbered]) -> list[Decided]:
@@ -100,6 +100,8 @@ class FeedReader:
         decided = []
         for numbered in events:
             self.place[numbered.cell] = numbered.number
+            if numbered.event.type != "order.accepted" and numbered.event.subject not in self._orders:
+                continue
             match numbered.event.type:
                 case "order.accepted":
                     self._accepted(numbered)

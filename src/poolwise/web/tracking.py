@@ -100,12 +100,12 @@ def create_link(call: Call[Nothing, LinkIn]) -> Reply:
         view = services.views.order(number)
         if view is None:
             unknown = Rejected("order_unknown", (Fault("number", f"there is no order '{number}'"),))
-            keep_answer(services.books, kept_refusal(call.key, unknown), call.now)
+            keep_answer(services.books, [kept_refusal(call.key, unknown)], call.now)
             raise Refused(unknown.code, unknown.problems)
         order, expires_at = view.record.order, (call.now + timedelta(days=call.body.days)).replace(microsecond=0)
         reference = f"{order.id} {expires_at.isoformat()}"
         audit = Audit(call.actor.party, "tracking.link", order.number, {"until": expires_at.isoformat()})
-        keep_answer(services.books, kept(call.key, 201, reference), call.now, audit)
+        keep_answer(services.books, [kept(call.key, 201, reference)], call.now, audit)
         return given(reference)
 
     return once(services.books, call.key, do, lambda known: given(known.reference), look_first=True)
