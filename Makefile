@@ -26,7 +26,7 @@ install: $(STAMP) ## make .venv with the locked dependencies and Poolwise itself
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Poolwise needs Python 3.11 or later: make PYTHON=python3.12 install")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -39,7 +39,8 @@ browser:
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || { \
 		echo "make test looks at pages in a browser: install chromium (Debian: apt-get install chromium)" >&2; exit 1; }
 
-test: install browser lint types contracts ## everything: lint, types, import contracts, the whole test suite (at most 10 minutes)
+test: install browser ## everything: lint, types, import contracts, the whole test suite
+	@$(MAKE) --no-print-directory -j2 lint types contracts
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: install lint types contracts ## the same with the fast tests only (under 3 minutes)

@@ -21,7 +21,7 @@ from poolwise.core.values import Rate, replace
 from tests.core import brute_force
 from tests.core.worlds import problem_of
 
-SEEDS = range(200)
+SEEDS = range(120)
 MIXED = range(400)
 """Of the problems as they come, few can be foreseen: there must be enough of these."""
 

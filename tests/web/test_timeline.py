@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from poolwise.flows.webhooks import DeliveryState, Outcome, Told
+from poolwise.store.webhooks import PostgresOutbound
 from tests.web.shop import ORDER, Shop
 
 
@@ -53,6 +55,24 @@ def test_it_says_who_brought_it_what_was_set_aside_and_who_was_given_a_link(shop
     assert told["accepted"]["detail"] == {"channel": "web", "zone": "de-north", "lines": 1}
     assert [(each["item"], each["quantity"]) for each in told["reserved"]["detail"]["units"]] == [("MUG-BLUE", "2")]
     assert told["reserved"]["shipment"] == 1
+
+
+def test_it_says_what_was_sent_to_whom(shop: Shop) -> None:
+    shop.number_events()
+    made = shop.post("/v1/webhooks", {"url": "http://127.0.0.1:1/hook", "types": ["order.*"]}).json()
+    shop.post("/v1/orders", {**ORDER, "number": "SENT"})
+    shop.decide()
+    shop.number_events()
+    outbound = PostgresOutbound(shop.pool)
+    for webhook, cell in outbound.behind():
+        outbound.fan_out(webhook, cell, shop.clock())
+    (claimed, *_) = outbound.claim(lambda _webhook: 1, shop.clock(), shop.clock() + timedelta(minutes=1))
+    outbound.record([Outcome(claimed, Told(204), DeliveryState.DONE, shop.clock())], shop.clock())
+    told = shop.get("/v1/orders/SENT/timeline").json()["happenings"]
+    sent = [(each["kind"], each["detail"]["attempts"]) for each in told if each["kind"].startswith("webhook")]
+    assert sorted(sent) == [("webhook_done", 1), ("webhook_waiting", 0)]
+    assert {each["detail"]["webhook"] for each in told if "webhook" in each["detail"]} == {made["webhook"]["id"]}
+    assert shop.post(f"/v1/webhooks/{made['webhook']['id']}/delete", None).status_code == 200
 
 
 def test_an_unknown_order_has_no_timeline(shop: Shop) -> None:

@@ -376,6 +376,12 @@ FROM (
     WHERE a.cell = ANY (%(cells)b::smallint[]) AND a.subject = %(number)b
         AND a.action IN ('orders.accept', 'tracking.link')
     UNION ALL
+    SELECT d.made_at, d.changed_at, 'webhook_' || d.state, 0, '', jsonb_build_object(
+        'webhook', d.webhook, 'event', d.cell || ':' || d.number, 'attempts', d.attempts, 'status', d.status
+    ), '2' || d.number
+    FROM delivery AS d
+    WHERE d.cell = ANY (%(cells)b::smallint[]) AND d.subject = %(order)b::uuid::text AND d.subject <> ''
+    UNION ALL
     SELECT i.at, i.at, i.kind, 0, '', jsonb_build_object('incident', i.id), i.id::text
     FROM incident AS i
     WHERE i.cell = ANY (%(cells)b::smallint[]) AND i.order_id = %(order)b

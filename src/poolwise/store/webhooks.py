@@ -97,8 +97,9 @@ FROM unnest(%(cells)b::smallint[], %(numbers)b::bigint[]) AS u (cell, number)
 WHERE p.webhook = %(webhook)b AND p.cell = u.cell AND p.number > u.number
 """
 MAKE: Final = """
-INSERT INTO delivery (cell, webhook, number, made_at, changed_at, due)
-SELECT %(cell)b, %(webhook)b, u.number, %(now)b, %(now)b, %(now)b FROM unnest(%(numbers)b::bigint[]) AS u (number)
+INSERT INTO delivery (cell, webhook, number, subject, made_at, changed_at, due)
+SELECT %(cell)b, %(webhook)b, u.number, u.subject, %(now)b, %(now)b, %(now)b
+FROM unnest(%(numbers)b::bigint[], %(subjects)b::text[]) AS u (number, subject)
 ON CONFLICT (cell, webhook, number) DO UPDATE
 SET state = 'waiting', due = excluded.due, changed_at = excluded.changed_at, attempts = 0
 WHERE delivery.state <> 'waiting'
@@ -205,7 +206,7 @@ class PostgresWebhooks:
 
     def ping(self, webhook: UUID, cell: int, number: int, change: Change) -> None:
         """See flows.webhooks."""
-        asked = {"webhook": webhook, "cell": cell, "numbers": [number], "now": change.now}
+        asked = {"webhook": webhook, "cell": cell, "numbers": [number], "subjects": [""], "now": change.now}
         self._change(webhook, change, lambda connection, _was, _since: connection.execute(MAKE, asked))
 
     def deliveries(self, query: DeliveryQuery) -> Sequence[Delivery]:
@@ -400,7 +401,8 @@ class PostgresOutbound:
                 return 0
             found, wanted = _wanted(read_after(cursor, cell, place[0], min(room, MOST_READ)), place[1], room)
             if wanted:
-                cursor.execute(MAKE, {**asked, "numbers": array("int8", wanted)})
+                numbers, subjects = [each.number for each in wanted], [each.event.subject for each in wanted]
+                cursor.execute(MAKE, {**asked, "numbers": array("int8", numbers), "subjects": subjects})
             self._failpoint("made")
             if found:
                 cursor.execute(MOVE, {**asked, "number": found})
@@ -505,15 +507,15 @@ class PostgresOutbound:
         return len(old)
 
 
-def _wanted(events: Sequence[Numbered], types: Sequence[str], room: int) -> tuple[int, list[int]]:
+def _wanted(events: Sequence[Numbered], types: Sequence[str], room: int) -> tuple[int, list[Numbered]]:
     """The number of the last event that is passed, 0 for none, and those on the way that are wanted."""
     passed = 0
-    wanted: list[int] = []
+    wanted: list[Numbered] = []
     for each in events:
         if wants(types, each.event.type):
             if len(wanted) == room:
                 break
-            wanted.append(each.number)
+            wanted.append(each)
         passed = each.number
     return passed, wanted
 

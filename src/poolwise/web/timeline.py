@@ -28,7 +28,8 @@ class HappeningOut(msgspec.Struct, frozen=True, kw_only=True):
     `by` is the party that told us, or did it; empty where nobody did. `kind` is `accepted`, `sourced`, `reserved` (the
     units that a decision set aside, by place), what a node or carrier reports, a change (`held`, `hold_lifted`,
     `changed`, `cancelled`, `divided`, `joined`), a return's (`return_announced` and so on), `link_given` (to the
-    tracking page), or an incident.
+    tracking page), `webhook_waiting`, `webhook_done` or `webhook_failed` (a message to a webhook, for some days), or an
+    incident.
     """
 
     at: datetime
