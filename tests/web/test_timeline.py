@@ -72,7 +72,7 @@ def test_it_says_what_was_sent_to_whom(shop: Shop) -> None:
     sent = [(each["kind"], each["detail"]["attempts"]) for each in told if each["kind"].startswith("webhook")]
     assert sorted(sent) == [("webhook_done", 1), ("webhook_waiting", 0)]
     assert {each["detail"]["webhook"] for each in told if "webhook" in each["detail"]} == {made["webhook"]["id"]}
-    assert shop.post(f"/v1/webhooks/{made['webhook']['id']}/delete", None).status_code == 200
+    assert shop.post(f"/v1/webhooks/{made['webhook']['id']}/delete", None).status_code == 204
 
 
 def test_an_unknown_order_has_no_timeline(shop: Shop) -> None:
