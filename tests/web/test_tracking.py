@@ -156,6 +156,16 @@ def test_every_state_of_it_is_accessible(shop: Shop, browser: Browser, size: dic
     for summary in page.locator("summary").all():
         summary.click()
     found = [Axe().run(page)]
+    page.get_by_role("button", name="Cancel these").first.click()
+    page.get_by_label(re.compile("How many of 3")).fill("1")
+    page.get_by_role("button", name="Cancel these").first.click()
+    assert page.get_by_role("status").count() == 1
+    found.append(Axe().run(page))
+    httpx.post(url, data={"once": "1", "act": "cancel"})
+    wrong = httpx.post(url, data={"once": "2", "act": "cancel"})
+    page.set_content(wrong.text)
+    assert page.get_by_role("alert").count() == 1
+    found.append(Axe().run(page))
     page.goto(url[:-1] + ("A" if url[-1] != "A" else "B"))
     found.append(Axe().run(page))
     wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
