@@ -304,3 +304,11 @@ def test_a_body_that_is_cut_off_changes_nothing(shop: Shop) -> None:
         connection.sendall(head.encode() + body[: len(body) // 2])
 
     assert shop.get("/v1/orders/CUT-1").status_code == 404
+
+
+def test_what_is_no_choice_is_told_what_there_is_to_choose_from(shop: Shop) -> None:
+    held = shop.post("/v1/orders/ANY/holds", {"code": "fraud", "blocks": ["relase"]}).json()["problems"]
+    assert held == [
+        {"field": "blocks[0]", "reason": "invalid enum value 'relase'; it is one of sourcing, release"}]  # fmt: skip
+    listed = shop.get("/v1/orders?state=gone").json()["problems"]
+    assert "it is one of basket, received" in listed[0]["reason"]

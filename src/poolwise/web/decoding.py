@@ -7,6 +7,7 @@ wrong with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import Annotated, Final, TypeVar, Union, get_args, get_origin
@@ -94,7 +95,16 @@ def faults_of(data: object, type_: object, path: str, strict: bool = True) -> It
             # The decoder does not say under which name of a mapping the fault is.
             bad = [name for name in data if not _fits({name: data[name]}, type_, strict)]
             fault = Fault(_joined(path, str(bad[0])), fault.reason) if bad else fault
+        if fault.reason.startswith("invalid enum value"):
+            fault = Fault(fault.field, f"{fault.reason}; it is one of {', '.join(_choices(type_))}")
         yield fault
+
+
+def _choices(type_: object) -> list[str]:
+    """What may be chosen from where a type is, or holds, an enumeration."""
+    if isinstance(type_, type) and issubclass(type_, Enum):
+        return [str(member.value) for member in type_]
+    return [choice for part in get_args(type_) for choice in _choices(part)]
 
 
 def _fits(data: object, type_: object, strict: bool) -> bool:
