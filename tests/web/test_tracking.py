@@ -177,6 +177,7 @@ def test_every_state_of_it_is_accessible(shop: Shop, browser: Browser, size: dic
 def test_it_is_small_and_needs_no_script_and_keeps_to_itself(shop: Shop) -> None:
     answer = httpx.get(ordered(shop, "SMALL", ("MUG-BLUE", "3"), ("PAN", "2"), ("PLATE", "8")))
     assert len(answer.content) < LARGEST_BYTES
+    assert answer.text.startswith("<!doctype html>")
     assert "<script" not in answer.text
     assert re.findall(r"(?:src|href)=\"(?!mailto:)", answer.text) == []
     assert "default-src 'none'" in answer.headers["content-security-policy"]
