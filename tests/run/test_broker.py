@@ -13,12 +13,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from poolwise.connect.jetstream import Diverged, Target
 from poolwise.connect.jetstream import opened as open_stream
 from poolwise.core.values import Refused, replace
 from poolwise.run import processes
-from poolwise.run.broker import AheadOfUs, Broker, Means
+from poolwise.run.broker import Broker, Means
 from poolwise.run.settings import Settings
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.feed import PostgresFeed
@@ -189,8 +190,16 @@ def test_a_stream_that_is_ahead_of_the_database_is_left_alone(database: Database
 
         asyncio.run(fill())
         means = Means(PostgresFeed(opened.pool), target, opened.clock)
-        with pytest.raises(AheadOfUs, match=r"0:77.*0:3"):
-            asyncio.run(Broker(means).run())
+        broker = Broker(means)
+
+        async def run_for_a_while() -> None:
+            asyncio.get_running_loop().call_later(1.5, broker.stop)
+            await broker.run()
+
+        with capture_logs() as logged:
+            asyncio.run(run_for_a_while())
+        (refusal,) = [each["reason"] for each in logged if each["event"] == "broker.refuses"]
+        assert "is at 0:77, and this database at 0:3" in refusal
         assert cluster.messages(STREAM) == 1
 
 

@@ -25,6 +25,7 @@ LOOK_EVERY_S: Final = 3.0
 """How often the stream is looked at: it may have been emptied."""
 
 LONGEST_BACK_OFF_S: Final = 10.0
+REFUSED_S: Final = 30.0
 
 log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ class Broker:
         self._stopped.set()
 
     async def run(self) -> None:
-        """Publish until stopped. Raises AheadOfUs, which waiting does not mend."""
+        """Publish until stopped. Into a stream that is ahead of us nothing is put, until somebody has mended that."""
         back_off = self._means.poll_s
         while not self._stopped.is_set():
             try:
@@ -70,6 +71,9 @@ class Broker:
                             await stream.ensure()
                             await self._wait(self._means.poll_s)
                         back_off = self._means.poll_s
+            except AheadOfUs as ahead:
+                log.error("broker.refuses", reason=str(ahead), again_in_s=REFUSED_S)
+                await self._wait(REFUSED_S)
             except Upstream as upstream:
                 log.warning("broker.waits", reason=str(upstream), again_in_s=round(back_off, 1))
                 await self._wait(back_off)

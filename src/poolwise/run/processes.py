@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from typing import Final
 
 import uvicorn
@@ -152,13 +153,10 @@ def publish(settings: Settings) -> None:
 
     Raises Refused where no servers are set, or the library for them is not installed.
     """
-    if not settings.nats_servers.strip():
-        raise Refused.one("settings_invalid", "nats_servers", "is needed to publish events to a message broker")
-    try:
-        from poolwise.connect.jetstream import Target
-        from poolwise.run import broker
-    except ModuleNotFoundError:
-        raise Refused.one("settings_invalid", "nats_servers", "needs: pip install 'poolwise[nats]'") from None
+    check_broker(settings)
+    from poolwise.connect.jetstream import Target
+    from poolwise.run import broker
+
     configure_logs(settings.log_level)
     target = Target(
         servers=tuple(each.strip() for each in settings.nats_servers.split(",") if each.strip()),
@@ -169,6 +167,14 @@ def publish(settings: Settings) -> None:
     )
     with opened(settings) as app:
         broker.run(broker.Means(PostgresFeed(app.pool, settings.cell_numbers), target, app.clock))
+
+
+def check_broker(settings: Settings) -> None:
+    """Refuse settings under which nothing can be published."""
+    if not settings.nats_servers.strip():
+        raise Refused.one("settings_invalid", "nats_servers", "is needed to publish events to a message broker")
+    if find_spec("nats") is None:
+        raise Refused.one("settings_invalid", "nats_servers", "needs: pip install 'poolwise[nats]'")
 
 
 def supervise(settings: Settings, with_api: bool, processes: int) -> int:
@@ -185,7 +191,10 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
     roles: list[tuple[str, multiprocessing.context.SpawnProcess]] = []
     names = [f"worker-{n}" for n in range(processes)]
     if with_api:
-        names += ["api", "relay", *(["broker"] if settings.nats_servers else [])]
+        names += ["api", "relay"]
+    if with_api and settings.nats_servers:
+        check_broker(settings)
+        names.append("broker")
     for name in names:
         roles.append((name, _start(context, name, settings)))
     while not stopping:
