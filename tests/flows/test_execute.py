@@ -7,10 +7,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from poolwise.core.messages import StockMovement
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.values import replace
 from poolwise.flows.explain import recall
-from poolwise.flows.stock import Outcome
+from poolwise.flows.stock import Outcome, book_movements
 from poolwise.store.migrate import read_schema
 from tests.conftest import Database
 from tests.flows.market import Market, on_postgres, policy
@@ -193,6 +194,26 @@ def test_a_report_has_its_effect_once(market: Market) -> None:
     assert market.report("1", "shipped", ("BOLT", 1), id="r") is Outcome.DUPLICATE
     assert parts(market, order) == {"released": 2, "shipped": 1}
     assert (market.state(order), market.stages(order)) == ("released", ["A released"])
+
+
+@pytest.mark.parametrize("first", ["short", "taken away"])
+def test_blocked_units_that_are_taken_away_are_gone_whatever_we_hear_first(market: Market, first: str) -> None:
+    market.count("BOLT", "A", 9)
+    sourced(market, ("BOLT", 3))
+
+    def take_away() -> None:
+        said = StockMovement(
+            id="m", item="BOLT", node="A", pool="P", quantity="1", source="blocked", target="outside", at=market.now
+        )
+        book_movements(market.books, market.clerk, [said], market.later(seconds=1))
+
+    if first == "taken away":
+        take_away()
+    market.report("1", "short", ("BOLT", 1))
+    if first == "short":
+        take_away()
+    assert market.at("BOLT", "A") == {"available": 6, "reserved": 2}
+    assert market.at("BOLT", "A", "~blocked") == {}
 
 
 def test_what_is_not_found_is_blocked_and_comes_from_elsewhere(market: Market) -> None:

@@ -564,7 +564,10 @@ class _Report:
         self._stand(declined)
 
     def _block(self, share: Share, target: Account, said: Statement, missing: dict[int, Quantity]) -> None:
-        self._tally(share.held.position).move(Account.RESERVED, target, share.quantity, said)
+        tally = self._tally(share.held.position)
+        tally.move(Account.RESERVED, target, share.quantity, said)
+        # Whoever has taken blocked units away before we heard that there are any took these.
+        tally.pay(target, said)
         self._room.also.breaks.append(Break(share.held, share.quantity))
         if target is Account.BLOCKED:
             missing[share.held.position] = missing.get(share.held.position, 0) + share.quantity
