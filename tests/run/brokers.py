@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 PATIENCE_S = 60.0
-SERVER = Path(shutil.which("nats-server", path=str(Path(__import__("sys").executable).parent)) or "nats-server")
+SERVER = Path(sys.executable).parent / "nats-server"
 
 
 def free_port() -> int:
@@ -113,7 +114,7 @@ class Cluster:
         while True:
             try:
                 return asyncio.run(connected())
-            except Exception:
+            except (NatsError, OSError, TimeoutError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)

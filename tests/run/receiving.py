@@ -157,7 +157,7 @@ def receiving(
 
         def process_request(self, request: object, address: object) -> None:
             receiver.connections += 1
-            super().process_request(request, address)  # type: ignore[arg-type]  # as the library hands it on
+            super().process_request(request, address)
 
         def handle_error(self, *_: object) -> None:
             """Whoever sends may be killed."""

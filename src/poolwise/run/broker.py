@@ -18,13 +18,13 @@ import structlog
 from poolwise.connect.jetstream import Diverged, Reached, Stream, Target, opened
 from poolwise.core.values import Upstream
 from poolwise.flows.views import Feed, Place, written_place
+from poolwise.run.worker import LONGEST_BACK_OFF_S
 
 MOST_ROWS: Final = 100
 POLL_S: Final = 0.1
 LOOK_EVERY_S: Final = 3.0
 """How often the stream is looked at: it may have been emptied."""
 
-LONGEST_BACK_OFF_S: Final = 10.0
 REFUSED_S: Final = 30.0
 
 log = structlog.get_logger()

@@ -7,7 +7,6 @@ sent again.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import structlog
 
 from poolwise.core.values import Conflict, Upstream
 from poolwise.flows.webhooks import Claimed, Outbound, Outcome, Told, given_back, judge
-from poolwise.run.worker import LONGEST_BACK_OFF_S
+from poolwise.run.worker import LONGEST_BACK_OFF_S, call_on_signals
 
 THREADS: Final = 64
 AT_ONCE: Final = 4
@@ -100,8 +99,7 @@ class Relay:
 
     def stop_on_signals(self) -> None:
         """End gracefully on SIGTERM and SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.stop())
+        call_on_signals(self.stop)
 
     def run(self, until_idle: bool = False) -> None:
         """Work until stopped; with `until_idle`, until nothing is due and nothing under way."""

@@ -49,6 +49,12 @@ class Duties:
     on_batch: Callable[[Sourced, float], None] = lambda _sourced, _seconds: None
 
 
+def call_on_signals(stop: Callable[[], None]) -> None:
+    """Let a process end gracefully on SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop())
+
+
 class Worker:
     """Runs the duties in a loop. Batches are small while there is little to do and grow to the limit under load."""
 
@@ -65,8 +71,7 @@ class Worker:
 
     def stop_on_signals(self) -> None:
         """End gracefully on SIGTERM and SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.stop())
+        call_on_signals(self.stop)
 
     def run(self, until_idle: bool = False) -> None:
         """Work until stopped; with `until_idle`, until a round finds nothing to do."""
