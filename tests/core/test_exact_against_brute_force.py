@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from poolwise.core.catalog import Bill, Component
 from poolwise.core.network import CapacityUnit, Slot
 from poolwise.core.orders import Line
 from poolwise.core.policy.evaluate import compile_policy
@@ -104,6 +105,18 @@ def two_lines_of_an_item_at_a_full_node() -> Problem:
     return changed(made, policy=soft, node_N1={"slots": (Slot(CapacityUnit.WEIGHT, 2_000),)}, facts=facts)
 
 
-@pytest.mark.parametrize("made", [receipts_in_lots, two_lines_of_an_item_at_a_full_node])
+def a_kit_across_nodes_at_a_node_that_is_full_with_it() -> Problem:
+    """The slot of a day has room for the other line, or for the kit."""
+    bill = Bill("KIT", (Component("B", 1), Component("C", 1)), across_nodes=True)
+    made = problem(Line(1, "B", 2), Line(2, "KIT", 2), stock={"B N1": 4, "C N1": 2})
+    policy = {"capacity_is_hard": True, "backorder_cost_per_line": Rate(1_000)}
+    slots = (Slot(CapacityUnit.UNITS, 4),)
+    return changed(made, catalog={"bills": {"KIT": bill}}, policy=policy, node_N1={"slots": slots})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [receipts_in_lots, two_lines_of_an_item_at_a_full_node, a_kit_across_nodes_at_a_node_that_is_full_with_it],
+)
 def test_so_it_does_where_it_once_did_not(made: Callable[[], Problem]) -> None:
     assert fault_of(made()) == ""

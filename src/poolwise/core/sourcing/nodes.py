@@ -344,8 +344,8 @@ def _in_stock(blocks: Blocks, place: int) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.ones(blocks.lattice.states, dtype=np.bool_)
     axis = 0
     for line in blocks.lines:
-        for _ in line.axes or (2,):
-            there = [portion.steps[0] for portion in line.portions if portion.at_node[place] < NEVER]
+        for step, _ in enumerate(line.axes or (2,)):
+            there = [portion.steps[step] for portion in line.portions if portion.at_node[place] < NEVER]
             found &= blocks.lattice.amounts(axis) <= max(there, default=0)
             axis += 1
     return found
