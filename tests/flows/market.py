@@ -277,22 +277,34 @@ class Market:
         found = announce(self.books, self.counter, notice, self.later(seconds=1))
         return found if isinstance(found, Rejected) else f"{'known ' if found.known else ''}{found.number}"
 
-    def come_back(self, number: str, *lines: tuple[int, int], id: str = "", **more: object) -> Booked | Rejected:  # noqa: A002
-        """Goods of a return have come."""
+    def come_back(
+        self,
+        number: str,
+        *lines: tuple[int, int] | tuple[int, int, str],
+        id: str = "",  # noqa: A002
+        **more: object,
+    ) -> Booked | Rejected:
+        """Goods of a return have come; what was sent for a line is named last, where it is not clear."""
         self.reports += 1
-        told = tuple(ReturnedLine(line=line, quantity=str(units)) for line, units in lines)
+        told = tuple(ReturnedLine(line=each[0], quantity=str(each[1]), item="".join(each[2:])) for each in lines)
         at = self.later(seconds=1)
         fields = {"id": id or f"r-{self.reports}", "at": at, **more}
         receipt = ReturnReceipt(number=number, lines=told, **fields)
         return book_receipt(self.books, self.counter, receipt, at)
 
-    def inspect(self, number: str, *lines: tuple[int, int, str], id: str = "", **more: object) -> Booked | Rejected:  # noqa: A002
-        """Somebody has looked at goods of a return."""
+    def inspect(
+        self,
+        number: str,
+        *lines: tuple[int, int, str] | tuple[int, int, str, str],
+        id: str = "",  # noqa: A002
+        **more: object,
+    ) -> Booked | Rejected:
+        """Somebody has looked at goods of a return; what was sent for a line is named last, where it is not clear."""
         self.reports += 1
         told = tuple(
-            DisposedLine(line=line, quantity=str(units), disposition=what,
+            DisposedLine(line=line, quantity=str(units), disposition=what, item="".join(item),
                          supplier="ACME" if what == "to_supplier" else "")
-            for line, units, what in lines
+            for line, units, what, *item in lines
         )  # fmt: skip
         at = self.later(seconds=1)
         fields = {"id": id or f"r-{self.reports}", "at": at, **more}

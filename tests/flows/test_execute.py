@@ -275,6 +275,51 @@ def test_a_kit_that_lacks_a_part_is_made_elsewhere(market: Market) -> None:
     assert sorted(market.held(order)) == [("B", 1), ("B", 2)]
 
 
+@pytest.mark.parametrize("missing", [("NUT", 1), ("NUT", 4), ("BOLT", 1)])
+@pytest.mark.parametrize("told", ["short", "picked short", "shipped short", "shipped delivered short"])
+def test_a_kit_that_lacks_a_part_has_not_left_in_whatever_order_it_is_told(
+    market: Market, told: str, missing: tuple[str, int]
+) -> None:
+    for node in "AB":
+        market.count("BOLT", node, 2)
+        market.count("NUT", node, 5)
+    order = sourced(market, ("KIT", 2))
+    for kind in told.split():
+        market.report("1", kind, *([missing] if kind == "short" else []))
+    item, units = missing
+    for part, there in (("BOLT", 2), ("NUT", 5)):
+        gone = units if part == item else 0
+        left = {"available": there - gone, "blocked": gone}
+        assert market.at(part, "A") == {account: n for account, n in left.items() if n}
+    assert parts(market, order) == {"backordered": 2}
+    market.work()
+    assert sorted(market.held(order)) == [("B", 2), ("B", 4)]
+
+
+def test_parts_that_had_to_leave_together_and_a_count_has_seen_are_not_there_twice(market: Market) -> None:
+    market.count("BOLT", "A", 3)
+    market.count("NUT", "A", 4)
+    order = sourced(market, ("KIT", 2))
+    at = market.now
+    market.later(hours=1)
+    market.count("BOLT", "A", 3)
+    market.count("NUT", "A", 3)
+    market.report("1", "shipped", at=at)
+    market.report("1", "short", ("NUT", 1), at=at)
+    assert (market.at("BOLT", "A"), market.at("NUT", "A")) == ({"available": 3}, {"available": 3})
+    assert parts(market, order) == {"backordered": 2}
+
+
+def test_a_kit_of_which_something_came_back_had_left(market: Market) -> None:
+    market.count("BOLT", "A", 1)
+    market.count("NUT", "A", 2)
+    order = sourced(market, ("KIT", 1))
+    market.report("1", "shipped")
+    market.come_back("RMA-1", (1, 1, "BOLT"), order="1", node="A")
+    market.report("1", "short", ("NUT", 1))
+    assert (market.at("NUT", "A"), parts(market, order)) == ({}, {"shipped": 1})
+
+
 def test_stock_that_is_counted_away_breaks_what_is_released_too(market: Market) -> None:
     market.count("BOLT", "A", 3)
     market.count("BOLT", "B", 3)

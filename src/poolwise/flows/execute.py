@@ -10,7 +10,7 @@ serve what waits of the order, or leave an incident.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -322,16 +322,17 @@ def _known(transaction: Transaction, report: ShipmentReport, wanted: Wanted) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Units:
-    """The units that a report is about: held still; of those that have left before, taken for sent; and by item what
-    is in no reservation of the shipment (any more)."""
+    """The units that a report is about: held still; of those that have left before, taken for sent, and what cannot
+    have left without them; and by item what is in no reservation of the shipment (any more)."""
 
-    held: Sequence[Share]
-    sent: Sequence[Share]
-    beyond: Mapping[str, Quantity]
+    held: Sequence[Share] = ()
+    sent: Sequence[Share] = ()
+    with_them: Sequence[Share] = ()
+    beyond: Mapping[str, Quantity] = field(default_factory=dict)
 
     def positions(self, keys: Mapping[int, PositionKey]) -> set[int]:
         """Where these units are, or were."""
-        found = {share.held.position for share in (*self.held, *self.sent)}
+        found = {share.held.position for share in (*self.held, *self.sent, *self.with_them)}
         return found | {_shelf(keys, item) for item in self.beyond}
 
 
@@ -343,7 +344,7 @@ def _shelf(keys: Mapping[int, PositionKey], item: str) -> int:
 def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
     kind, asked = read.report.kind, read.asked
     if kind in NOTED:
-        return _Units((), (), {})
+        return _Units()
     has_left = known.says_it_left(kind)
     if not asked and has_left and known.shipment.stage is Stage.CANCELLED:
         # It went although it was cancelled: all that was.
@@ -359,24 +360,42 @@ def _units(known: _Known, read: _Read, item_of: Mapping[int, str]) -> _Units:
         item = item_of[share.held.position]
         rest[item] = rest.get(item, 0) - share.quantity
     beyond = {item: units for item, units in rest.items() if units > 0 and asked}
-    sent: list[Share] = []
+    sent, with_them = list[Share](), list[Share]()
     if has_left:
         for part in on_hand:
             # What has left already is not told anew.
             item = item_of[part.position]
             beyond[item] = max(0, beyond.get(item, 0) - part.consumed)
     else:
-        back = returned(known.record.returns)
-        for part in on_hand:
-            item = item_of[part.position]
-            # What has come back had left.
-            units = min(part.consumed - back[part.no], beyond.get(item, 0)) if stands_alone(part) else 0
-            if units:
-                sent.append(Share(part, units))
-                beyond[item] -= units
+        sent, with_them = _taken_for_sent(on_hand, beyond, item_of, returned(known.record.returns))
+        for share in sent:
+            beyond[item_of[share.held.position]] -= share.quantity
         for item, units in beyond.items():
             beyond[item] = min(units, sum(part.freed for part in on_hand if item_of[part.position] == item))
-    return _Units(held, sent, {item: units for item, units in beyond.items() if units})
+    return _Units(held, sent, with_them, {item: units for item, units in beyond.items() if units})
+
+
+def _taken_for_sent(
+    parts: Sequence[Reservation],
+    missing: Mapping[str, Quantity],
+    item_of: Mapping[int, str],
+    back: Mapping[int, Quantity],
+) -> tuple[list[Share], list[Share]]:
+    """Of what has left, units that a node says it does not have; and what is freed with them, as if it had said so
+    first: the rest of a line of which no part goes without the others. What has come `back` had left."""
+    left, sent = dict(missing), list[Share]()
+    together = {part.line_no for part in parts if not stands_alone(part)}
+    went = {part.line_no for part in parts if back.get(part.no)} & together
+    for part in parts:
+        item = item_of[part.position]
+        units = 0 if part.line_no in went else min(part.consumed - back.get(part.no, 0), left.get(item, 0))
+        if units:
+            sent.append(Share(part, units))
+            left[item] -= units
+    units_of = {share.held.no: share.quantity for share in sent}
+    lines = {share.held.line_no for share in sent} & together
+    rest = [Share(part, part.consumed - units_of.get(part.no, 0)) for part in parts if part.line_no in lines]
+    return sent, [share for share in rest if share.quantity]
 
 
 def _misfits(read: _Read, units: _Units, items: Collection[str]) -> list[Fault]:
@@ -529,17 +548,21 @@ class _Report:
         target, cause = GOES[self._report.kind]
         said = replace(self._said, cause=cause)
         missing: dict[int, Quantity] = {}
-        for share in self._units.sent:
+        for share, goes in [
+            *((share, target) for share in self._units.sent),
+            *((share, Account.AVAILABLE) for share in self._units.with_them),
+        ]:
             # It was taken for sent with the rest, and never was.
             tally = self._tally(share.held.position)
             tally.move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
             room.also.ends.append(_ended(share, -share.quantity))
-            _move(self._lines, share.held.line_no, share.quantity, "shipped", "released")
             if self._is_counted(share.held.position):
                 tally.move(Account.RESERVED, Account.OUTSIDE, share.quantity, replace(said, cause=Cause.COUNT))
                 room.also.breaks.append(Break(share.held, share.quantity))
             else:
-                self._block(share, target, said, missing)
+                self._block(share, goes, said, missing)
+        for no, served in self._not_sent():
+            _move(self._lines, no, served, "shipped", "released")
         for share in self._units.held:
             counted = target is Account.BLOCKED and self._is_counted(share.held.position)
             self._block(share, Account.AVAILABLE if counted else target, said, missing)
@@ -562,6 +585,14 @@ class _Report:
         if (self._units.held or self._units.sent) and node not in declined:
             declined = (*declined, node)
         self._stand(declined)
+
+    def _not_sent(self) -> list[tuple[int, Quantity]]:
+        """What the units that were taken for sent serve of their lines."""
+        units: dict[int, Quantity] = {}
+        parts = {share.held.no: share.held for share in (*self._units.sent, *self._units.with_them)}
+        for share in (*self._units.sent, *self._units.with_them):
+            units[share.held.no] = units.get(share.held.no, 0) + share.quantity
+        return [(parts[no].line_no, parts[no].line_quantity * n // parts[no].quantity) for no, n in units.items()]
 
     def _block(self, share: Share, target: Account, said: Statement, missing: dict[int, Quantity]) -> None:
         tally = self._tally(share.held.position)
