@@ -11,7 +11,7 @@ from poolwise.core.edition.rows import NodeRow, PoolRow, Section
 from poolwise.core.messages import OrderLine, OrderMessage, ReturnedLine, ReturnReceipt, StockMovement
 from poolwise.core.network import Node, NodeStatus, Pool
 from poolwise.core.policy.terms import Disposition, ReturnTerms
-from poolwise.core.returns import Return, ReturnLine, ReturnState, refunds, total_due
+from poolwise.core.returns import Return, ReturnLine, ReturnState, refunds, total_due, units_back, value_of
 from poolwise.core.values import Conflict, replace
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import RETURN, Effects, ReturnRecord
@@ -363,7 +363,11 @@ def due(market: Market, order: UUID) -> tuple[int | None, str]:
     record = market.record(order)
     scales = {code: item.scale for code, item in market.edition.catalog.items.items()}
     found = record.returns[0]
-    amount, reason = total_due(found, refunds(found, record.order.lines, scales))
+    replaced_by = None
+    if found.exchange is not None:
+        replacing = market.record(found.exchange.order)
+        replaced_by = value_of(replacing.order.lines, scales, [line.cancelled for line in replacing.lines])
+    amount, reason = total_due(found, refunds(found, record.order.lines, scales), replaced_by)
     return (None if amount is None else amount.minor), reason
 
 
@@ -391,6 +395,40 @@ def test_without_a_price_nobody_knows_what_is_due(market: Market) -> None:
     assert due(market, order) == (None, "line 1 has no unit price")
 
 
+def test_of_a_kit_what_is_complete_is_refunded_as_its_worst_part(market: Market) -> None:
+    under(market, refunds_ppm={Disposition.SCRAP: 0, Disposition.B_GRADE: 500_000})
+    market.count("BOLT", "A", 3)
+    market.count("NUT", "A", 6)
+    order = sent(market, ("KIT", 3), price="10.00")
+    said = {"order": "1", "node": "A"}
+    market.come_back("RMA", (1, 2, "BOLT"), (1, 4, "NUT"), **said)
+    market.inspect("RMA", (1, 2, "restock", "BOLT"), (1, 3, "restock", "NUT"))
+    unknown = (None, "parts of KIT have no price of their own, and some are not back")
+    assert due(market, order) == unknown
+    assert units_back(market.record(order).returns, 1) == 2
+    market.inspect("RMA", (1, 1, "b_grade", "NUT"))
+    # Two bolts, and four nuts of which one is worth half.
+    assert due(market, order) == (2_000 - 250, "")
+    market.come_back("RMA", (1, 1, "BOLT"), **said)
+    assert (units_back(market.record(order).returns, 1), due(market, order)) == (2, (1_750, ""))
+    market.inspect("RMA", (1, 1, "scrap", "BOLT"))
+    assert due(market, order) == unknown
+    market.come_back("RMA", (1, 2, "NUT"), **said)
+    market.inspect("RMA", (1, 2, "restock", "NUT"))
+    # The third bolt is worth nothing, whatever nuts it has.
+    assert (units_back(market.record(order).returns, 1), due(market, order)) == (3, (2_000, ""))
+
+
+def test_a_kit_in_parts_and_a_whole_one_come_back_each_as_what_it_is(market: Market) -> None:
+    market.count("KIT", "A", 1)
+    market.count("BOLT", "A", 1)
+    market.count("NUT", "A", 2)
+    order = sent(market, ("KIT", 2), price="10.00")
+    market.come_back("RMA", (1, 1, "KIT"), order="1", node="A")
+    market.inspect("RMA", (1, 1, "restock", "KIT"))
+    assert (units_back(market.record(order).returns, 1), due(market, order)) == (1, (1_000, ""))
+
+
 def exchange(item: str, units: int, price: str | None = None) -> OrderMessage:
     """The order that replaces what comes back."""
     lines = (OrderLine(item=item, quantity=str(units), unit_price=price),)
@@ -413,6 +451,17 @@ def test_an_exchange_is_an_order_that_stands_whatever_becomes_of_the_return(mark
     market.come_back("RMA", (1, 1))
     market.inspect("RMA", (1, 1, "restock"))
     assert (market.state(replacing), due(market, order)) == ("sourced", (100, ""))
+
+
+def test_nobody_knows_what_is_due_when_what_replaces_it_was_changed(market: Market) -> None:
+    market.count("BOLT", "A", 1)
+    order = sent(market, ("BOLT", 1), price="10.00")
+    market.announce("RMA", (1, 1), exchange=exchange("NUT", 2, "4.50"))
+    market.come_back("RMA", (1, 1))
+    market.inspect("RMA", (1, 1, "restock"))
+    assert due(market, order) == (100, "")
+    market.cancel("RMA-X", (1, 1))
+    assert due(market, order) == (None, "RMA-X was changed since it was accepted")
 
 
 def test_an_exchange_that_is_wrong_is_refused_with_the_return(market: Market) -> None:

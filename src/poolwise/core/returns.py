@@ -9,7 +9,7 @@ What is said of units before they are there is kept until they are, so that mess
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from poolwise.core.catalog import Bill
 from poolwise.core.fulfilment import Stage
 from poolwise.core.ledger import PositionKey, Reservation
 from poolwise.core.network import Node, NodeStatus
@@ -67,7 +68,8 @@ class Ineligible(StrEnum):
 class Sent(NamedTuple):
     """What has left by one reservation: the original of what comes back of it. `quantity` may be 0.
 
-    So many `line_units` of its line are served by `units` of it, if that can be said (`units` is 0 where not).
+    So many `line_units` of its line are served by `units` of it: of a part of a kit, with the other parts, whose items
+    are all in `kit`.
     """
 
     line_no: int
@@ -79,6 +81,7 @@ class Sent(NamedTuple):
     left_at: datetime | None
     line_units: int
     units: int
+    kit: tuple[str, ...] = ()
 
 
 class ReturnLine(Struct, frozen=True, gc=False):
@@ -115,6 +118,7 @@ class Part(Struct, frozen=True, gc=False):
     quantity: Quantity
     line_units: int = 0
     units: int = 0
+    kit: tuple[str, ...] = ()
     disposed: tuple[Disposed, ...] = ()
 
     @property
@@ -202,28 +206,55 @@ def sent_by(
     keys: Mapping[int, PositionKey],
     expiries: Mapping[int, date | None],
     left_at: Mapping[int, datetime | None],
+    lines: Sequence[Line],
+    bills: Mapping[str, Bill],
 ) -> list[Sent]:
-    """What has left by the reservations of an order, which may be nothing. `left_at` is by shipment."""
+    """What has left by the reservations of an order, which may be nothing. `left_at` is by shipment, `bills` by kit."""
     on_hand = [part for part in reservations if part.receipt is None]
-    items: dict[int, set[str]] = {}
+    kits = {line.no: _Kit.of(line, bills, on_hand, keys) for line in lines}
+    found = []
     for part in on_hand:
-        items.setdefault(part.line_no, set()).add(keys[part.position].item)
-    # Parts of a kit have no price of their own.
-    of_kit = {part.line_no for part in on_hand if part.quantity != part.line_quantity and len(items[part.line_no]) > 1}
-    return [
-        Sent(
-            part.line_no,
-            part.no,
-            part.shipment_no,
-            keys[part.position],
-            expiries[part.position],
-            part.consumed,
-            left_at.get(part.shipment_no),
-            part.line_quantity,
-            0 if part.line_no in of_kit else part.quantity,
+        key, kit = keys[part.position], kits[part.line_no]
+        is_part = key.item in kit.units
+        found.append(
+            Sent(
+                part.line_no,
+                part.no,
+                part.shipment_no,
+                key,
+                expiries[part.position],
+                part.consumed,
+                left_at.get(part.shipment_no),
+                kit.served if is_part else part.line_quantity,
+                kit.units[key.item] if is_part else part.quantity,
+                tuple(sorted(kit.units)) if is_part else (),
+            )
         )
-        for part in on_hand
-    ]
+    return found
+
+
+class _Kit(NamedTuple):
+    """Parts by which a line is served together: units set aside of each item, and what these serve of the line."""
+
+    units: Mapping[str, Quantity]
+    served: Quantity
+
+    @classmethod
+    def of(
+        cls, line: Line, bills: Mapping[str, Bill], on_hand: Iterable[Reservation], keys: Mapping[int, PositionKey]
+    ) -> _Kit:
+        """Of the parts of a kit only the first serves the line; of them all, the bill tells, unless it was changed."""
+        own = [(keys[part.position].item, part) for part in on_hand if part.line_no == line.no]
+        more = {item for item, part in own if not part.line_quantity}
+        if not more:
+            return cls({}, 0)
+        bill = {each.item for each in bills[line.item].components} if line.item in bills else set[str]()
+        items = bill if more <= bill else {item for item, _ in own} - {line.item}
+        units: Counter[str] = Counter()
+        for item, part in own:
+            if item in items:
+                units[item] += part.quantity
+        return cls(units, sum(part.line_quantity for item, part in own if item in items))
 
 
 LEFT: Final = frozenset({Stage.SHIPPED, Stage.DELIVERED, Stage.FAILED})
@@ -241,9 +272,9 @@ def returned(returns: Iterable[Return]) -> Counter[int]:
 
 
 def units_back(returns: Iterable[Return], line_no: int) -> Quantity:
-    """Units of a line that have come back. Parts of a kit are not told in kits, and not in this."""
+    """Units of a line that have come back; of a kit in parts as many as are back with all of them."""
     own = [part for found in returns for part in found.parts if part.line_no == line_no and part.reservation_no]
-    return sum(part.quantity * part.line_units // part.units for part in own if part.units)
+    return int(sum(_served([(part, Fraction(part.quantity)) for part in own]), Fraction(0)))
 
 
 def ineligible(
@@ -334,9 +365,8 @@ def receive(
     for each in own:
         share = min(left, each.quantity - back[each.reservation_no]) if each.key.item == item else 0
         if share > 0:
-            ratio = (each.line_units, each.units)
             part = Part(line_no, item, node, each.key.pool, each.key.lot, each.reservation_no, each.shipment_no, share,
-                        *ratio)  # fmt: skip
+                        each.line_units, each.units, each.kit)  # fmt: skip
             came.append(Came(part, each.expires_on))
             left -= share
     if left:
@@ -403,32 +433,53 @@ class Refund(NamedTuple):
 def refunds(found: Return, lines: Sequence[Line], scales: Mapping[str, int]) -> list[Refund]:
     """What is due for the units that have their place, by line, each rounded once, half away from zero.
 
-    A unit is worth the price of its line, times the share for what became of it. Where no price is known nothing is
-    said to be due, with the reason (law 19).
+    A unit is worth the price of its line, times the share for what became of it; a kit of which all parts are back as
+    much as the part with the least share. Where no price is known nothing is said to be due, with the reason (law 19).
     """
     shares: dict[int, list[tuple[Part, Fraction]]] = {}
+    units: dict[int, list[tuple[Part, Fraction]]] = {}
     for part in found.parts:
         for each in part.disposed if part.reservation_no else ():
             shares.setdefault(part.line_no, []).append((part, Fraction(each.quantity * each.refund_ppm, MILLION)))
+            units.setdefault(part.line_no, []).append((part, Fraction(each.quantity)))
     due = []
     by_no = {line.no: line for line in lines}
     for no, own in sorted(shares.items()):
         line = by_no[no]
         if line.unit_price is None:
             due.append(Refund(no, None, f"line {no} has no unit price"))
-        elif any(not part.units for part, _ in own):
-            due.append(Refund(no, None, f"no price of the parts of {line.item} is known"))
+        elif not _are_complete(units[no]):
+            due.append(Refund(no, None, f"parts of {line.item} have no price of their own, and some are not back"))
         else:
-            base = sum((units * part.line_units / part.units for part, units in own), Fraction(0))
-            worth = base * line.unit_price.minor / 10 ** scales.get(line.item, 0)
+            worth = sum(_served(own), Fraction(0)) * line.unit_price.minor / 10 ** scales.get(line.item, 0)
             minor = divide_rounded(worth.numerator, worth.denominator)
             due.append(Refund(no, Money(minor, line.unit_price.currency)))
     return due
 
 
-def total_due(found: Return, due: Sequence[Refund]) -> tuple[Money | None, str]:
+def _by_item(parts: Iterable[tuple[Part, Fraction]]) -> dict[tuple[str, ...], dict[str, Fraction]]:
+    """What units of the parts of a line serve of it, by what is served together (nothing, or a kit) and item."""
+    served: dict[tuple[str, ...], dict[str, Fraction]] = {}
+    for part, units in parts:
+        items = served.setdefault(part.kit, dict.fromkeys(part.kit, Fraction(0)))
+        items[part.item] = items.get(part.item, Fraction(0)) + units * part.line_units / part.units
+    return served
+
+
+def _served(parts: Iterable[tuple[Part, Fraction]]) -> Iterator[Fraction]:
+    """What they serve of their line: of a kit as much as the part does of which there is least."""
+    for kit, items in _by_item(parts).items():
+        yield min(items.values()) if kit else sum(items.values(), Fraction(0))
+
+
+def _are_complete(parts: Iterable[tuple[Part, Fraction]]) -> bool:
+    """Whether of all kits all parts are there."""
+    return all(len(set(items.values())) == 1 for kit, items in _by_item(parts).items() if kit)
+
+
+def total_due(found: Return, due: Sequence[Refund], replaced_by: Money | None = None) -> tuple[Money | None, str]:
     """What is due for all of a return, or why nobody can say. With an exchange the difference: less than nothing is
-    what the customer pays."""
+    what the customer pays. `replaced_by` is what the exchange is worth as it stands now."""
     amounts = [each.amount for each in due if each.amount is not None]
     unknown = next((each.reason for each in due if each.amount is None), "")
     if found.exchange is not None:
@@ -437,6 +488,8 @@ def total_due(found: Return, due: Sequence[Refund]) -> tuple[Money | None, str]:
         if found.exchange.value is None:
             return None, f"a line of {found.exchange.number} has no unit price"
         value = found.exchange.value
+        if replaced_by != value:
+            return None, f"{found.exchange.number} was changed since it was accepted"
         amounts.append(Money(-value.minor, value.currency))
     if unknown:
         return None, unknown
@@ -448,13 +501,17 @@ def total_due(found: Return, due: Sequence[Refund]) -> tuple[Money | None, str]:
     return Money(sum(amount.minor for amount in amounts), currencies[0]), ""
 
 
-def value_of(lines: Sequence[Line], scales: Mapping[str, int]) -> Money | None:
-    """What lines cost, each rounded once; None where a price is missing, or they are in several currencies."""
+def value_of(
+    lines: Sequence[Line], scales: Mapping[str, int], cancelled: Sequence[Quantity] | None = None
+) -> Money | None:
+    """What lines cost, less what is `cancelled` of each, each rounded once; None where a price is missing, or they are
+    in several currencies."""
+    gone = [0] * len(lines) if cancelled is None else cancelled
     prices = [line.unit_price for line in lines if line.unit_price is not None]
     if len(prices) < len(lines) or len({price.currency for price in prices}) != 1:
         return None
     minor = sum(
-        divide_rounded(price.minor * line.quantity, 10 ** scales.get(line.item, 0))
-        for price, line in zip(prices, lines, strict=True)
+        divide_rounded(price.minor * (line.quantity - less), 10 ** scales.get(line.item, 0))
+        for price, line, less in zip(prices, lines, gone, strict=True)
     )
     return Money(minor, prices[0].currency)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
-from uuid import UUID
 
+from poolwise.core.catalog import Catalog
 from poolwise.core.counting import Statement
 from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import DisposedLine, ReturnedLine, ReturnInspection, ReturnNotice, ReturnReceipt
@@ -262,7 +262,7 @@ class _Reader:
         self._counter, self._record = counter, record
         self._clerk = Clerk(counter.edition, counter.ids, counter.sender)
         self.faults: list[Fault] = []
-        self.sent = sent_of(transaction, record.order.id)
+        self.sent = _sent_of(transaction, record.order, self._clerk.edition.catalog)
 
     def announced(self, lines: Sequence[ReturnedLine]) -> list[ReturnLine]:
         """What is announced, of each item of a line at once."""
@@ -353,16 +353,19 @@ class _Reader:
         return code
 
 
-def sent_of(transaction: Transaction, order: UUID) -> list[Sent]:
+def _sent_of(transaction: Transaction, order: Order, catalog: Catalog) -> list[Sent]:
     """What has left by the reservations of an order."""
-    reservations = transaction.reservations(order)
+    reservations = transaction.reservations(order.id)
     places = transaction.positions({part.position for part in reservations})
-    left_at = {each.shipment.no: each.since if each.stage in LEFT else None for each in transaction.shipments(order)}
+    shipments = transaction.shipments(order.id)
+    left_at = {each.shipment.no: each.since if each.stage in LEFT else None for each in shipments}
     return sent_by(
         reservations,
         {id_: place.key for id_, place in places.items()},
         {id_: place.expires_on for id_, place in places.items()},
         left_at,
+        order.lines,
+        catalog.bills,
     )
 
 

@@ -152,7 +152,9 @@ class LineOut(msgspec.Struct, frozen=True, kw_only=True):
     released: Decimal
     shipped: Decimal
     cancelled: Decimal
-    returned: Annotated[Decimal, Meta(description="Of what was shipped; parts of a kit are told in `returns` only.")]
+    returned: Annotated[
+        Decimal, Meta(description="Of what was shipped; of a kit in parts, as many as are back with all of them.")
+    ]
 
 
 class ReturnHeadOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from poolwise.core.messages import (
 )
 from poolwise.core.orders import Order
 from poolwise.core.policy.terms import Disposition
-from poolwise.core.returns import Disposed, Part, Return, ReturnState, refunds, total_due
+from poolwise.core.returns import Disposed, Part, Return, ReturnState, refunds, total_due, value_of
 from poolwise.core.values import Money, Refused
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import RETURN, Answer
@@ -40,7 +40,7 @@ from poolwise.flows.returns import (
     end,
     hindrance,
 )
-from poolwise.flows.views import ReturnQuery
+from poolwise.flows.views import OrderView, ReturnQuery
 from poolwise.web.endpoint import Call, Nothing, Reply, Sent
 from poolwise.web.errors import refused
 from poolwise.web.forms import (
@@ -428,11 +428,17 @@ def read_return(call: Call[Nothing, Nothing]) -> Reply:
     found = None if view is None else next((each for each in view.record.returns if each.number == number), None)
     if view is None or found is None:
         raise refused("return_unknown", f"there is no return '{number}'", "id")
-    return Reply(200, _out(found, view.record.order, call.services.rules.current().edition.catalog))
+    replacing = None if found.exchange is None else call.services.views.order(str(found.exchange.order))
+    return Reply(200, _out(found, view.record.order, replacing, call.services.rules.current().edition.catalog))
 
 
-def _out(found: Return, order: Order, catalog: Catalog) -> ReturnOut:
-    due = refunds(found, order.lines, {code: item.scale for code, item in catalog.items.items()})
+def _out(found: Return, order: Order, replacing: OrderView | None, catalog: Catalog) -> ReturnOut:
+    scales = {code: item.scale for code, item in catalog.items.items()}
+    due = refunds(found, order.lines, scales)
+    replaced_by = None
+    if replacing is not None:
+        record = replacing.record
+        replaced_by = value_of(record.order.lines, scales, [line.cancelled for line in record.lines])
     return ReturnOut(
         id=found.number,
         order=order.number,
@@ -464,7 +470,7 @@ def _out(found: Return, order: Order, catalog: Catalog) -> ReturnOut:
             for each in found.kept
         ],
         refunds=[_refund_out(each.line_no, each.amount, each.reason) for each in due],
-        due=_refund_out(None, *total_due(found, due)),
+        due=_refund_out(None, *total_due(found, due, replaced_by)),
         exchange=None if found.exchange is None else found.exchange.number,
         allowed_actions=_actions(found),
     )
