@@ -38,7 +38,17 @@ from poolwise.core.network import (
     Zone,
 )
 from poolwise.core.network import Pool as PoolOfStock
-from poolwise.core.policy.terms import Disposition, LineSplit, Offers, ReturnTerms, SourcingPolicy, SubstitutionMode
+from poolwise.core.policy.terms import (
+    CustomerAct,
+    CustomerTerms,
+    Disposition,
+    LineSplit,
+    Offers,
+    ReturnTerms,
+    SourcingPolicy,
+    SubstitutionMode,
+    Until,
+)
 from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Rate, replace
 
 ITEMS: Final = ("BOLT", "NUT", "NAIL", "SCREW", "WIRE")
@@ -166,9 +176,17 @@ def _terms_of(random: Random, version: int) -> SourcingPolicy:
         b_grade_pool="Q",
         refunds_ppm={Disposition.SCRAP: random.choice((0, MILLION))},
     )
+    acts = (CustomerAct.CANCEL, CustomerAct.FEWER, CustomerAct.DAY)
+    customers = CustomerTerms(random.choice((acts, acts, acts[1:])), random.choice(list(Until)))
     miss_cost, name = Rate(random.choice((0, 2, 40))), f"version {version}"
     shipped = replace(
-        default_policy(), version=version, name=name, returns=returns, miss_cost_per_line=miss_cost, max_transfer_hops=1
+        default_policy(),
+        version=version,
+        name=name,
+        returns=returns,
+        customers=customers,
+        miss_cost_per_line=miss_cost,
+        max_transfer_hops=1,
     )
     match random.randrange(6):
         case 0:

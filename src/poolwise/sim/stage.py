@@ -54,6 +54,7 @@ from poolwise.flows.source import Desk, source_batch
 from poolwise.flows.stock import book_counts, book_movements
 from poolwise.flows.tallying import Clerk
 from poolwise.flows.timers import run_timers
+from poolwise.flows.tracking import Wish, do_wish
 from poolwise.flows.wave import run_wave
 
 CELL: Final = 0
@@ -147,7 +148,7 @@ class Sack:
 class Change:
     """A customer, or who takes care of him, wants something else of an order; with the key of the request."""
 
-    wanted: OrderCancellation | OrderAmendment | OrderDivision | OrderJoin | Held | Lifted
+    wanted: OrderCancellation | OrderAmendment | OrderDivision | OrderJoin | Held | Lifted | Wished
     key: str
 
 
@@ -165,6 +166,14 @@ class Lifted:
 
     order: str
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """Whoever has the link to an order wants something else of it, as far as the policy lets customers."""
+
+    order: str
+    wish: Wish
 
 
 Asked: TypeAlias = Sack | SetAside | GiveBack | EndReturn | Change | Work | Sweep | Reply
@@ -427,6 +436,11 @@ class Stage:
                 return _result(change.hold(books, counter, wanted.order, wanted.hold, "", now, kept))
             case Lifted():
                 return _result(change.lift(books, counter, wanted.order, wanted.code, "", now, kept))
+            case Wished():
+                try:
+                    return _result(do_wish(books, counter, wanted.order, wanted.wish, now, kept))
+                except Refused as refused:
+                    return refused.code
 
 
 def _result(outcome: change.Outcome) -> str:

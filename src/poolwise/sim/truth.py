@@ -38,7 +38,7 @@ from poolwise.core.messages import (
     StockMovement,
 )
 from poolwise.core.orders import Blocks, Hold
-from poolwise.core.policy.terms import Disposition
+from poolwise.core.policy.terms import CustomerAct, Disposition
 from poolwise.core.returns import ENDINGS
 from poolwise.core.values import replace
 from poolwise.flows import returns
@@ -47,6 +47,7 @@ from poolwise.flows.offers import OfferOf, Replied
 from poolwise.flows.ports import Queue
 from poolwise.flows.returns import Announced, Booked
 from poolwise.flows.stock import Outcome, Result
+from poolwise.flows.tracking import Wish
 from poolwise.sim.hamlet import CHANNELS, DESK, DESK_NODE, ITEMS, KIT, ZONES
 from poolwise.sim.stage import (
     Asked,
@@ -60,6 +61,7 @@ from poolwise.sim.stage import (
     Sack,
     SetAside,
     Sweep,
+    Wished,
     Work,
     Wrong,
 )
@@ -233,8 +235,10 @@ class World:
             case Sack(), list():
                 for mail, own in zip(asked.mail, answer, strict=True):
                     self._judge(mail, own, crashed)
-            case Change(wanted=OrderDivision() as wanted), str() if " cancelled " in answer:
+            case Change(wanted=OrderDivision() as wanted), str() if ", added [" in answer:
                 self.orders[wanted.number] = UUID(answer.split()[0])
+            case Change(wanted=Wished()), str() if ", added [" in answer and not answer.endswith(", added []"):
+                raise Wrong(f"{asked} made more of an order: {answer}")
             case Reply(claims=True), Replied():
                 offer = asked.offer
                 if self.claimed.setdefault((offer.order, offer.shipment), offer.node) != offer.node:
@@ -447,12 +451,16 @@ class World:
             return None
         number, key = random.choice(known), f"change-{random.getrandbits(60):x}"
         line = LineChange(no=random.randint(1, 2), quantity=random.choice((None, "1", "1", "2")))
-        match random.randrange(12):
+        match random.randrange(14):
             case 9 | 10:
                 self._divided += 1
                 return Change(OrderDivision(order=number, number=f"D-{self._divided}", lines=(line,)), key)
             case 11:
                 return Change(OrderJoin(order=number, other=random.choice(known)), key)
+            case 12 | 13:
+                day = self.now.date() + timedelta(days=random.randint(-1, 9))
+                act = random.choice((CustomerAct.CANCEL, CustomerAct.FEWER, CustomerAct.FEWER, CustomerAct.DAY))
+                return Change(Wished(number, Wish(act, line.no, "1", day)), key)
             case 0 | 1:
                 return Change(OrderCancellation(order=number, lines=(line,)), key)
             case 2:
