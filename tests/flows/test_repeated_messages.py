@@ -72,19 +72,28 @@ class Happening:
 
     def _story(self, order: str) -> None:
         """What a node and a carrier tell of a shipment, each once: what they say fits together."""
-        some = (ReportLine(item="BOLT", quantity="1"),)
-        rest = (ReportLine(item="BOLT", quantity="3"), ReportLine(item="NUT", quantity="2"))
-        both = (ReportLine(item="BOLT", quantity="4"), ReportLine(item="NUT", quantity="2"))
         picked, shipped, delivered = ReportKind.PICKED, ReportKind.SHIPPED, ReportKind.DELIVERED
-        stories: tuple[tuple[tuple[ReportKind, tuple[ReportLine, ...]], ...], ...] = (
-            ((picked, ()), (shipped, ()), (delivered, ())),
-            ((picked, ()), (shipped, both), (ReportKind.FAILED, ()), (delivered, ())),
+        short, declined, failed = ReportKind.SHORT, ReportKind.DECLINED, ReportKind.FAILED
+        some, rest, both = of(BOLT=1), of(BOLT=3, NUT=2), of(BOLT=4, NUT=2)
+        alone = (
+            ((picked, ()), (shipped, both), (failed, ()), (delivered, ())),
             ((shipped, some), (shipped, rest), (delivered, ())),
             ((shipped, some), (shipped, rest)),
-            ((ReportKind.SHORT, some), (shipped, rest), (delivered, ())),
-            ((ReportKind.SHORT, some), (picked, ()), (shipped, rest)),
+            ((short, some), (shipped, rest), (delivered, ())),
+            ((short, some), (picked, ()), (shipped, rest)),
+        )
+        kits = (
+            ((shipped, of(SCREW=2)), (shipped, of(BOLT=2, NUT=4)), (delivered, ())),
+            ((short, of(NUT=1)), (shipped, of(SCREW=2)), (delivered, ())),
+            ((short, of(NUT=4)), (picked, ()), (shipped, of(SCREW=2))),
+            ((short, of(BOLT=1)), (delivered, ())),
+            ((short, of(BOLT=1, NUT=1)), (shipped, of(SCREW=2))),
+        )
+        stories: tuple[tuple[tuple[ReportKind, tuple[ReportLine, ...]], ...], ...] = (
+            ((picked, ()), (shipped, ()), (delivered, ())),
             ((picked, ()), (delivered, ())),
-            ((ReportKind.DECLINED, ()),),
+            ((declined, ()),),
+            *(kits if has_kits(order) else alone),
         )
         for place, (kind, lines) in enumerate(self.chance.choice(stories)):
             self.told.append(
@@ -142,6 +151,16 @@ class Happening:
             )  # fmt: skip
 
 
+def of(**units: int) -> tuple[ReportLine, ...]:
+    """Lines of a report."""
+    return tuple(ReportLine(item=item, quantity=str(quantity)) for item, quantity in units.items())
+
+
+def has_kits(order: str) -> bool:
+    """Every other order wants kits, which are made of parts."""
+    return int(order.removeprefix("O-")) % 2 == 1
+
+
 def opened(market: Market, orders: int) -> list[str]:
     """Stock, and orders that nodes have in hand."""
     for node in NODES:
@@ -149,7 +168,7 @@ def opened(market: Market, orders: int) -> list[str]:
             market.count(item, node, PLENTY)
     numbers = [f"O-{n}" for n in range(orders)]
     for number in numbers:
-        market.order(number, ("BOLT", 4), ("NUT", 2))
+        market.order(number, *([("SCREW", 2), ("KIT", 2)] if has_kits(number) else [("BOLT", 4), ("NUT", 2)]))
     market.work()
     market.release()
     return numbers

@@ -197,13 +197,16 @@ class Tally:
 
     def pay(self, account: Account, said: Statement) -> None:
         """Pay the debt of an account with the units that are in it."""
-        debt = self.debts.get(account)
-        if debt is None:
-            return
-        paid = min(debt.balance(Account.IN_TRANSIT), self.position.balance(account))
+        owed = self.owed(account)
+        paid = min(owed, self.position.balance(account)) if owed else 0
         if paid:
             self.move(account, Account.OUTSIDE, paid, said)
             self._owe(account, Account.IN_TRANSIT, Account.OUTSIDE, paid, said)
+
+    def owed(self, account: Account) -> Quantity:
+        """Units that were taken from an account and were not in it."""
+        debt = self.debts.get(account)
+        return 0 if debt is None else debt.balance(Account.IN_TRANSIT)
 
     def _leave(self, source: Account, target: Account, quantity: Quantity, taker: Tally, said: Statement) -> None:
         """Move units from `source` to `target` of `taker`; what is not there is taken from reservations, or owed."""

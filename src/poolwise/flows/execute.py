@@ -548,21 +548,7 @@ class _Report:
         target, cause = GOES[self._report.kind]
         said = replace(self._said, cause=cause)
         missing: dict[int, Quantity] = {}
-        for share, goes in [
-            *((share, target) for share in self._units.sent),
-            *((share, Account.AVAILABLE) for share in self._units.with_them),
-        ]:
-            # It was taken for sent with the rest, and never was.
-            tally = self._tally(share.held.position)
-            tally.move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
-            room.also.ends.append(_ended(share, -share.quantity))
-            if self._is_counted(share.held.position):
-                tally.move(Account.RESERVED, Account.OUTSIDE, share.quantity, replace(said, cause=Cause.COUNT))
-                room.also.breaks.append(Break(share.held, share.quantity))
-            else:
-                self._block(share, goes, said, missing)
-        for no, served in self._not_sent():
-            _move(self._lines, no, served, "shipped", "released")
+        self._undo_sent(target, said, missing)
         for share in self._units.held:
             counted = target is Account.BLOCKED and self._is_counted(share.held.position)
             self._block(share, Account.AVAILABLE if counted else target, said, missing)
@@ -586,13 +572,41 @@ class _Report:
             declined = (*declined, node)
         self._stand(declined)
 
-    def _not_sent(self) -> list[tuple[int, Quantity]]:
-        """What the units that were taken for sent serve of their lines."""
-        units: dict[int, Quantity] = {}
+    def _undo_sent(self, target: Account, said: Statement, missing: dict[int, Quantity]) -> None:
+        """What was taken for sent with the rest, and never was, is lost now; what had to go with it is freed."""
+        served: dict[int, Quantity] = {}
         parts = {share.held.no: share.held for share in (*self._units.sent, *self._units.with_them)}
         for share in (*self._units.sent, *self._units.with_them):
-            units[share.held.no] = units.get(share.held.no, 0) + share.quantity
-        return [(parts[no].line_no, parts[no].line_quantity * n // parts[no].quantity) for no, n in units.items()]
+            self._tally(share.held.position).move(Account.OUTSIDE, Account.RESERVED, share.quantity, said)
+            self._room.also.ends.append(_ended(share, -share.quantity))
+            served[share.held.no] = served.get(share.held.no, 0) + share.quantity
+        for no, units in served.items():
+            part = parts[no]
+            _move(self._lines, part.line_no, part.line_quantity * units // part.quantity, "shipped", "released")
+        for share in self._units.sent:
+            if self._is_counted(share.held.position):
+                self._miss(share, said)
+            else:
+                self._block(share, target, said, missing)
+        for share in self._units.with_them:
+            self._let_go(share, said, missing)
+
+    def _let_go(self, share: Share, said: Statement, missing: dict[int, Quantity]) -> None:
+        """Units lie where they were, and are freed with what is missing of their line, unless somebody took them."""
+        tally, quantity = self._tally(share.held.position), share.quantity
+        if self._is_counted(share.held.position):
+            if tally.position.balance(Account.AVAILABLE) < quantity:
+                self._miss(share, said)
+            else:
+                tally.move(Account.AVAILABLE, Account.OUTSIDE, quantity, replace(said, cause=Cause.COUNT))
+        elif owed := min(tally.owed(Account.AVAILABLE), quantity):
+            self._block(Share(share.held, owed), Account.AVAILABLE, said, missing)
+
+    def _miss(self, share: Share, said: Statement) -> None:
+        """A count has missed units already, or has seen them for more than we knew of."""
+        tally = self._tally(share.held.position)
+        tally.move(Account.RESERVED, Account.OUTSIDE, share.quantity, replace(said, cause=Cause.COUNT))
+        self._room.also.breaks.append(Break(share.held, share.quantity))
 
     def _block(self, share: Share, target: Account, said: Statement, missing: dict[int, Quantity]) -> None:
         tally = self._tally(share.held.position)
