@@ -3,31 +3,38 @@
 Variables: which shipments (route and day) are opened, how much of each line leaves in each by which alternative, how
 much waits. The freight of a shipment is the band of its weight, so every band of every opened shipment is a binary.
 Rows: stock by day, capacity of slots, the order's hard rules. Limits are counts of branch-and-bound nodes; the gap
-that is left is stored with the plan. Costs of the chosen plan are computed by `build`, in exact integers.
+that is left is stored with the plan. Costs of the chosen plan are computed by `build`, in exact integers. Where the model
+takes two shipments for apart that leave as one, or a route for open that is not, the next best is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import gcd
+from math import ceil, floor, gcd
 from typing import Final
 
 from poolwise.core.network import CapacityUnit
 from poolwise.core.orders import Line
 from poolwise.core.policy.terms import CostKind, LineSplit
 from poolwise.core.sourcing.atlas import Alternative, OpenRoute, carries
-from poolwise.core.sourcing.build import Block, Piece, build
+from poolwise.core.sourcing.build import Block, Piece, build, tried
 from poolwise.core.sourcing.costs import Sent
 from poolwise.core.sourcing.options import Options, Shelf
 from poolwise.core.sourcing.plan import Plan
 from poolwise.core.sourcing.routes import Departure, windows
 from poolwise.core.sourcing.solver import INFINITE, Model, Solution
-from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Quantity, shares
+from poolwise.core.values import MICROGRAMS_PER_KG, MILLION, Quantity, replace, shares
 
 MOST_NODES: Final = 5_000
 LARGEST_WEIGHT: Final = 100_000
 """In the model's units of weight; more would cost the solver its precision."""
+
+LEAST_STEP: Final = 1e-4
+"""In these units: what a weight above a limit is above it at least, where weights are not whole."""
+
+MOST_TRIES: Final = 20
+"""Solutions that turn out not to be what the model took them for, before everything waits."""
 
 MOST_DAYS: Final = 8
 """Most ship days of one route that are considered: the first, and the first after each receipt."""
@@ -60,9 +67,23 @@ def divide(options: Options) -> Plan:
     model = _OrderModel(options)
     if not model.flows and not model.kits:
         return build(options, [])
-    solution = model.model.minimise(MOST_NODES)
-    assert solution is not None, "letting everything wait is always lawful"
-    return build(options, model.blocks(solution), solution.gap_ppm)
+    least = 0.0
+    for trial in range(MOST_TRIES):
+        solution = model.model.minimise(MOST_NODES)
+        assert solution is not None, "letting everything wait is always lawful"
+        least = least or model.model.cost(solution)
+        plan = tried(options, model.blocks(solution))
+        if plan is not None and _leave_apart(plan):
+            above = max(0.0, plan.objective - least) / max(1, plan.objective) if trial else 0.0
+            return replace(plan, gap_ppm=max(solution.gap_ppm, ceil(above * MILLION)))
+        model.forbid(solution)
+    return build(options, [])
+
+
+def _leave_apart(plan: Plan) -> bool:
+    """Whether no two shipments are one: of goods that are there, what was to leave later leaves with the others."""
+    keys = [(shipment.ship_on, shipment.node, shipment.lanes) for shipment in plan.shipments]
+    return len({*keys}) == len(keys)
 
 
 class _OrderModel:
@@ -94,14 +115,15 @@ class _OrderModel:
         self._order_rules()
 
     def _goes_whole(self, place: int) -> bool:
-        """Whether a line may not be divided: by policy, by its group, or because one node has it all on hand."""
-        line, quantity = self.demand[place]
+        """Whether a line may not be divided: by policy, or because one node has it all on hand."""
+        _, quantity = self.demand[place]
         split = self.options.terms.line_split
-        if line.together or split == LineSplit.NEVER:
-            return True
-        return split == LineSplit.WHEN_SHORT and any(
-            alternative.substitution is None and self._one_node_has(alternative, quantity)
-            for alternative in self.alternatives[place]
+        return split == LineSplit.NEVER or (
+            split == LineSplit.WHEN_SHORT
+            and any(
+                alternative.substitution is None and self._one_node_has(alternative, quantity)
+                for alternative in self.alternatives[place]
+            )
         )
 
     def _one_node_has(self, alternative: Alternative, quantity: Quantity) -> bool:
@@ -265,7 +287,7 @@ class _OrderModel:
             if kit_place == place:
                 served.append((kits, float(quantity if self.whole[place] else alternative.per)))
         self.model.row([(amount, 1), *served], quantity, quantity)
-        if self.whole[place]:
+        if self.whole[place] or line.together:
             self.model.row([(amount, 1), (waits, -quantity)], lower=0)
         return amount
 
@@ -332,6 +354,8 @@ class _OrderModel:
         route = opening.way.route
         contents = [(f.variable, f.weight_ug / unit) for f in self.flows if f.opening is opening]
         heaviest = sum(self.model.upper[v] * w for v, w in contents)
+        # A limit between two whole weights is moved to the one that keeps it: the solver's tolerance takes no more.
+        is_whole = all(weight.is_integer() for _, weight in contents)
         fixed, per = prices.carbon(route, 0)[1][1], prices.carbon(route, MICROGRAMS_PER_KG)[1][1]
         self.model.costs[opening.variable] += fixed
         for variable, weight in contents:
@@ -343,8 +367,10 @@ class _OrderModel:
             weights: list[tuple[int, float]] = []
             card = self.options.network.rates.get(lane.rates)
             for band in () if card is None else card.bands:
-                least = 0.0 if band.above_ug == 0 else (band.above_ug + 1) / unit
-                most = min(band.up_to_ug, limit) / unit
+                least, most = band.above_ug / unit, min(band.up_to_ug, limit) / unit
+                if band.above_ug:
+                    least = floor(least) + 1 if is_whole else least + LEAST_STEP
+                most = floor(most) if is_whole else most
                 if least > heaviest or most < least:
                     continue
                 most = min(most, heaviest)
@@ -395,16 +421,16 @@ class _OrderModel:
         """Where slots may be overfilled, a shipment waits for a later day only for a receipt, not for a free slot."""
         for opening in self.openings:
             node = opening.way.route.node
-            if not node.slots or opening.departure.ships == opening.way.first.ships:
-                continue
             earlier = [
                 other.departure.ships
                 for other in self.openings
                 if other.way is opening.way and other.departure.ships < opening.departure.ships
             ]
+            if not node.slots or not earlier:
+                continue
             reasons: list[tuple[int, float]] = []
             for code in sorted({code for flow in self.flows if flow.opening is opening for code, _ in flow.items}):
-                held = sum(s.quantity for s in self._shelf(opening.way, code) if s.ready <= max(earlier, default=0))
+                held = sum(s.quantity for s in self._shelf(opening.way, code) if s.ready <= max(earlier))
                 so_far = self._uses(node.code, code, opening.departure.ships)
                 mine = [flow for flow in self.flows if flow.opening is opening and code in dict(flow.items)]
                 own = [(flow.variable, 1.0) for flow in mine]
@@ -490,8 +516,10 @@ class _OrderModel:
             self._together([place for place, (line, _) in enumerate(self.demand) if line.together == label])
 
     def _together(self, places: list[int]) -> None:
-        """Lines of a group leave in the same shipment, or wait together."""
+        """Lines of a group leave in one shipment, of whatever serves each of them, or wait together."""
         first = places[0]
+        anywhere = [self.present.get((opening.variable, first)) for opening in self.openings]
+        self.model.row([(there, 1.0) for there in anywhere if there is not None], upper=1)
         for place in places[1:]:
             for opening in self.openings:
                 mine = self.present.get((opening.variable, place))
@@ -518,11 +546,23 @@ class _OrderModel:
         self.model.row([*parts, (parted, -len(parts))], upper=1)
         contents = [(waiting, [(amount, worth[place]) for place, amount in enumerate(self.waits)])]
         for opening in self.openings:
-            flows = [(f.variable, worth[f.line] * f.per) for f in self.flows if f.opening is opening]
+            flows = [(f.variable, worth[f.line] * self._served(f)) for f in self.flows if f.opening is opening]
             contents.append((opening.variable, flows))
         for part, values in contents:
             # worth >= least x (part + parted - 1)
             self.model.row([*values, (part, -least), (parted, -least)], lower=-least)
+
+    def _served(self, flow: Flow) -> float:
+        """Units of its line that a count of a flow serves; of a kit across nodes the first part does."""
+        code, count = flow.alternative.needs[0]
+        if flow.per or flow.items[0][0] != code:
+            return flow.per
+        return flow.items[0][1] * flow.alternative.per / count
+
+    def forbid(self, solution: Solution) -> None:
+        """These shipments cannot be opened together after all."""
+        opened = [opening.variable for opening in self.openings if solution.count(opening.variable)]
+        self.model.row([(variable, 1.0) for variable in opened], upper=len(opened) - 1)
 
     def blocks(self, solution: Solution) -> list[Block]:
         """The shipments of a solution with what leaves in each."""

@@ -72,6 +72,10 @@ class Model:
         self.row_lower.append(lower)
         self.row_upper.append(upper)
 
+    def cost(self, solution: Solution) -> float:
+        """What a solution costs."""
+        return sum(cost * value for cost, value in zip(self.costs, solution.values, strict=True))
+
     def minimise(self, most_nodes: int, start: list[float] | None = None) -> Solution | None:
         """The best solution found within `most_nodes` branch-and-bound nodes; None when there is none.
 
