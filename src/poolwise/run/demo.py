@@ -61,6 +61,7 @@ EVENTS_AT_ONCE: Final = 2_000
 NUMBERED_AT_ONCE: Final = 500
 FRAME_S: Final = 0.25
 PLAIN_S: Final = 2.0
+DAYS_A_LINE: Final = 5
 EXPLAIN_EVERY_S: Final = 0.4
 PATIENCE_S: Final = 60.0
 GRACE_S: Final = 15.0
@@ -176,7 +177,7 @@ def _on_server(wish: Wish, folder: Path, talk: Console) -> Ran:
             _import(replace(app, clock=lambda: at), folder / "network", bars)
             life = Life(app, world, ORDERS_A_DAY)
             history = bars.days("history", wish.history_days)
-            life.until(clock(), lambda now: bars.update(history, (now - at).total_seconds() / 86_400))
+            life.until(clock(), lambda now: bars.lived(history, (now - at).total_seconds() / 86_400))
             bars.close()
             ran = _stream(wish, app, life, world, folder, talk)
             if wish.live_s is not None:
@@ -185,23 +186,33 @@ def _on_server(wish: Wish, folder: Path, talk: Console) -> Ran:
 
 
 class _Steps:
-    """Progress bars of the preparation, one for each step."""
+    """Progress bars of the preparation, one for each step; where nobody sees them, a line when a step begins."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._said = 0
 
     def step(self, name: str) -> TaskID:
         """A step begins; how long it takes is not known."""
+        self._say(name)
         return self._progress.add_task(name, total=None)
 
     def days(self, name: str, days: int) -> TaskID:
         """A step begins that lives through so many days."""
+        self._say(f"{name} of {days} days")
         return self._progress.add_task(f"{name} of {days} days", total=max(days, 1e-6))
 
-    def update(self, task: TaskID, days: float) -> None:
+    def lived(self, task: TaskID, days: float) -> None:
         """So many days are lived."""
         self._progress.update(task, completed=days)
+        if int(days) >= self._said + DAYS_A_LINE:
+            self._said = int(days)
+            self._say(f"  {self._said} days lived")
+
+    def _say(self, text: str) -> None:
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(text, highlight=False)
 
     def done(self, task: TaskID) -> None:
         """A step is done."""
@@ -210,6 +221,8 @@ class _Steps:
     def file(self, step: Step) -> None:
         """How far the import of a file is."""
         if step.file not in self._tasks:
+            if not self._tasks:
+                self._say("import")
             self._tasks[step.file] = self._progress.add_task(f"import {step.file}", total=step.total)
         self._progress.update(self._tasks[step.file], completed=step.done, total=step.total)
 

@@ -3,8 +3,8 @@
 Variables: which shipments (route and day) are opened, how much of each line leaves in each by which alternative, how
 much waits. The freight of a shipment is the band of its weight, so every band of every opened shipment is a binary.
 Rows: stock by day, capacity of slots, the order's hard rules. Limits are counts of branch-and-bound nodes; the gap
-that is left is stored with the plan. Costs of the chosen plan are computed by `build`, in exact integers. Where the model
-takes two shipments for apart that leave as one, or a route for open that is not, the next best is taken.
+that is left is stored with the plan. Costs of the chosen plan are computed by `build`, in exact integers. Where the
+model takes two shipments for apart that leave as one, or a route for open that is not, the next best is taken.
 """
 
 from __future__ import annotations
