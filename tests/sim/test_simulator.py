@@ -14,7 +14,7 @@ import pytest
 from poolwise.core.ledger import Account, Cause
 from poolwise.core.messages import ReportKind
 from poolwise.core.values import replace
-from poolwise.flows import execute, returns, source, timers
+from poolwise.flows import execute, release, returns, source, timers
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import Effects
 from poolwise.sim import stage
@@ -125,7 +125,7 @@ def wrong_compensation(patch: Patch) -> None:
 
 def too_early(patch: Patch) -> None:
     """Shipments are released at once."""
-    patch.setattr(execute, "release_at", lambda _node, _day, decided_at, _minutes: decided_at)
+    patch.setattr(release, "release_at", lambda _node, _day, decided_at, _minutes: decided_at)
     patch.setattr(source, "release_at", lambda _node, _day, decided_at, _minutes: decided_at)
 
 

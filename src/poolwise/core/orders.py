@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from poolwise.core.values import LARGEST_QUANTITY, Json, Money, Quantity
+from poolwise.core.values import LARGEST_QUANTITY, Json, Money, Quantity, replace
 
 MOST_LINES: Final = 2_000
 
@@ -137,6 +137,10 @@ class Progress(Struct, frozen=True, gc=False):
         )  # fmt: skip
         assert min(parts) >= 0, f"negative part in {self}"
         assert sum(parts) == self.ordered, f"law 13 broken: {self}"
+
+    def moved(self, quantity: Quantity, source: str, target: str) -> Progress:
+        """With units that stand elsewhere; `source` and `target` are names of its parts."""
+        return replace(self, **{source: getattr(self, source) - quantity, target: getattr(self, target) + quantity})
 
 
 def state_of(lines: tuple[Progress, ...]) -> OrderState:

@@ -1,4 +1,4 @@
-"""Execution: shipments are released to their nodes, and what nodes and carriers report of them is booked.
+"""Execution: what nodes and carriers report of shipments is booked.
 
 Keeps laws 1, 4, 5, 6, 9 and 13. A report is judged by what has happened already (core.fulfilment): one that comes
 late, twice or before the one it depends on ends in the same books. Units that a node does not find are blocked where
@@ -11,24 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 from poolwise.core.counting import Break, Statement, Tally
-from poolwise.core.fulfilment import HELD_BACK, STAGES, Share, Stage, release_at, shares
+from poolwise.core.fulfilment import HELD_BACK, STAGES, Share, Stage, shares
 from poolwise.core.ledger import Account, Cause, PositionKey, Reservation, ReservationKind
 from poolwise.core.messages import ReportKind, ShipmentReport
-from poolwise.core.network import Node
-from poolwise.core.orders import Blocks, OrderState, Progress, state_of
+from poolwise.core.orders import OrderState, state_of
 from poolwise.core.returns import returned
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
-from poolwise.flows.offers import nodes_to_ask, released_events, told_of
 from poolwise.flows.parcels import fields_of, parcels_left, read_lines, read_parcels
 from poolwise.flows.ports import (
     Answer,
-    Audit,
     Books,
     CountTask,
     Effects,
@@ -36,17 +32,13 @@ from poolwise.flows.ports import (
     Event,
     Incident,
     Milestone,
-    Offered,
     OrderRecord,
     PickOutcome,
     ReservationEnd,
     ShipmentRecord,
     StageChange,
-    Timer,
-    TimerKind,
     Transaction,
 )
-from poolwise.flows.source import Desk, tomorrow
 from poolwise.flows.stock import Outcome, Result, is_counted
 from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
 
@@ -72,145 +64,6 @@ NOTED: Final = frozenset({ReportKind.ACCEPTED, ReportKind.ARRIVED})
 """What is kept as a milestone, and changes nothing else."""
 
 NAMES_LINES: Final = frozenset({ReportKind.SHORT, ReportKind.SHIPPED})
-
-
-# --- release
-
-
-def release(
-    transaction: Transaction, desk: Desk, records: Sequence[OrderRecord], now: datetime
-) -> tuple[Effects, list[tuple[UUID, int]]]:
-    """Release what is due of some orders, which are locked, or offer it; what is not due has its timer set again.
-
-    The second are shipments, by order and number, that were offered and nobody has claimed in time.
-    """
-    due = _Due(transaction, desk, now)
-    for record in records:
-        if record.state is not OrderState.BASKET:
-            due.look_at(record)
-    return due.effects(), due.overdue
-
-
-class _Due:
-    """What is due of the shipments of some orders."""
-
-    def __init__(self, transaction: Transaction, desk: Desk, now: datetime) -> None:
-        self._transaction, self._desk, self._now = transaction, desk, now
-        self._stages: list[StageChange] = []
-        self._milestones: list[Milestone] = []
-        self._offers: list[Offered] = []
-        self._changed: list[OrderRecord] = []
-        self._timers: list[Timer] = []
-        self._events: list[Event] = []
-        self.overdue: list[tuple[UUID, int]] = []
-
-    def look_at(self, record: OrderRecord) -> None:
-        """All shipments of an order that is no basket."""
-        order, again = record.order, list[datetime]()
-        reservations = [part for part in self._transaction.reservations(order.id) if part.open]
-        held = _held_by_shipment(reservations)
-        lines = dict(zip((line.no for line in order.lines), record.lines, strict=True))
-        for planned in self._transaction.shipments(order.id):
-            parts = held.get(planned.shipment.no, ())
-            if planned.stage is Stage.OFFERED:
-                self._look_at_offer(record, planned, again)
-            elif planned.stage is Stage.PLANNED and parts and not record.is_held(Blocks.RELEASE):
-                if (later := self._not_before(planned, parts)) is not None:
-                    again.append(later)
-                elif nodes := nodes_to_ask(self._transaction, self._desk, record, planned, reservations, self._now):
-                    again.append(self._offer(record, planned, nodes))
-                else:
-                    for part in parts:
-                        _move(lines, part.line_no, open_line_quantity(part), "reserved", "released")
-                    self._go_on(record, planned, Stage.RELEASED, {})
-                    self._events += released_events(self._transaction, self._desk, record, planned, parts)
-        after = tuple(lines.values())
-        if after != record.lines:
-            self._changed.append(replace(record, lines=after, state=state_of(after)))
-        if again:
-            self._timers.append(Timer(order.cell, TimerKind.RELEASE, order.id, min(again)))
-
-    def _not_before(self, planned: ShipmentRecord, parts: Sequence[Reservation]) -> datetime | None:
-        """When a shipment is to be looked at again, if it is not due."""
-        shipment, now = planned.shipment, self._now
-        # One that is no longer in the network still has what it was given.
-        node = self._desk.atlas.edition.network.nodes.get(shipment.node, Node(shipment.node))
-        minutes = self._desk.atlas.policy.policy.release_after_minutes
-        due = release_at(node, shipment.ship_on, max(part.made_at for part in parts), minutes)
-        if due > now:
-            return due
-        # What is pledged is not there yet: it is looked for again when a day begins.
-        is_pledged = any(part.receipt is not None for part in parts)
-        return tomorrow(now, node.time_zone) if is_pledged else None
-
-    def _look_at_offer(self, record: OrderRecord, planned: ShipmentRecord, again: list[datetime]) -> None:
-        assert planned.offered_until is not None, "what is offered is offered until some time"
-        if planned.offered_until > self._now:
-            again.append(planned.offered_until)
-        elif record.is_held(Blocks.RELEASE):
-            # Nobody could claim it.
-            self._go_on(record, planned, Stage.PLANNED, {})
-        else:
-            self.overdue.append((record.order.id, planned.shipment.no))
-
-    def _offer(self, record: OrderRecord, planned: ShipmentRecord, nodes: tuple[str, ...]) -> datetime:
-        offers = self._desk.atlas.policy.policy.offers
-        assert offers is not None, "who offers nothing asks nobody"
-        until = self._now + timedelta(minutes=offers.minutes)
-        self._offers.append(Offered(planned.cell, planned.owner, planned.shipment.no, nodes, until))
-        self._go_on(record, planned, Stage.OFFERED, {"nodes": list(nodes), "until": until.isoformat()})
-        return until
-
-    def _go_on(self, record: OrderRecord, planned: ShipmentRecord, stage: Stage, detail: Mapping[str, Json]) -> None:
-        desk, no, now = self._desk, planned.shipment.no, self._now
-        self._stages.append(StageChange(planned.cell, planned.owner, no, planned.stage, stage))
-        kind, event = _TOLD[stage]
-        self._milestones.append(
-            Milestone(planned.cell, planned.owner, desk.ids.new(now), no, kind, now, desk.actor, detail)
-        )
-        if event:
-            told = {**told_of(record, planned), **detail}
-            self._events.append(Event(event, str(planned.owner), told, record.order.cell))
-
-    def effects(self) -> Effects:
-        """All of it."""
-        told: dict[str, Json] = {"shipments": len(self._stages)}
-        return Effects(
-            at=self._now,
-            orders_changed=self._changed,
-            offers=self._offers,
-            stages=self._stages,
-            milestones=self._milestones,
-            timers=self._timers,
-            events=self._events,
-            audit=[Audit(self._desk.actor, "shipments.release", "", told)] if self._stages else [],
-        )
-
-
-_TOLD: Final = {
-    Stage.RELEASED: ("released", ""),
-    Stage.OFFERED: ("offered", "offer.made"),
-    Stage.PLANNED: ("offer_withdrawn", "offer.withdrawn"),
-}
-"""Milestone and event of a shipment that comes to a stage when it is due; of release more is told."""
-
-
-def _held_by_shipment(reservations: Sequence[Reservation]) -> dict[int, list[Reservation]]:
-    found: dict[int, list[Reservation]] = {}
-    for part in reservations:
-        if part.open:
-            found.setdefault(part.shipment_no, []).append(part)
-    return found
-
-
-def _move(lines: dict[int, Progress], no: int, quantity: Quantity, source: str, target: str) -> None:
-    """Units of a line stand elsewhere now."""
-    progress = lines[no]
-    values = {source: getattr(progress, source) - quantity, target: getattr(progress, target) + quantity}
-    lines[no] = replace(progress, **values)
-
-
-# --- reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,6 +390,10 @@ class _Report:
             elif no not in found:
                 self._room.also.pick_outcomes.append(PickOutcome(cell, node, item_class, found=1))
 
+    def _move(self, no: int, quantity: Quantity, source: str, target: str) -> None:
+        """Units of a line stand elsewhere now."""
+        self._lines[no] = self._lines[no].moved(quantity, source, target)
+
     # --- what was not found, or will not be sent
 
     def _lose(self) -> None:
@@ -582,7 +439,7 @@ class _Report:
             served[share.held.no] = served.get(share.held.no, 0) + share.quantity
         for no, units in served.items():
             part = parts[no]
-            _move(self._lines, part.line_no, part.line_quantity * units // part.quantity, "shipped", "released")
+            self._move(part.line_no, part.line_quantity * units // part.quantity, "shipped", "released")
         for share in self._units.sent:
             if self._is_counted(share.held.position):
                 self._miss(share, said)
@@ -634,7 +491,7 @@ class _Report:
             room.tally(self._keys[held.position]).end(held, Account.AVAILABLE, quantity, said)
             room.also.ends.append(ReservationEnd(held.cell, held.owner, held.no, Ending.FREED, quantity))
             served = quantity if stands_alone(held) else open_line_quantity(held)
-            _move(self._lines, held.line_no, served, source, "cancelled")
+            self._move(held.line_no, served, source, "cancelled")
         self._stand()
         if not self._units.held and known.shipment.stage in (Stage.SHIPPED, Stage.READY):
             self._go_on(Stage.FAILED)
@@ -655,7 +512,7 @@ class _Report:
             if (left := part.open - lost.get(part.no, 0)) and part.line_no not in whole
         ]
         for no, served in rest:
-            _move(self._lines, no, served, "reserved", "released")
+            self._move(no, served, "reserved", "released")
         if rest:
             self._go_on(Stage.RELEASED)
 
@@ -675,7 +532,7 @@ class _Report:
                 tally.change(Account.OUTSIDE, Account.AVAILABLE, quantity, replace(self._said, cause=Cause.COUNT))
             room.also.ends.append(_ended(share, quantity))
             served = quantity if stands_alone(held) else open_line_quantity(held)
-            _move(self._lines, held.line_no, served, "reserved" if held_back else "released", "shipped")
+            self._move(held.line_no, served, "reserved" if held_back else "released", "shipped")
         for item, units in self._units.beyond.items():
             self._send_beyond(item, units)
         self._stand()
@@ -702,7 +559,7 @@ class _Report:
                 )  # fmt: skip
                 room.also.reservations.append(own)
                 room.also.ends.append(_ended(Share(own, served), served))
-                _move(self._lines, line.no, served, "backordered", "shipped")
+                self._move(line.no, served, "backordered", "shipped")
                 units -= served
         if units:
             incident = Incident(room.clerk.ids.new(room.now), order.cell, "sent_beyond", str(room.batch), order.id)
@@ -719,7 +576,7 @@ class _Report:
                 left = part.open - sent.get(part.no, 0)
                 if left:
                     served = left if stands_alone(part) else open_line_quantity(part)
-                    _move(self._lines, part.line_no, served, "reserved", "released")
+                    self._move(part.line_no, served, "reserved", "released")
             self._stand()
         self._go_on(stage)
 

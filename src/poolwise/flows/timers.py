@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from poolwise.flows.execute import release
 from poolwise.flows.freeing import GivenBack
 from poolwise.flows.offers import expire
 from poolwise.flows.ports import Books, Effects, Ending, TimerKind
+from poolwise.flows.release import release
 from poolwise.flows.source import Desk
 
 
