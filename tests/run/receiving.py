@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections import Counter
@@ -129,9 +130,12 @@ def endless(receiver: Receiver, request: BaseHTTPRequestHandler) -> None:
 
 @contextmanager
 def receiving(
-    behave: Callable[[Receiver, BaseHTTPRequestHandler], None] = accept, host: str = HERE, port: int = 0
+    behave: Callable[[Receiver, BaseHTTPRequestHandler], None] = accept,
+    host: str = HERE,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Receiver]:
-    """A receiver that listens on a port of its own."""
+    """A receiver that listens on a port of its own; with `tls` by https."""
     receiver = Receiver(behave)
 
     class Handler(BaseHTTPRequestHandler):
@@ -163,7 +167,9 @@ def receiving(
             """Whoever sends may be killed."""
 
     server = Server((host, port), Handler)
-    receiver.url = f"http://{host}:{server.server_address[1]}/hook"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    receiver.url = f"http{'' if tls is None else 's'}://{host}:{server.server_address[1]}/hook"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

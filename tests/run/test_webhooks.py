@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import pytest
+import trustme
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from poolwise.core.values import Refused
@@ -393,6 +396,57 @@ def test_a_name_with_an_address_inside_among_others_is_refused(post: Office) -> 
         post.send()
         assert (receiver.connections, inside.connections) == (0, 0)
         assert "address inside" in post.only(webhook).reason
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """Who signs certificates, and is trusted here."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return ca
+
+
+def certified(ca: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert(name).configure_cert(context)
+    return context
+
+
+def test_by_https_the_receiver_proves_the_name_in_the_url_at_whatever_address(
+    post: Office, authority: trustme.CA
+) -> None:
+    post.now = datetime.now(UTC)
+    post.resolver = lambda _name, _port: ["127.0.0.1"]
+    with receiving(tls=certified(authority, "shop.example")) as receiver:
+        webhook, receiver.secret = post.subscribe(receiver.url.replace("127.0.0.1", "shop.example"))
+        post.happen("order.sourced")
+        post.send()
+        assert (post.only(webhook).status, receiver.came.total(), receiver.refused) == (204, 1, 0)
+        # Two more by the connection that is open.
+        post.happen("order.changed", "order.cancelled")
+        post.send()
+        assert (receiver.came.total(), receiver.connections) == (3, 1)
+
+
+@pytest.mark.parametrize("whose", ["another name", "a stranger", "nobody"])
+def test_to_who_does_not_prove_it_nothing_is_sent(post: Office, authority: trustme.CA, whose: str) -> None:
+    post.resolver = lambda _name, _port: ["127.0.0.1"]
+    own = certified(authority, "other.example")
+    told = {
+        "another name": (own, "certificate is not accepted (Hostname mismatch"),
+        "a stranger": (certified(trustme.CA(), "shop.example"), "certificate is not accepted (unable to get local"),
+        "nobody": (None, "the connection broke (SSLError)"),
+    }
+    tls, reason = told[whose]
+    with receiving(tls=tls) as receiver:
+        port = receiver.url.split(":")[2]
+        webhook, _ = post.subscribe(f"https://shop.example:{port}")
+        post.happen("order.sourced")
+        post.send()
+        assert receiver.came.total() == 0
+    assert post.only(webhook).state is WAITING
+    assert reason in post.only(webhook).reason
 
 
 def test_a_resolver_that_hangs_is_left_behind(post: Office) -> None:

@@ -249,7 +249,11 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             with self._waiting():
-                wrapped = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+                try:
+                    wrapped = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+                except ssl.SSLCertVerificationError as error:
+                    reason = f"the certificate is not accepted ({error.verify_message})"
+                    raise httpcore.ConnectError(reason) from error
         except BaseException:
             self.close()
             raise

@@ -113,7 +113,9 @@ class Sender:
             return Told(0, f"no whole answer within {self._attempt_s:g} s")
         except httpcore.ConnectError as error:
             return Told(0, str(error)[:LONGEST_REASON])
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except httpcore.NetworkError as error:
+            return Told(0, f"the connection broke ({error})"[:LONGEST_REASON])
+        except httpcore.ProtocolError as error:
             return Told(0, f"the connection broke ({type(error).__name__})")
         except ValueError as error:
             return Told(0, f"the url {error}"[:LONGEST_REASON])
