@@ -1,8 +1,9 @@
 """Kill -9 of worker, API and server at every named failpoint and at random moments, with work in flight (law 7).
 
-Each kill: clients are ordering, a node is counting, a worker is sourcing; then something dies in the middle of a
-transaction; then what died is started again. Afterwards every acknowledged order is there once and decided, nothing is
-stuck, every law holds, and the feed is whole. Ten kills in `make test`, a hundred in `make soak`.
+Each kill: clients are ordering and changing their minds, a node is counting, sending and declining, a worker is
+sourcing; then something dies in the middle of a transaction; then what died is started again. Afterwards every
+acknowledged order is there once and decided, every acknowledged change and report happened once, nothing is stuck,
+every law holds, and the feed is whole. Ten kills in `make test`, a hundred in `make soak`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,9 @@ PATIENCE_S = 180.0
 POLL_S = 0.02
 LONGEST_PAUSE_S = 0.2
 """Between two orders of a client: some hundred orders arrive from one kill to the next."""
+NEWEST = 40
+AT_ONCE = ("conflict", "in_progress")
+"""Refusals after which the same is asked again."""
 ITEMS = ("BOLT", "NUT", "NAIL", "SCREW")
 IN_FLIGHT = """
 SELECT pid FROM pg_stat_activity
@@ -59,6 +63,10 @@ SELECT (SELECT count(*) FROM todo WHERE queue = 'at_once'), (SELECT count(*) FRO
 OLD_ANSWERS = """
 INSERT INTO answer (cell, sender, key, body_hash, status, reference, at)
 SELECT n, 'long ago', gen_random_uuid()::text, '', 201, '', timestamptz '2020-01-01' FROM generate_series(1, %s) AS n
+"""
+MILESTONES = b"""
+SELECT o.number, m.kind, count(*) FROM milestone AS m JOIN customer_order AS o ON (o.cell, o.id) = (m.cell, m.owner)
+WHERE o.number = ANY(%b) AND m.kind IN ('cancelled', 'changed', 'held', 'shipped', 'declined') GROUP BY 1, 2
 """
 ANSWERS_LEFT = "SELECT count(*) FROM answer WHERE sender = 'long ago'"
 
@@ -82,6 +90,7 @@ class Works:
     worker: ForkServerProcess | None = None
     processes: list[ForkServerProcess] = field(default_factory=list)
     acknowledged: dict[str, str] = field(default_factory=dict)
+    happened: Counter[tuple[str, str]] = field(default_factory=Counter)
     proven: set[str] = field(default_factory=set)
     place: int = 0
     accepted: dict[UUID, int] = field(default_factory=dict)
@@ -150,10 +159,10 @@ class Works:
     # Clients
 
     def open(self, clients: int = 3) -> None:
-        """Clients order, and a node counts, all the time; each repeats under its key until it has an answer."""
-        for number in range(clients):
-            self.clients.append(Thread(target=self._client, args=(number, self._order), daemon=True))
-        self.clients.append(Thread(target=self._client, args=(clients, self._count), daemon=True))
+        """Clients order and change their minds, a node counts and reports, all the time; each repeats under its key
+        until it has an answer."""
+        for number, act in enumerate([self._order] * clients + [self._count, self._change, self._report]):
+            self.clients.append(Thread(target=self._client, args=(number, act), daemon=True))
         for client in self.clients:
             client.start()
 
@@ -178,8 +187,9 @@ class Works:
         number = f"K-{next(self.numbers)}"
         lines = [{"item": item, "quantity": str(chance.randint(1, 3))} for item in chance.sample(ITEMS, 2)]
         answer = self._sent(http, "/v1/orders", {"channel": "web", "zone": "Z", "number": number, "lines": lines})
-        assert answer["number"] == number
-        self.acknowledged[number] = answer["id"]
+        assert answer.status_code < 300, answer.text
+        assert answer.json()["number"] == number
+        self.acknowledged[number] = answer.json()["id"]
         time.sleep(chance.uniform(0, LONGEST_PAUSE_S))
 
     def _count(self, http: httpx.Client, chance: random.Random) -> None:
@@ -188,10 +198,51 @@ class Works:
              "as_of": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
             for item in chance.sample(ITEMS, 2)
         ]  # fmt: skip
-        self._sent(http, "/v1/stock/counts", {"counts": counts})
+        answer = self._sent(http, "/v1/stock/counts", {"counts": counts})
+        assert answer.status_code < 300, answer.text
         time.sleep(chance.uniform(0, 2 * LONGEST_PAUSE_S))
 
-    def _sent(self, http: httpx.Client, path: str, body: object) -> dict[str, str]:
+    def _change(self, http: httpx.Client, chance: random.Random) -> None:
+        """A customer takes something back, or wants more, of an order that may have left already."""
+        what, body, milestone = chance.choice(
+            (
+                ("cancellations", {"lines": [{"no": 1, "quantity": "1"}]}, "cancelled"),
+                ("amendments", {"add": [{"item": chance.choice(ITEMS), "quantity": "1"}]}, "changed"),
+                ("holds", {"code": f"h{chance.randrange(9)}", "blocks": ["release"]}, "held"),
+            )
+        )
+        self._of_some_order(http, chance, lambda number: (f"/v1/orders/{number}/{what}", body), milestone)
+
+    def _report(self, http: httpx.Client, chance: random.Random) -> None:
+        """A node sends a shipment, or will not, as it was planned a moment ago."""
+        kind, id_ = chance.choice(("shipped", "shipped", "declined")), secrets.token_hex(8)
+
+        def said(number: str) -> tuple[str, dict[str, object]]:
+            at = datetime.now(UTC).isoformat()
+            body: dict[str, object] = {"id": id_, "order": number, "shipment": 1, "kind": kind, "at": at}
+            return "/v1/shipments/reports", body
+
+        self._of_some_order(http, chance, said, kind)
+
+    def _of_some_order(
+        self,
+        http: httpx.Client,
+        chance: random.Random,
+        asked: Callable[[str], tuple[str, dict[str, object]]],
+        milestone: str,
+    ) -> None:
+        """What is asked of one of the newest orders. What is acknowledged is in the order's timeline once; it may be
+        refused."""
+        newest = list(self.acknowledged)[-NEWEST:]
+        if newest:
+            number = chance.choice(newest)
+            answer = self._sent(http, *asked(number))
+            assert answer.status_code < 500, answer.text
+            if answer.status_code < 300:
+                self.happened[number, milestone] += 1
+        time.sleep(chance.uniform(0, LONGEST_PAUSE_S))
+
+    def _sent(self, http: httpx.Client, path: str, body: object) -> httpx.Response:
         """The answer, however often it takes: no answer and a server's trouble mean the same request again."""
         key = secrets.token_hex(8)
         while not self.closing.is_set():
@@ -200,11 +251,10 @@ class Works:
             except httpx.HTTPError:
                 time.sleep(POLL_S)
                 continue
-            if answer.status_code in (409, 429, 503):
+            if answer.status_code in (429, 503) or (answer.status_code == 409 and answer.json()["code"] in AT_ONCE):
                 time.sleep(POLL_S)
                 continue
-            assert answer.status_code < 300, answer.text
-            return answer.json()
+            return answer
         raise SystemExit
 
     # Killing
@@ -295,6 +345,7 @@ class Works:
         with self._opened() as pool:
             numbers = [number for number in self.acknowledged if number not in self.proven]
             self._prove_orders(pool, numbers)
+            self._prove_timelines(pool)
             self.proven.update(numbers)
             assert check_database(pool, (0,), datetime.now(UTC) + OVERLAP).findings == ()
 
@@ -306,6 +357,7 @@ class Works:
             report = check_database(pool, (0,), datetime.now(UTC), full=True, verify=verify)
             assert report.findings == ()
             assert report.orders >= len(self.acknowledged)
+            assert {kind for _, kind in self.happened} == {"cancelled", "changed", "held", "shipped", "declined"}
 
     def _opened(self) -> postgres.Pool:
         return postgres.connect(self.settings.database_url, connections=3)
@@ -320,6 +372,13 @@ class Works:
         for id_, record in records.items():
             assert self.accepted.get(id_) == 1, f"{id_} was accepted {self.accepted.get(id_)} times"
             assert self.sourced.get(id_) == list(range(1, record.attempt + 1)), f"{id_}: {self.sourced.get(id_)}"
+
+    def _prove_timelines(self, pool: postgres.Pool) -> None:
+        """What was acknowledged of orders, changes and reports, happened once each."""
+        numbers = sorted({number for number, _ in self.happened})
+        with pool.connection() as connection:
+            kept = Counter({tuple(row[:2]): row[2] for row in connection.execute(MILESTONES, (numbers,))})
+        assert kept == self.happened, f"not alike: {dict((kept - self.happened) | (self.happened - kept))}"
 
     def _read_feed(self, feed: PostgresFeed) -> set[UUID]:
         """Read on in the feed, in which no number is missing; the orders it tells of."""
