@@ -118,6 +118,9 @@ def test_an_exchange_keeps_its_promise_whatever_becomes_of_the_return(stage: Sta
     again = stage.get("/v1/orders/RMA-2-X")
     assert (again["shipments"], held(again)) == (promised["shipments"], {("B", "DEPOT"): 4})
     assert stage.get("/v1/returns/RMA-2")["due"]["amount"] == ("5.00" if comes else "-20.00")
+    stage.post("/v1/orders/RMA-2-X/cancellations", {"lines": [{"no": 1, "quantity": "1"}]})
+    due = stage.get("/v1/returns/RMA-2")["due"]
+    assert (due["amount"], due["reason"]) == (None, "RMA-2-X was changed since it was accepted")
     stage.prove()
 
 
