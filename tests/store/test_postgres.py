@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from poolwise.store.arrays import Prepared, packed
 from poolwise.store.embedded import EmbeddedServer
 from poolwise.store.postgres import DatabaseUnavailable, connect, diagnose, transaction
 from tests.conftest import Database
@@ -68,6 +69,19 @@ def test_a_failed_statement_that_nobody_minds_is_not_taken_for_a_commit(database
             connection.execute("SELECT 1 / 0")
         with transaction(pool) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,), "the pool goes on"
+
+
+def test_what_was_prepared_is_prepared_again_after_the_server_forgot_it(database: Database) -> None:
+    """As on every rollback, when the driver lets it forget all statements."""
+    twice = Prepared("SELECT unnest(%(numbers)b) * 2", {"numbers": "int4"})
+    with connect(database.url) as pool:
+        for _ in range(3):
+            with pool.connection() as connection:
+                assert [int.from_bytes(row[0]) for row in twice.rows(connection, packed("int4", [1, 2]))] == [2, 4]
+            with suppress(ZeroDivisionError), transaction(pool) as connection:
+                for _ in range(9):  # until the driver prepares it
+                    connection.execute("SELECT 1")
+                raise ZeroDivisionError
 
 
 def test_a_pool_outlives_a_restart_of_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -6,6 +6,7 @@ A batch of 500 orders sends some thirty thousand numbers; packing them this way 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -151,10 +152,15 @@ class Prepared:
 
     def rows(self, connection: Connection[TupleRow], *arrays: Packed) -> list[list[bytes | None]]:
         """What the statement answers. Raises what the driver raises."""
-        asked = connection.pgconn
-        if connection not in self._ready:
-            _checked(asked, asked.prepare(self._name, self._statement, self._kinds))
-            self._ready.add(connection)
+        if connection in self._ready:
+            # Whenever a transaction is rolled back, the driver lets the server forget every statement.
+            with suppress(errors.InvalidSqlStatementName):
+                return self._answer(connection.pgconn, arrays)
+        _checked(connection.pgconn, connection.pgconn.prepare(self._name, self._statement, self._kinds))
+        self._ready.add(connection)
+        return self._answer(connection.pgconn, arrays)
+
+    def _answer(self, asked: pq.abc.PGconn, arrays: Sequence[Packed]) -> list[list[bytes | None]]:
         result = asked.exec_prepared(self._name, arrays, self._binary, pq.Format.BINARY)
         return _values(_checked(asked, result))
 
