@@ -60,8 +60,8 @@ def fault_of(problem: Problem, solve: Callable[[Problem], Plan] = engine) -> str
     best = brute_force.solve(problem)
     try:
         plan = solve(problem)
-    except AssertionError as error:
-        return f"stops at: {error}; not"
+    except (AssertionError, exact.Undecidable) as error:
+        return f"stops at: {error.__cause__ or error}; not"
     broken = verify(problem, plan)
     if broken:
         return f"breaks {broken[0].constraint}"

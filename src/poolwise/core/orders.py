@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from poolwise.core.values import LARGEST_QUANTITY, Json, Money, Quantity, replace
+from poolwise.core.values import MOST_ORDERED, Json, Money, Quantity, replace
 
 MOST_LINES: Final = 2_000
 
@@ -110,7 +110,7 @@ class Order(Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         """Assert what intake has already refused politely."""
         assert 0 < len(self.lines) <= MOST_LINES
-        assert all(0 < line.quantity <= LARGEST_QUANTITY for line in self.lines)
+        assert all(0 < line.quantity <= MOST_ORDERED for line in self.lines)
 
     @property
     def began_elsewhere(self) -> UUID | None:

@@ -28,7 +28,10 @@ Cost = int
 MILLION: Final = 1_000_000
 MICROGRAMS_PER_KG: Final = 1_000_000_000
 LARGEST_QUANTITY: Final = 10**12
-"""Upper limit of any quantity in one line, movement or receipt: sums of a million of them still fit 64 bits."""
+"""Upper limit of any quantity in one movement or receipt: sums of a million of them still fit 64 bits."""
+
+MOST_ORDERED: Final = 10**9
+"""Base units of a line of an order: what it weighs, and what it costs to let it wait, fit 64 bits."""
 
 if TYPE_CHECKING:
     # Type checkers know the fields that this takes, for structs too.

@@ -30,6 +30,7 @@ from poolwise.flows.ports import (
     Contact,
     Effects,
     Event,
+    Incident,
     Milestone,
     OrderRecord,
     Queue,
@@ -45,6 +46,8 @@ from poolwise.flows.tallying import Clerk, Room, Wanted, in_transaction
 
 MOST_CHANGES: Final = 100
 LONGEST_REASON: Final = 1_000
+UNDECIDABLE: Final = "cannot_be_decided"
+"""Code of the hold, and kind of the incident, of an order of which no plan comes."""
 
 Units: TypeAlias = tuple[tuple[int, Quantity], ...]
 """Units by line number."""
@@ -73,13 +76,14 @@ def hold(books: Books, counter: Counter, number: str, held: Hold, reason: str, n
     A hold of the same code is replaced. `kept` makes of the outcome what is kept as the answer, as in all flows here.
     """
 
-    def work(change: Changing) -> Outcome:
-        others = tuple(each for each in change.record.holds if each.code != held.code)
-        change.let(replace(change.record, holds=(*others, held)))
-        change.tell("held", {"hold": held.code, "blocks": list(held.blocks), "reason": reason})
-        return change.done()
+    return on_orders(books, counter, [number], now, kept, lambda change: _held(change, held, reason))
 
-    return on_orders(books, counter, [number], now, kept, work)
+
+def _held(change: Changing, held: Hold, reason: str) -> Outcome:
+    others = tuple(each for each in change.record.holds if each.code != held.code)
+    change.let(replace(change.record, holds=(*others, held)))
+    change.tell("held", {"hold": held.code, "blocks": list(held.blocks), "reason": reason})
+    return change.done()
 
 
 def lift(books: Books, counter: Counter, number: str, code: str, reason: str, now: datetime, kept: Kept) -> Outcome:
@@ -94,6 +98,16 @@ def lift(books: Books, counter: Counter, number: str, code: str, reason: str, no
         return change.done()
 
     return on_orders(books, counter, [number], now, kept, work)
+
+
+def set_aside(books: Books, counter: Counter, number: str, now: datetime) -> Outcome:
+    """Hold an order that cannot be decided until somebody has looked at it and lets it go; an incident tells of it."""
+
+    def work(change: Changing) -> Outcome:
+        change.incidents.append(UNDECIDABLE)
+        return _held(change, Hold(UNDECIDABLE, (Blocks.SOURCING,)), "")
+
+    return on_orders(books, counter, [number], now, None, work)
 
 
 def cancel(
@@ -368,6 +382,7 @@ class Changing:
     cancelled: dict[int, Quantity] = field(default_factory=dict)
     added: dict[int, Quantity] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
     shipments: Mapping[int, ShipmentRecord] = field(init=False)
     held: Sequence[Reservation] = field(init=False)
     _given: dict[int, Quantity] = field(default_factory=dict)
@@ -589,6 +604,9 @@ class Changing:
             )  # fmt: skip
             room.also.milestones.append(milestone)
             room.also.events.append(Event(f"order.{kind}", str(order.id), told, order.cell))
+        for kind in self.incidents:
+            incident = Incident(room.clerk.ids.new(self.now), order.cell, kind, str(room.batch), order.id)
+            room.also.incidents.append(incident)
         for no in sorted({part.shipment_no for part in parts if self._stage(part) not in HELD_BACK}):
             told = {"order": order.number, "shipment": no, "node": self.shipments[no].shipment.node}
             room.also.events.append(Event("shipment.changed", str(order.id), told, order.cell))

@@ -19,6 +19,7 @@ from poolwise.core.orders import MOST_LINES, Line, Order, OrderState, Progress
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.values import (
     LARGEST_QUANTITY,
+    MOST_ORDERED,
     Fault,
     Json,
     Money,
@@ -466,8 +467,8 @@ class Reader:
         except ValueError as error:
             self.fault(field, str(error))
             return None
-        if not 0 < units <= LARGEST_QUANTITY:
-            self.fault(field, f"{text} is not between 1 and {LARGEST_QUANTITY} base units")
+        if not 0 < units <= MOST_ORDERED:
+            self.fault(field, f"{text} is not between 1 and {MOST_ORDERED} base units")
             return None
         return units
 

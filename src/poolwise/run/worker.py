@@ -15,7 +15,10 @@ from typing import Final
 
 import structlog
 
+from poolwise.core.sourcing.exact import Undecidable
 from poolwise.core.values import Conflict, Upstream
+from poolwise.flows.change import set_aside
+from poolwise.flows.intake import Counter
 from poolwise.flows.ports import Books, Queue
 from poolwise.flows.source import Desk, Sourced, source_batch
 from poolwise.flows.timers import run_timers
@@ -94,7 +97,18 @@ class Worker:
                 self._stopped.wait(self._duties.idle_ms / 1000)
 
     def round(self, cell: int) -> int:
-        """One round of every duty for a cell; how much was done."""
+        """One round of every duty for a cell; how much was done. An order that cannot be decided is set aside."""
+        try:
+            return self._duty(cell)
+        except Undecidable as fault:
+            log.exception("worker.undecidable", order=fault.order.number)
+            duties = self._duties
+            atlas, ids, actor = (desk := duties.desk()).atlas, desk.ids, desk.actor
+            counter = Counter(atlas.edition, atlas.policy.policy, ids, actor)
+            set_aside(duties.books, counter, fault.order.number, duties.clock())
+            return 1
+
+    def _duty(self, cell: int) -> int:
         duties = self._duties
         now = duties.clock()
         done = run_timers(duties.books, duties.desk(), cell, now, MOST_TIMERS)

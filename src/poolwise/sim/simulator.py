@@ -28,6 +28,7 @@ from poolwise.core.ledger import Account, PositionKey
 from poolwise.core.policy.evaluate import compile_policy
 from poolwise.core.policy.terms import SourcingPolicy
 from poolwise.core.sourcing.atlas import Atlas
+from poolwise.core.sourcing.exact import Undecidable
 from poolwise.core.values import Conflict
 from poolwise.flows.breaking import stands_alone
 from poolwise.flows.offers import OfferOf
@@ -162,8 +163,8 @@ class _Simulation:
             self._end(steps[-1].chance if steps else 0)
         except Wrong as found:
             wrong = str(found)
-        except (AssertionError, Conflict, KeyError, ValueError, TypeError) as bug:
-            wrong = f"{type(bug).__name__}: {bug}"
+        except (AssertionError, Conflict, KeyError, ValueError, TypeError, Undecidable) as bug:
+            wrong = f"{type(bug).__name__}: {bug} {bug.__cause__ or ''}".rstrip()
         journal = self._stages[0].seen.journal.hex()[:16]
         return Outcome(len(steps), len(self._world.orders), self._decided, self._crashes, journal, wrong, done)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
+from poolwise.core.orders import Order
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.blocks import Blocks, masks_of
 from poolwise.core.sourcing.build import Block, build
@@ -33,13 +34,33 @@ from poolwise.core.sourcing.whole import limits_of, served_whole, sheets_of
 
 MOST_LINES: Final = 9
 HEAVIEST_UG: Final = 1 << 60
+LARGEST: Final = 1 << 63
+"""Costs and weights of a plan are kept in 64 bits."""
+
+
+class Undecidable(Exception):
+    """No plan comes of an order: a fault of ours, which must not hold up the orders beside it."""
+
+    def __init__(self, order: Order) -> None:
+        """`order` is the one that nobody can decide."""
+        super().__init__(f"order '{order.number}' cannot be decided")
+        self.order = order
 
 
 def solve(problem: Problem, atlas: Atlas, prepared: Prepared | None = None) -> Plan:
     """The cheapest plan that keeps every hard constraint. Nothing to serve it with gives a plan in which all waits.
 
-    `prepared` is what was worked out of the order together with others.
+    `prepared` is what was worked out of the order together with others. Raises Undecidable.
     """
+    try:
+        plan = _solved(problem, atlas, prepared)
+        assert max(plan.objective, sum([shipment.weight_ug for shipment in plan.shipments])) < LARGEST, "too large"
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as fault:
+        raise Undecidable(problem.demand.order) from fault
+    return plan
+
+
+def _solved(problem: Problem, atlas: Atlas, prepared: Prepared | None) -> Plan:
     if prepared is not None and prepared.foreseen is not None:
         plan = as_foreseen(problem, atlas, prepared.foreseen)
         if plan is not None:
