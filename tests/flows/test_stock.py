@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from poolwise.core.counting import debt_key
 from poolwise.core.ledger import Account, PositionKey
-from poolwise.core.messages import CountBasis
+from poolwise.core.messages import CountBasis, ReceiptNotice, StockCount
 from poolwise.core.orders import OrderState, Progress
 from poolwise.core.sourcing.plan import Booking, PlannedShipment
 from poolwise.core.values import Conflict
 from poolwise.flows.ports import Effects, Queue, Todo
+from poolwise.flows.receipts import book_receipts
 from poolwise.flows.stock import Outcome, book_counts, book_movements
 from poolwise.store.memory import MemoryBooks
+from tests.flows.market import Market
 from tests.flows.stockroom import NOW, at, balances, clerk, counted, moved, order_of, queued, reserve
 
 
@@ -243,3 +245,18 @@ def test_a_lost_race_is_run_again():
     books._failpoint = once
     assert count(books, counted("4", at(5))) == [Outcome.BOOKED]
     assert balances(books) == {Account.AVAILABLE: 4}
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "1999-12-31T23:59:59+00:00"])
+def test_nothing_is_told_of_before_the_year_2000(market: Market, at: str) -> None:
+    long_ago = datetime.fromisoformat(at)
+    asked = StockCount(item="BOLT", node="A", pool="P", quantity="1", as_of=long_ago)
+    (counted,) = book_counts(market.books, market.clerk, [asked], market.now)
+    expected = ReceiptNotice(
+        reference="PO", item="BOLT", node="A", pool="P", quantity="2", due_on=market.now.date(), arrived="1",
+        arrived_at=long_ago,
+    )  # fmt: skip
+    (told,) = book_receipts(market.books, market.clerk, [expected], market.now)
+    faults = [*counted.faults, *told.faults]
+    assert [(each.field, each.reason) for each in faults] == [
+        ("as_of", "is before the year 2000"), ("arrived_at", "is before the year 2000")]  # fmt: skip

@@ -40,7 +40,7 @@ from poolwise.flows.ports import (
     Transaction,
 )
 from poolwise.flows.stock import Outcome, Result, is_counted
-from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
+from poolwise.flows.tallying import Clerk, Room, Wanted, in_transaction, untimely
 
 AFTER: Final = {
     ReportKind.PICKED: Stage.PICKED,
@@ -121,8 +121,7 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
     faults = []
     if not report.id or len(report.id) > 200:  # as movements
         faults.append(Fault("id", "is 1 to 200 characters"))
-    if report.at > now + CLOCK_SKEW:
-        faults.append(Fault("at", "is in the future"))
+    faults += untimely("at", report.at, now)
     if report.kind is ReportKind.SHORT and not report.lines:
         faults.append(Fault("lines", "names what was not found"))
     if report.lines and report.kind not in NAMES_LINES:

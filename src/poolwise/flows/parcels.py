@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from poolwise.core.messages import ReportKind, ReportLine, ReportParcel, ShipmentReport
-from poolwise.core.values import Fault, Json, Quantity, Rate, parse_scaled
+from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, Rate, parse_scaled
 from poolwise.flows.tallying import Clerk
 
 LEFT: Final = frozenset({ReportKind.SHIPPED, ReportKind.DELIVERED, ReportKind.FAILED})
@@ -18,7 +18,7 @@ Units = list[tuple[str, Quantity]]
 def read_lines(clerk: Clerk, lines: Iterable[ReportLine], field: str) -> tuple[Units, list[Fault]]:
     """The lines of a report by our codes, in base units, and what is wrong with them."""
     units: Units = []
-    faults = []
+    faults, total = [], 0
     for place, line in enumerate(lines):
         code = clerk.item(line.item)
         if code is None:
@@ -29,8 +29,10 @@ def read_lines(clerk: Clerk, lines: Iterable[ReportLine], field: str) -> tuple[U
         except ValueError as error:
             faults.append(Fault(f"{field}[{place}].quantity", str(error)))
             continue
-        if quantity <= 0:
-            faults.append(Fault(f"{field}[{place}].quantity", "must be more than 0"))
+        total += max(0, quantity)
+        if not 0 < quantity <= total <= LARGEST_QUANTITY:
+            more = f"{line.quantity}, with what was named before, is more than {LARGEST_QUANTITY} base units"
+            faults.append(Fault(f"{field}[{place}].quantity", more if quantity > 0 else "must be more than 0"))
         units.append((code, quantity))
     return units, faults
 

@@ -28,7 +28,7 @@ from poolwise.flows.ports import (
     Transaction,
 )
 from poolwise.flows.stock import Outcome, Result, position_key, quantity_of
-from poolwise.flows.tallying import MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
+from poolwise.flows.tallying import MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction, untimely
 
 LONGEST_REFERENCE: Final = 200
 
@@ -108,6 +108,9 @@ def _announced(clerk: Clerk, notice: ReceiptNotice) -> Announced | Result:
     arrived = quantity_of(clerk, key, "arrived", notice.arrived, faults)
     if not 0 < len(notice.reference) <= LONGEST_REFERENCE:
         faults.append(Fault("reference", f"is 1 to {LONGEST_REFERENCE} characters"))
+    if notice.arrived_at is not None:
+        # One in the future counts as now.
+        faults += untimely("arrived_at", notice.arrived_at, notice.arrived_at)
     if faults or key is None or quantity is None or arrived is None:
         return Result(Outcome.REFUSED, tuple(faults))
     # More may arrive than was expected; then that was the quantity.

@@ -59,7 +59,7 @@ from poolwise.flows.ports import (
     Transaction,
 )
 from poolwise.flows.stock import is_counted
-from poolwise.flows.tallying import CLOCK_SKEW, Clerk, Room, Wanted, in_transaction
+from poolwise.flows.tallying import Clerk, Room, Wanted, in_transaction, untimely
 
 _Line = TypeVar("_Line", ReturnedLine, DisposedLine)
 
@@ -404,8 +404,7 @@ def _book(
     faults = _number_faults(told.number)
     if not told.id or len(told.id) > 200:  # as movements
         faults.append(Fault("id", "is 1 to 200 characters"))
-    if told.at > now + CLOCK_SKEW:
-        faults.append(Fault("at", "is in the future"))
+    faults += untimely("at", told.at, now)
     if not faults and transaction.seen([(counter.sender, told.id)]):
         return Booked(Outcome.DUPLICATE, told.number)
     record = _owner(transaction, told, wanted)

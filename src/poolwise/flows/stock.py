@@ -17,7 +17,7 @@ from poolwise.core.ledger import Account, Cause, PositionKey
 from poolwise.core.messages import StockCount, StockMovement
 from poolwise.core.values import LARGEST_QUANTITY, Fault, Json, Quantity, parse_scaled, replace
 from poolwise.flows.ports import Answer, Books, CountMark, Transaction
-from poolwise.flows.tallying import CLOCK_SKEW, MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction
+from poolwise.flows.tallying import MOST_STATEMENTS, Clerk, Room, Wanted, in_transaction, untimely
 
 REPORTABLE: Final = (Account.OUTSIDE, *IN_DEBT)
 """The accounts a node may name in a movement; the others follow from what we decide."""
@@ -150,8 +150,7 @@ def _counted(clerk: Clerk, count: StockCount, now: datetime) -> Counted | Result
     faults: list[Fault] = []
     key = position_key(clerk, count.item, count.node, count.pool, count.lot, faults)
     quantity = quantity_of(clerk, key, "quantity", count.quantity, faults)
-    if count.as_of > now + CLOCK_SKEW:
-        faults.append(Fault("as_of", "is in the future"))
+    faults += untimely("as_of", count.as_of, now)
     if faults or key is None or quantity is None:
         return Result(Outcome.REFUSED, tuple(faults))
     return Counted(key, key.id(), quantity, count, min(count.as_of, now), count.as_of, count.sequence)
@@ -249,8 +248,7 @@ def _changed(clerk: Clerk, movement: StockMovement, now: datetime) -> Changed | 
         faults.append(Fault("to_node", "stock that goes to another position neither comes from outside nor goes there"))
     if not movement.id or len(movement.id) > 200:
         faults.append(Fault("id", "is 1 to 200 characters"))
-    if movement.at > now + CLOCK_SKEW:
-        faults.append(Fault("at", "is in the future"))
+    faults += untimely("at", movement.at, now)
     if faults or key is None or quantity is None or source is None or target is None:
         return Result(Outcome.REFUSED, tuple(faults))
     return Changed(key, to_key, source, target, quantity, movement, min(movement.at, now))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
 from poolwise.core.counting import IN_DEBT, Break, Tally, debt_id
 from poolwise.core.edition.build import Edition
 from poolwise.core.ledger import EMPTY, Account, Cause, Movement, Position, PositionKey, Receipt, Reservation
-from poolwise.core.values import Conflict, Json, KeyTaken, Quantity, replace
+from poolwise.core.values import Conflict, Fault, Json, KeyTaken, Quantity, replace
 from poolwise.flows.breaking import Mended, mend
 from poolwise.flows.identity import Ids
 from poolwise.flows.ports import (
@@ -49,6 +49,9 @@ MOST_TRIES: Final = 20
 MOST_MOVED_IN_AN_EVENT: Final = 500
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How far ahead of our clock a sender's may be."""
+
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""No message tells of anything before."""
 
 _Done = TypeVar("_Done")
 _Result = TypeVar("_Result")
@@ -92,6 +95,13 @@ class LookAgain(Exception):
         """`orders` are those to be locked first."""
         super().__init__("orders are to be locked first")
         self.orders = frozenset(orders)
+
+
+def untimely(field_: str, at: datetime, now: datetime) -> list[Fault]:
+    """What is wrong with the instant at which something is said to have happened."""
+    if at > now + CLOCK_SKEW:
+        return [Fault(field_, "is in the future")]
+    return [Fault(field_, f"is before the year {EARLIEST.year}")] if at < EARLIEST else []
 
 
 def in_transaction(books: Books, now: datetime, work: Callable[[Transaction, Wanted, datetime], _Done]) -> _Done:

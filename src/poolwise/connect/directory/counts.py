@@ -26,7 +26,7 @@ from poolwise.core.messages import CountBasis, StockCount
 from poolwise.core.values import Fault
 from poolwise.flows.snapshot import NO_SEQUENCE, NUMBERS, Codes, CountColumns
 from poolwise.flows.stock import Outcome, compared, position_key, quantity_of
-from poolwise.flows.tallying import CLOCK_SKEW, Clerk
+from poolwise.flows.tallying import Clerk, untimely
 
 ROWS_IN_A_CHUNK: Final = 50_000
 ACCOUNTS_OF: Final = {basis: len(accounts) for basis, accounts in COUNTED.items()}
@@ -89,7 +89,7 @@ class _Reader:
     def __init__(self, clerk: Clerk, now: datetime, reject: Callable[[Reject], object]) -> None:
         network, catalog = clerk.edition.network, clerk.edition.catalog
         self._clerk, self._reject = clerk, reject
-        self._latest = now + CLOCK_SKEW
+        self._now = now
         self._codes = Codes(tuple(catalog.items), tuple(network.nodes), tuple(network.pools))
         self._cells = np.array([node.cell for node in network.nodes.values()], np.int64)
         self._is_whole = np.array([item.scale == 0 for item in catalog.items.values()], bool)
@@ -162,7 +162,7 @@ class _Reader:
             as_of = read_instant(text.decode())
         except ValueError:
             return UNKNOWN
-        return self._instant(text, as_of) if as_of <= self._latest else UNKNOWN
+        return UNKNOWN if untimely("as_of", as_of, self._now) else self._instant(text, as_of)
 
     def _take_any(self, header: Sequence[str], row: int, fields: Sequence[str]) -> None:
         """A row of any form, read as its specification says."""
@@ -178,8 +178,7 @@ class _Reader:
         faults: list[Fault] = []
         key = position_key(self._clerk, count.item, count.node, count.pool, count.lot, faults)
         quantity = quantity_of(self._clerk, key, "quantity", count.quantity, faults)
-        if count.as_of > self._latest:
-            faults.append(Fault("as_of", "is in the future"))
+        faults += untimely("as_of", count.as_of, self._now)
         if faults or key is None or quantity is None:
             self._refuse(row, tuple(faults))
             return
