@@ -358,16 +358,16 @@ def test_parts_of_a_kit_come_back_by_name(market: Market) -> None:
 # --- exchange and refund
 
 
-def due(market: Market, order: UUID) -> tuple[int | None, str]:
-    """What is due for the first return of an order."""
+def due(market: Market, order: UUID, place: int = 0) -> tuple[int | None, str]:
+    """What is due for a return of an order, the first unless told otherwise."""
     record = market.record(order)
     scales = {code: item.scale for code, item in market.edition.catalog.items.items()}
-    found = record.returns[0]
+    found = record.returns[place]
     replaced_by = None
     if found.exchange is not None:
         replacing = market.record(found.exchange.order)
         replaced_by = value_of(replacing.order.lines, scales, [line.cancelled for line in replacing.lines])
-    amount, reason = total_due(found, refunds(found, record.order.lines, scales), replaced_by)
+    amount, reason = total_due(found, refunds(found, record.returns, record.order.lines, scales), replaced_by)
     return (None if amount is None else amount.minor), reason
 
 
@@ -417,6 +417,21 @@ def test_of_a_kit_what_is_complete_is_refunded_as_its_worst_part(market: Market)
     market.inspect("RMA", (1, 2, "restock", "NUT"))
     # The third bolt is worth nothing, whatever nuts it has.
     assert (units_back(market.record(order).returns, 1), due(market, order)) == (3, (2_000, ""))
+
+
+def test_a_kit_that_comes_back_in_two_returns_is_due_with_the_second(market: Market) -> None:
+    market.count("BOLT", "A", 2)
+    market.count("NUT", "A", 4)
+    order = sent(market, ("KIT", 2), price="10.00")
+    said = {"order": "1", "node": "A"}
+    market.come_back("RMA", (1, 2, "BOLT"), (1, 2, "NUT"), **said)
+    market.inspect("RMA", (1, 2, "restock", "BOLT"), (1, 2, "restock", "NUT"))
+    unknown = (None, "parts of KIT have no price of their own, and some are not back")
+    assert due(market, order) == unknown
+    market.come_back("RMA-2", (1, 2, "NUT"), **said)
+    assert due(market, order) == unknown
+    market.inspect("RMA-2", (1, 2, "restock", "NUT"))
+    assert [due(market, order, place) for place in (0, 1)] == [(1_000, ""), (1_000, "")]
 
 
 def test_a_kit_in_parts_and_a_whole_one_come_back_each_as_what_it_is(market: Market) -> None:

@@ -9,7 +9,7 @@ What is said of units before they are there is kept until they are, so that mess
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -274,7 +274,7 @@ def returned(returns: Iterable[Return]) -> Counter[int]:
 def units_back(returns: Iterable[Return], line_no: int) -> Quantity:
     """Units of a line that have come back; of a kit in parts as many as are back with all of them."""
     own = [part for found in returns for part in found.parts if part.line_no == line_no and part.reservation_no]
-    return int(sum(_served([(part, Fraction(part.quantity)) for part in own]), Fraction(0)))
+    return int(_served([(part, Fraction(part.quantity)) for part in own]))
 
 
 def ineligible(
@@ -430,31 +430,40 @@ class Refund(NamedTuple):
     reason: str = ""
 
 
-def refunds(found: Return, lines: Sequence[Line], scales: Mapping[str, int]) -> list[Refund]:
-    """What is due for the units that have their place, by line, each rounded once, half away from zero.
+def refunds(found: Return, returns: Sequence[Return], lines: Sequence[Line], scales: Mapping[str, int]) -> list[Refund]:
+    """What is due for the units of a return that have their place, by line, each rounded once, half away from zero.
 
     A unit is worth the price of its line, times the share for what became of it; a kit of which all parts are back as
-    much as the part with the least share. Where no price is known nothing is said to be due, with the reason (law 19).
+    much as the part with the least share, due with the return that completes it. `returns` are all of the order, oldest
+    first. Where no price is known nothing is said to be due, with the reason (law 19).
     """
-    shares: dict[int, list[tuple[Part, Fraction]]] = {}
-    units: dict[int, list[tuple[Part, Fraction]]] = {}
-    for part in found.parts:
-        for each in part.disposed if part.reservation_no else ():
-            shares.setdefault(part.line_no, []).append((part, Fraction(each.quantity * each.refund_ppm, MILLION)))
-            units.setdefault(part.line_no, []).append((part, Fraction(each.quantity)))
-    due = []
-    by_no = {line.no: line for line in lines}
-    for no, own in sorted(shares.items()):
+    due, by_no = [], {line.no: line for line in lines}
+    before = returns[: returns.index(found)]
+    for no in sorted({part.line_no for part in found.parts if part.reservation_no and part.disposed}):
         line = by_no[no]
         if line.unit_price is None:
             due.append(Refund(no, None, f"line {no} has no unit price"))
-        elif not _are_complete(units[no]):
+        elif not _are_complete([(part, units) for part, units, _ in _placed(returns, no)]):
             due.append(Refund(no, None, f"parts of {line.item} have no price of their own, and some are not back"))
         else:
-            worth = sum(_served(own), Fraction(0)) * line.unit_price.minor / 10 ** scales.get(line.item, 0)
+            shares = [
+                _served([(part, share) for part, _, share in _placed(some, no)]) for some in ((*before, found), before)
+            ]
+            worth = (shares[0] - shares[1]) * line.unit_price.minor / 10 ** scales.get(line.item, 0)
             minor = divide_rounded(worth.numerator, worth.denominator)
             due.append(Refund(no, Money(minor, line.unit_price.currency)))
     return due
+
+
+def _placed(returns: Iterable[Return], line_no: int) -> list[tuple[Part, Fraction, Fraction]]:
+    """Parts of a line with units that have their place, and these times the share of their price."""
+    return [
+        (part, Fraction(each.quantity), Fraction(each.quantity * each.refund_ppm, MILLION))
+        for found in returns
+        for part in found.parts
+        if part.line_no == line_no and part.reservation_no
+        for each in part.disposed
+    ]
 
 
 def _by_item(parts: Iterable[tuple[Part, Fraction]]) -> dict[tuple[str, ...], dict[str, Fraction]]:
@@ -466,10 +475,10 @@ def _by_item(parts: Iterable[tuple[Part, Fraction]]) -> dict[tuple[str, ...], di
     return served
 
 
-def _served(parts: Iterable[tuple[Part, Fraction]]) -> Iterator[Fraction]:
+def _served(parts: Iterable[tuple[Part, Fraction]]) -> Fraction:
     """What they serve of their line: of a kit as much as the part does of which there is least."""
-    for kit, items in _by_item(parts).items():
-        yield min(items.values()) if kit else sum(items.values(), Fraction(0))
+    found = [min(items.values()) if kit else sum(items.values(), Fraction(0)) for kit, items in _by_item(parts).items()]
+    return sum(found, Fraction(0))
 
 
 def _are_complete(parts: Iterable[tuple[Part, Fraction]]) -> bool:

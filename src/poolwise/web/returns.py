@@ -23,12 +23,11 @@ from poolwise.core.messages import (
     ReturnNotice,
     ReturnReceipt,
 )
-from poolwise.core.orders import Order
 from poolwise.core.policy.terms import Disposition
 from poolwise.core.returns import Disposed, Part, Return, ReturnState, refunds, total_due, value_of
 from poolwise.core.values import Money, Refused
 from poolwise.flows.intake import Rejected
-from poolwise.flows.ports import RETURN, Answer
+from poolwise.flows.ports import RETURN, Answer, OrderRecord
 from poolwise.flows.returns import (
     Announced,
     Booked,
@@ -429,12 +428,12 @@ def read_return(call: Call[Nothing, Nothing]) -> Reply:
     if view is None or found is None:
         raise refused("return_unknown", f"there is no return '{number}'", "id")
     replacing = None if found.exchange is None else call.services.views.order(str(found.exchange.order))
-    return Reply(200, _out(found, view.record.order, replacing, call.services.rules.current().edition.catalog))
+    return Reply(200, _out(found, view.record, replacing, call.services.rules.current().edition.catalog))
 
 
-def _out(found: Return, order: Order, replacing: OrderView | None, catalog: Catalog) -> ReturnOut:
-    scales = {code: item.scale for code, item in catalog.items.items()}
-    due = refunds(found, order.lines, scales)
+def _out(found: Return, of: OrderRecord, replacing: OrderView | None, catalog: Catalog) -> ReturnOut:
+    order, scales = of.order, {code: item.scale for code, item in catalog.items.items()}
+    due = refunds(found, of.returns, order.lines, scales)
     replaced_by = None
     if replacing is not None:
         record = replacing.record
