@@ -234,6 +234,12 @@ def test_another_key_ends_every_link(shop: Shop) -> None:
     assert httpx.get(link(shop, "RENEWED")).status_code == 200
 
 
+def test_a_link_leads_to_its_order_though_another_has_its_id_for_a_number(shop: Shop) -> None:
+    url = ordered(shop, "FIRST")
+    ordered(shop, shop.get("/v1/orders/FIRST").json()["id"], ("PLATE", "1"))
+    assert "FIRST" in httpx.get(url).text
+
+
 def test_a_link_is_given_again_under_its_key_and_is_audited(shop: Shop) -> None:
     ordered(shop, "ONE-LINK")
     first, second = (shop.post("/v1/orders/ONE-LINK/tracking-links", {"days": 3}, "same-link") for _ in range(2))

@@ -284,8 +284,11 @@ class PolicyHead:
 class Views(Protocol):
     """What may be asked. Every method reads one snapshot and answers at most what its limit says."""
 
-    def order(self, name: str) -> OrderView | None:
-        """An order by the sender's number, else by ours, else by its id; no basket. By its return's as in Books."""
+    def order(self, name: str | UUID) -> OrderView | None:
+        """An order by the sender's number, else by ours, else by its id; no basket. By its return's as in Books.
+
+        A number may look like the id of another order: whoever has an id as such is told of no other order.
+        """
 
     def timeline(self, order: UUID, number: str, limit: int) -> Sequence[Happening]:
         """What happened to an order of ours, in the order in which it happened, the newest `limit`: by whom it came,

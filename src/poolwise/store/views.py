@@ -70,10 +70,11 @@ class PostgresViews:
         with translated(), self._pool.connection() as connection:
             yield connection.cursor(binary=True)
 
-    def order(self, name: str) -> OrderView | None:
+    def order(self, name: str | UUID) -> OrderView | None:
         """See flows.views."""
+        asked = self._named(name) if isinstance(name, str) else {**self._named(""), "number": None, "id": name}
         with self._reading() as cursor:
-            row = cursor.execute(ORDER, self._named(name)).fetchone()
+            row = cursor.execute(ORDER, asked).fetchone()
         view = None if row is None else _order(row)
         return None if view is None or _is_basket(view) else view
 

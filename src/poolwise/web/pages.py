@@ -140,7 +140,7 @@ class Pages:
         services = self._services
         try:
             order = order_behind(services.links.key(), link, services.clock())
-            view = None if order is None else services.views.order(str(order))
+            view = None if order is None else services.views.order(order)
             if view is None or view.record.order.id != order:
                 return self._refused(HTTPStatus.NOT_FOUND, LOST)
             if not is_wish:
@@ -149,7 +149,7 @@ class Pages:
                 return self._done(link, view, body)
             except Refused as refused:
                 status = STATUS_OF.get(refused.code, 422)
-                fresh = services.views.order(str(order))
+                fresh = services.views.order(order)
                 assert fresh is not None, "orders do not go away"
                 return self._page(link, fresh, wrong=_wrong(refused), status=status)
         except (Conflict, Upstream):

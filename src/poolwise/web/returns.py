@@ -427,7 +427,7 @@ def read_return(call: Call[Nothing, Nothing]) -> Reply:
     found = None if view is None else next((each for each in view.record.returns if each.number == number), None)
     if view is None or found is None:
         raise refused("return_unknown", f"there is no return '{number}'", "id")
-    replacing = None if found.exchange is None else call.services.views.order(str(found.exchange.order))
+    replacing = None if found.exchange is None else call.services.views.order(found.exchange.order)
     return Reply(200, _out(found, view.record, replacing, call.services.rules.current().edition.catalog))
 
 
