@@ -129,14 +129,29 @@ def may_divide(world: World, line: Line, ways: list[tuple[str, Needs]]) -> bool:
     asked = world.open[line.no]
     for kind, needs in ways:
         for route in world.routes:
-            if kind != "substitute" and all(
-                (asked * up) % down == 0
-                and on_hand(world, item, route.node) >= asked * up // down
-                and carries(world, route.lanes, item)
-                for item, up, down in needs
+            if (
+                kind != "substitute"
+                and all(
+                    (asked * up) % down == 0
+                    and on_hand(world, item, route.node) >= asked * up // down
+                    and carries(world, route.lanes, item)
+                    for item, up, down in needs
+                )
+                and fits_at_once(world, line, kind, needs, route.lanes)
             ):
                 return False
     return True
+
+
+def fits_at_once(world: World, line: Line, kind: str, needs: Needs, lanes: tuple[Lane, ...]) -> bool:
+    """Whether all that is open of a line weighs no more than every lane takes and prices in one shipment."""
+    asked, way = world.open[line.no], "part" if kind in ("kit", "across") else kind
+    parts = [
+        Part(0, line.no, item, asked * up // down, asked if place == 0 else 0, way)
+        for place, (item, up, down) in enumerate(needs)
+    ]
+    weight_ug = weight_of_all(world, tuple(parts))
+    return all(price_of(world, lane, weight_ug) is not None for lane in lanes)
 
 
 def parts_at(world: World, line: Line, kind: str, needs: Needs, cell: int, served: int) -> tuple[Part, ...]:

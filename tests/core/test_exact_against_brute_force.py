@@ -158,6 +158,17 @@ def a_kit_across_nodes_at_a_node_that_is_full_with_it() -> Problem:
     return changed(made, catalog={"bills": {"KIT": bill}}, policy=policy, node_N1={"slots": slots})
 
 
+@pytest.mark.parametrize(("units", "sent"), [(2, [2]), (3, [2, 1]), (5, [2, 2])])
+def test_what_one_shipment_cannot_carry_is_divided_though_a_node_has_it(units: int, sent: list[int]) -> None:
+    """Each lane takes two kilograms; N1 has all of it."""
+    light = {f"lane_{lane}": {"max_weight_ug": 2 * 10**9} for lane in ("near", "far")}
+    made = problem(Line(1, "A", units), stock={"A N1": 5, "A N2": 2})
+    made = changed(made, terms={"substitution": SubstitutionMode.NEVER}, **light)
+    for solve in (engine, mip):
+        assert fault_of(made, solve) == ""
+        assert [part.quantity for part in solve(made).assignments] == sent
+
+
 @pytest.mark.parametrize(
     "made",
     [receipts_in_lots, two_lines_of_an_item_at_a_full_node, a_kit_across_nodes_at_a_node_that_is_full_with_it],

@@ -15,7 +15,7 @@ import numpy as np
 
 from poolwise.core.catalog import Catalog, Item, Substitution
 from poolwise.core.edition.build import Edition
-from poolwise.core.network import CapacityUnit, Network, Node, NodeStatus, Pool
+from poolwise.core.network import CapacityUnit, Lane, Network, Node, NodeStatus, Pool
 from poolwise.core.orders import Line, Order
 from poolwise.core.policy.evaluate import CompiledPolicy, OrderFacts, RouteFacts, route_facts
 from poolwise.core.policy.terms import SubstitutionMode, Terms
@@ -171,7 +171,7 @@ class Access:
 
     `nodes` are the origins of the routes, in their order, `numbers` theirs in the network; `node_of` gives the place
     of each route's origin in it and `first_of` the first route of each. `drawing_is_free_from` is the stock of a group
-    from which taking its units costs nothing; None where pools have a price.
+    from which taking its units costs nothing; None where pools have a price. Every route carries `carries_ug`.
     """
 
     routes: tuple[Route, ...]
@@ -187,6 +187,7 @@ class Access:
     drawing_is_free_from: Quantity | None
     has_credits: bool
     lengths_matter: bool
+    carries_ug: int
     kind: Kind
     facts: dict[tuple[str, ...], RouteFacts] = field(default_factory=dict)
     carried: dict[Hashable, Ints | None] = field(default_factory=dict)
@@ -439,8 +440,19 @@ def _access(
         drawing_is_free_from=_drawing_is_free_from(network, terms, ranks),
         has_credits=_has_credits(network, opened, terms),
         lengths_matter=any(lane.max_length_mm for route in opened for lane in route.lanes),
+        carries_ug=min((_carries_ug(network, lane) for route in opened for lane in route.lanes), default=0),
         kind=kind,
     )
+
+
+def _carries_ug(network: Network, lane: Lane) -> int:
+    """Up to which weight a lane carries and prices everything."""
+    card, most = network.rates.get(lane.rates), 0
+    for band in () if card is None else card.bands:
+        if band.above_ug > most:
+            break
+        most = band.up_to_ug
+    return min(most, lane.max_weight_ug or most)
 
 
 def _has_credits(network: Network, routes: Sequence[Route], terms: Terms) -> bool:

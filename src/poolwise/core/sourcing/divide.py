@@ -115,21 +115,26 @@ class _OrderModel:
         self._order_rules()
 
     def _goes_whole(self, place: int) -> bool:
-        """Whether a line may not be divided: by policy, or because one node has it all on hand."""
-        _, quantity = self.demand[place]
+        """Whether a line may not be divided: by policy, or because one node has it all on hand and can send it."""
+        line, quantity = self.demand[place]
         split = self.options.terms.line_split
         return split == LineSplit.NEVER or (
             split == LineSplit.WHEN_SHORT
             and any(
-                alternative.substitution is None and self._one_node_has(alternative, quantity)
+                alternative.substitution is None and self._one_node_has(line, alternative, quantity)
                 for alternative in self.alternatives[place]
             )
         )
 
-    def _one_node_has(self, alternative: Alternative, quantity: Quantity) -> bool:
+    def _one_node_has(self, line: Line, alternative: Alternative, quantity: Quantity) -> bool:
         units = alternative.units(quantity)
-        return units is not None and any(
-            all(
+        goods = self.options.goods(line, alternative, quantity)
+        if units is None or goods is None:
+            return False
+        weight_ug = sum(each.weight_ug for each in goods)
+        return any(
+            self.options.prices.freight(way.route, weight_ug) is not None
+            and all(
                 carries(way.route, self.options.catalog.items[code])
                 and count <= sum(s.quantity for s in self._shelf(way, code) if not s.ready)
                 for code, count in units

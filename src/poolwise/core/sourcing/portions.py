@@ -133,14 +133,20 @@ def drawn(options: Options, piece: Piece, goods: Sent, penalty: Cost, ready: dic
 
 
 def _is_on_hand(options: Options, portion: Portion) -> bool:
-    """Whether a node with a route left for it has all of a portion on hand."""
-    if not portion.ready and not any(options.access.carriage(goods.item) is not None for goods in portion.goods):
+    """Whether a node with a route left for it, which carries so much at once, has all of a portion on hand."""
+    access, weight_ug = options.access, portion.weight_ug
+    at_once = not portion.ready and weight_ug <= access.carries_ug
+    if at_once and not any(access.carriage(goods.item) is not None for goods in portion.goods):
         return True
     return any(
         cost < NEVER
         and place not in portion.ready
-        and any(all(carries(way.route, each.item) for each in portion.goods) for way in options.by_node.get(node, ()))
-        for (node, place), cost in zip(options.access.nodes.items(), portion.at_node, strict=True)
+        and any(
+            all(carries(way.route, each.item) for each in portion.goods)
+            and options.prices.freight(way.route, weight_ug) is not None
+            for way in options.by_node.get(node, ())
+        )
+        for (node, place), cost in zip(access.nodes.items(), portion.at_node, strict=True)
     )
 
 

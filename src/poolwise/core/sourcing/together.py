@@ -24,7 +24,7 @@ from poolwise.core.sourcing.partition import NEVER, Ints, partition_alike
 from poolwise.core.sourcing.plan import Assignment, CostPart, Plan, PlannedShipment
 from poolwise.core.sourcing.problem import Demand, Facts, ItemStock, Problem
 from poolwise.core.sourcing.routes import Need
-from poolwise.core.sourcing.whole import Sheet, by_route, may_be_full, sheets_of
+from poolwise.core.sourcing.whole import Sheet, by_route, may_be_full, sent_alone, sheets_of
 from poolwise.core.values import Cost, Quantity
 
 
@@ -76,11 +76,11 @@ def foresee(atlas: Atlas, asked: Sequence[tuple[Demand, Terms]], market: Market)
         split_cost = np.array([cost for group in groups for cost in group.split_cost], dtype=np.int64)
         best = np.concatenate([group.best for group in groups])
         ways = np.concatenate([group.ways for group in groups]).tolist()
-        everyone = ((group, member) for group in groups for member in group.members)
-        for (group, member), masks, routes in zip(
+        everyone = ((group, *each) for group in groups for each in zip(group.members, group.alone, strict=True))
+        for (group, member, alone), masks, routes in zip(
             everyone, partition_alike(best, waiting, split_cost), ways, strict=True
         ):
-            if masks is not None:
+            if masks is not None and alone:
                 foreseen = group.foreseen(member, [(routes[mask], mask) for mask in masks])
                 prepared[member.place] = Prepared(member.sheet, foreseen)
     return prepared
@@ -217,6 +217,7 @@ class _Alike:
         sheets = [member.sheet for member in members]
         cost = by_route(options, self._drawn(), np.stack([sheet.cost for sheet in sheets]))
         self.best, self.ways = cost.min(axis=-1), cost.argmin(axis=-1)
+        self.alone: list[bool] = np.logical_and.reduce(sent_alone(self.best), axis=-1).tolist()
         prices = options.prices
         self.waiting = [[prices.waiting(p.sent[0].item, p.quantity) for p in sheet.pieces] for sheet in sheets]
         self.split_cost = [prices.split(member.terms) for member in members]

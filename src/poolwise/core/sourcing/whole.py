@@ -18,6 +18,7 @@ from operator import add
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poolwise.core.policy.terms import LineSplit, Terms
 from poolwise.core.sourcing.atlas import Access, Atlas, OpenRoute, Waits, wanted
@@ -120,13 +121,26 @@ def served_whole(options: Options, sheet: Sheet) -> list[Block] | None:
     if drawn is None:
         return None
     cost = by_route(options, np.array(drawn, dtype=np.int64), sheet.cost)
+    best = cost.min(axis=1)
+    if any(min(costs) < NEVER and not alone for costs, alone in zip(drawn, sent_alone(best).tolist(), strict=True)):
+        return None
     ways = cost.argmin(axis=1).tolist()
     lines = [Wanted(piece.line, piece.quantity, (), []) for piece in sheet.pieces]
-    chosen = partition(cost.min(axis=1).tolist(), limits_of(options, lines))
+    chosen = partition(best.tolist(), limits_of(options, lines))
     blocks = [_block(options, sheet, ways[mask], mask) for mask in chosen]
     if len({block.way.route.node.code for block in blocks}) < len(blocks):
         return None
     return blocks
+
+
+def sent_alone(best: Ints) -> NDArray[np.bool_]:
+    """Whether all of a line can leave in one shipment (.. x lines); `best` is what sets of lines cost (.. x sets).
+
+    What is there, and leaves in no one shipment, may be divided.
+    """
+    lines = best.shape[-1].bit_length() - 1
+    alone: NDArray[np.bool_] = best[..., 1 << np.arange(lines)] < NEVER
+    return alone
 
 
 def may_be_full(options: Options, sheet: Sheet) -> bool:

@@ -136,17 +136,21 @@ def _may_divide(case: Case, line: Line) -> bool:
 
 
 def _has_it_all(case: Case, line: Line, node: str) -> bool:
-    """Whether a node has the whole open quantity usable on hand, as the item or all its parts, and a route for it."""
+    """Whether a node has the whole open quantity usable on hand, as the item or all its parts, and a route that takes
+    it in one shipment."""
     items, asked = case.problem.edition.catalog.items, case.open[line.no]
     alternatives = [{line.item: asked}]
     bill = case.bill(line)
     if bill is not None:
         alternatives.append({part.item: part.quantity * asked for part in bill.components})
-    return any(
-        all(usable_on_hand(case, item, node) >= quantity for item, quantity in needs.items())
-        and has_route(case.problem, node, [items[item] for item in needs], case.verdicts)
-        for needs in alternatives
-    )
+    for needs in alternatives:
+        weight_ug = sum(items[item].weight_of(quantity) for item, quantity in needs.items())
+        if needs is alternatives[0] and line.weight_ug is not None:
+            weight_ug = divide_rounded(line.weight_ug * asked, line.quantity)
+        there = all(usable_on_hand(case, item, node) >= quantity for item, quantity in needs.items())
+        if there and has_route(case.problem, node, [items[item] for item in needs], weight_ug, case.verdicts):
+            return True
+    return False
 
 
 def _check_wishes(case: Case, loads: Loads) -> Iterator[Violation]:

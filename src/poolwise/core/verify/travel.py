@@ -83,9 +83,14 @@ def nodes_with_a_route(problem: Problem, item: Item, verdicts: Verdicts) -> list
     ]
 
 
-def has_route(problem: Problem, node: str, items: Sequence[Item], verdicts: Verdicts) -> bool:
-    """Whether one route from a node is left for all these items together."""
-    return any(all(_is_left(problem, lanes, item, verdicts) for item in items) for lanes in _routes_from(problem, node))
+def has_route(problem: Problem, node: str, items: Sequence[Item], weight_ug: int, verdicts: Verdicts) -> bool:
+    """Whether one route from a node is left for all these items together, in one shipment of that weight."""
+    network = problem.edition.network
+    return any(
+        all(_is_left(problem, lanes, item, verdicts) for item in items)
+        and all(band_of(network, lane, weight_ug) is not None for lane in lanes)
+        for lanes in _routes_from(problem, node)
+    )
 
 
 def _routes_from(problem: Problem, node: str) -> Iterator[tuple[Lane, ...]]:
