@@ -333,6 +333,39 @@ def test_a_page_says_why_there_are_several_parts(shop: Shop) -> None:
     assert "No single place had all of it" in text
 
 
+@pytest.mark.parametrize(
+    ("item", "number", "due_in", "most", "is_said"),
+    [
+        ("KETTLE", "FAR", 400, None, True),
+        ("KETTLE", "LATE", -1, None, False),
+        ("KETTLE", "APART", 400, 1, False),
+        ("BREAKFAST", "FAR-SET", 400, None, True),
+        ("BREAKFAST", "APART-SET", 400, 1, False),
+    ],
+)
+def test_a_day_is_said_only_of_what_is_still_to_come(
+    shop: Shop, item: str, number: str, due_in: int, most: int | None, is_said: bool
+) -> None:
+    """Of a receipt that is late, and of one that is due while there is stock enough, nobody says a day."""
+    part, other = ("PLATE" if item == "BREAKFAST" else item), "PAN"
+    due = shop.clock().date() + timedelta(days=due_in)
+    receipt = {"reference": number, "item": part, "node": "HAM-DC", "pool": "web", "quantity": "4",
+               "due_on": due.isoformat()}  # fmt: skip
+    shop.stock(part, 0)
+    shop.stock(part, 99 if most else 0, "MUC-DC")
+    shop.stock(other, 0, "MUC-DC")
+    url = ordered(shop, number, (other, "1"), (item, "1"), max_shipments=most)
+    shop.post("/v1/receipts", {"receipts": [receipt]})
+    (told,), text = shop.get(f"/v1/orders/{number}").json()["waits"], httpx.get(url).text
+    shop.post("/v1/receipts", {"receipts": [{**receipt, "cancelled": True, "sequence": 1}]})
+    shop.post(f"/v1/orders/{number}/cancellations", {})
+    for each, node in itertools.product((part, other), ("HAM-DC", "MUC-DC")):
+        shop.stock(each, 1_000, node)
+    assert told["expected_on"] == (due.isoformat() if is_said else None)
+    words = f"expected {due:%A} {due.day} {due:%B} {due.year}" if is_said else "we do not know yet when it comes"
+    assert f": {words}</li>" in text
+
+
 def test_an_address_is_changed_where_the_policy_lets_customers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     url = ordered(shop, "MOVED")
     form = {"once": "1", "act": "address", "name": "Ada", "street": "New Street 1", "postcode": "20095",

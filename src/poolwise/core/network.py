@@ -360,6 +360,11 @@ class Network:
         found = self.zones.get(zone)
         return found.collect_at if found else ""
 
+    def day_in(self, zone: str, at: datetime) -> date:
+        """The day that it is in a zone at an instant; that of UTC where there is no such zone."""
+        found = self.zones.get(zone)
+        return at.astimezone(ZoneInfo(found.time_zone if found else "UTC")).date()
+
     def supplier_of(self, node: str) -> str:
         """The partner that what is released to a node is bought from; '' where it is our own, or works for us."""
         found = self.nodes.get(node)

@@ -33,6 +33,17 @@ class Within:
 ANYWHERE: Final = Within()
 
 
+def serving(atlas: Atlas, zone: str) -> Within:
+    """The nodes and pools from which a zone is served."""
+    nodes = frozenset(
+        route.node.code
+        for route in atlas.routes(zone)
+        if not route.node.service_area or zone in route.node.service_area
+    )
+    pools = atlas.edition.network.pools
+    return Within(nodes, frozenset(code for code, pool in pools.items() if not pool.zones or zone in pool.zones))
+
+
 class Outlooks:
     """The outlooks of the channels that were asked for, under the rules in force."""
 

@@ -17,7 +17,7 @@ from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.totals import Available, BasketLine, Totals, by_echelon, by_node, by_pool
 from poolwise.core.values import Fault, Quantity, Refused, base_to_text
 from poolwise.flows.intake import Counter, Reader
-from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_closer, look_up
+from poolwise.flows.promisable import ANYWHERE, Outlooks, Within, look_closer, look_up, serving
 from poolwise.flows.views import Views
 from poolwise.web.endpoint import Call, Nothing, Reply, answered
 from poolwise.web.forms import Code, Decimal
@@ -226,14 +226,8 @@ def _within(atlas: Atlas, asked: AvailabilityAsked) -> Within:
     nodes = frozenset(asked.nodes) if asked.nodes else None
     if not asked.zone:
         return ANYWHERE if nodes is None else Within(nodes)
-    serving = frozenset(
-        route.node.code
-        for route in atlas.routes(asked.zone)
-        if not route.node.service_area or asked.zone in route.node.service_area
-    )
-    pools = atlas.edition.network.pools
-    open_pools = frozenset(code for code, pool in pools.items() if not pool.zones or asked.zone in pool.zones)
-    return Within(serving if nodes is None else serving & nodes, open_pools)
+    served = serving(atlas, asked.zone)
+    return served if nodes is None else Within(served.nodes and served.nodes & nodes, served.pools)
 
 
 def _item(

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from poolwise.core.availability import offers
 from poolwise.core.catalog import Catalog
 from poolwise.core.edition.build import Edition
 from poolwise.core.fulfilment import MAY_GO
 from poolwise.core.messages import Address, OrderLine, OrderMessage
 from poolwise.core.orders import Blocks, OrderState
 from poolwise.core.returns import Return, ReturnState, units_back
-from poolwise.core.values import Conflict, Json, Refused, Upstream
+from poolwise.core.values import Conflict, Json, Quantity, Refused, Upstream
 from poolwise.flows import intake
 from poolwise.flows.ports import Answer
+from poolwise.flows.promisable import serving
 from poolwise.flows.views import OrderHead, OrderQuery, OrderView
 from poolwise.web.endpoint import Asked, Call, Key, Nothing, Reply, Sent, Waiting, answered
 from poolwise.web.errors import Rejection, refused, rejection
@@ -178,7 +181,7 @@ class ActionOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitOut(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a line waits for supply, and the day on which some is thought to come, if that is known.
+    """How much of a line waits, and the day on which some is thought to come, if it waits for supply and that is known.
 
     The explanation says why it waits.
     """
@@ -518,32 +521,52 @@ def _head(head: OrderHead) -> OrderHeadOut:
 
 
 def waits_of(services: Services, view: OrderView) -> list[WaitOut]:
-    """What waits for supply, line by line: until the first receipt that is due, else for as long as the item takes."""
-    catalog = services.rules.current().edition.catalog
+    """What waits for supply, line by line: until the first receipt that is due, else for as long as the item takes.
+
+    A day that is over says nothing of when; nor does any where there is enough of it: then it waits for something else.
+    """
+    atlas, order = services.rules.current(), view.record.order
+    catalog, now = atlas.edition.catalog, services.clock()
     waiting = {
         line: progress.backordered
-        for line, progress in zip(view.record.order.lines, view.record.lines, strict=True)
+        for line, progress in zip(order.lines, view.record.lines, strict=True)
         if progress.backordered
     }
     if not waiting:
         return []
-    parts = {
-        line.item: [line.item, *(part.item for part in catalog.bills[line.item].components)]
-        if line.item in catalog.bills
-        else [line.item]
-        for line in waiting
-    }
-    supply = services.views.supply(sorted({item for items in parts.values() for item in items}))
+    items = {item for line, units in waiting.items() for item in _needed(catalog, line.item, units)}
+    supply, within = services.views.supply(sorted(items)), serving(atlas, order.zone)
+    today = atlas.edition.network.day_in(order.zone, now)
+    there: dict[str, Quantity] = {}
+    for offer in offers(atlas.edition.network, atlas.policy, order.channel, now.date(), chain(*supply.stock.values())):
+        if within.holds(offer.gate.node, offer.gate.pool):
+            there[offer.item] = there.get(offer.item, 0) + offer.now
     shown = []
     for line, quantity in waiting.items():
-        due = [receipt.due_on for item in parts[line.item] for receipt in supply.receipts.get(item, ())]
+        lacking = _lacking(_needed(catalog, line.item, quantity), line.item, there)
+        coming = [receipt for item in lacking for receipt in supply.receipts.get(item, ())]
+        days = [each.due_on for each in coming if within.holds(each.place.node, each.place.pool)]
+        days = [day for day in days if day >= today]
         known = catalog.items.get(line.item)
-        lead = None if known is None else known.lead_time_days
-        if not due and lead is not None and view.decisions:
-            due = [view.decisions[-1].at.date() + timedelta(days=lead)]
+        if lacking and not days and view.decisions and known is not None and known.lead_time_days is not None:
+            days = [view.decisions[-1].at.date() + timedelta(days=known.lead_time_days)]
+        expected = min((day for day in days if day >= today), default=None)
         units = quantity_text(catalog, line.item, quantity)
-        shown.append(WaitOut(line_no=line.no, quantity=units, expected_on=min(due, default=None)))
+        shown.append(WaitOut(line_no=line.no, quantity=units, expected_on=expected))
     return shown
+
+
+def _needed(catalog: Catalog, item: str, units: Quantity) -> dict[str, Quantity]:
+    """Units of an item, and of the parts of which as many of it are made."""
+    bill = catalog.bills.get(item)
+    parts = () if bill is None else bill.components
+    return {item: units, **{part.item: units * part.quantity for part in parts}}
+
+
+def _lacking(needed: Mapping[str, Quantity], item: str, there: Mapping[str, Quantity]) -> list[str]:
+    """The item, and those of its parts of which there is too little to have it; nothing where it can be had."""
+    short = [code for code, units in needed.items() if there.get(code, 0) < units]
+    return short if item in short and (len(needed) == 1 or len(short) > 1) else []
 
 
 def etag_of(view: OrderView, edition: Edition, waits: Sequence[WaitOut]) -> str:

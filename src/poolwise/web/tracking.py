@@ -181,7 +181,7 @@ class Drawing:
         self._zone = ZoneInfo("UTC" if zone is None else zone.time_zone)
         self._country = "" if zone is None else zone.country
         self._counter = network.nodes.get(network.collected_at(order.zone))
-        self._today = now.astimezone(self._zone).date()
+        self._today = network.day_in(order.zone, now)
         self._goods: dict[int, dict[str, int]] = {}
         for held in view.reservations:
             if held.open + held.left:
@@ -279,9 +279,13 @@ class Drawing:
     def _days(self, window: Window) -> str:
         verb = "Arrives" if self._counter is None else "Ready"
         if window.last < self._today:
-            return f"Later than planned: it was expected by {_day(window.last)}. We are sorry."
+            return f"Later than planned: it was expected by {self._day(window.last)}. We are sorry."
         first = max(window.first, self._today)
-        return f"{verb} {_day(first)}" if first == window.last else f"{verb} {_day(first)} to {_day(window.last)}"
+        return (
+            f"{verb} {self._day(first)}"
+            if first == window.last
+            else f"{verb} {self._day(first)} to {self._day(window.last)}"
+        )
 
     def _part(
         self,
@@ -296,7 +300,7 @@ class Drawing:
         counter = "" if self._counter is None else self._counter.name or self._counter.code
         match stage:
             case Stage.DELIVERED:
-                when = f"{self._end} {_day(ended[-1].astimezone(self._zone).date())}" if ended else self._end
+                when = f"{self._end} {self._day(ended[-1].astimezone(self._zone).date())}" if ended else self._end
             case Stage.READY:
                 when = f"Waits for you at {counter}"
             case Stage.FAILED:
@@ -334,7 +338,11 @@ class Drawing:
     def _waits(self, wait: WaitOut) -> str:
         line = next(each for each in self._view.record.order.lines if each.no == wait.line_no)
         goods = self._lined(line.item, wait.quantity)
-        known = "we do not know yet when it comes" if wait.expected_on is None else f"expected {_day(wait.expected_on)}"
+        known = (
+            "we do not know yet when it comes"
+            if wait.expected_on is None
+            else f"expected {self._day(wait.expected_on)}"
+        )
         return f"{goods}: {known}"
 
     def _news(self, happenings: Sequence[Happening]) -> list[tuple[datetime, str]]:
@@ -345,6 +353,10 @@ class Drawing:
         it = "A part of it" if len(self._goods) > 1 else "It"
         news = [(at, words.format(It=it)) for at, words in news]
         return list(dict.fromkeys(news))  # of what happens to many parts at once one line is enough
+
+    def _day(self, day: date) -> str:
+        year = "" if day.year == self._today.year else f" {day.year}"
+        return f"{day:%A} {day.day} {day:%B}{year}"
 
     # What may be done
 
@@ -373,7 +385,3 @@ class Drawing:
                 step = base_to_text(1, scale)
                 found_.append(Choice(line.no, self._named(line.item, left), base_to_text(left, scale), step))
         return tuple(found_)
-
-
-def _day(day: date) -> str:
-    return f"{day:%A} {day.day} {day:%B}"
