@@ -24,7 +24,7 @@ from poolwise.flows.ports import Audit
 from poolwise.flows.tokens import Role
 from poolwise.store.embedded import EmbeddedServer
 from tests.conftest import copied_database
-from tests.web.shop import ORDER, RULES, Shop
+from tests.web.shop import OPENED, ORDER, RULES, Shop
 from tests.web.shop import opened as running
 from tests.web.test_tour import STEP, fits
 
@@ -36,6 +36,7 @@ LARGEST_BYTES = 30_000
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 STEP_OR_PAGE = re.compile(STEP.pattern + r"|```page\n(.*?)```", re.DOTALL)
 numbers = itertools.count(1)
+SATURDAY = 5
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,14 @@ def link(shop: Shop, number: str, days: int = 30) -> str:
     answer = shop.post(f"/v1/orders/{number}/tracking-links", {"days": days})
     assert answer.status_code == 201, answer.text
     return shop.url + "/t/" + answer.json()["url"].rpartition("/t/")[2]
+
+
+def morning(shop: Shop) -> None:
+    """Ten on the next working day: what is ordered then leaves on that day."""
+    days = (shop.clock().date() - OPENED.date()).days + 1
+    while (OPENED + timedelta(days=days)).weekday() >= SATURDAY:
+        days += 1
+    shop.clock.ahead = timedelta(days=days)
 
 
 def report(shop: Shop, number: str, kind: str, shipment: int = 1, **more: object) -> None:
@@ -411,6 +420,42 @@ def test_what_is_collected_is_never_on_its_way(shop: Shop, context: BrowserConte
     report(shop, "COUNTER", "delivered")
     page.reload()
     assert page.get_by_role("heading", level=1).inner_text() == "Your order is collected"
+
+
+TOLD: dict[str, tuple[list[str], list[str]]] = {
+    "AGAIN": (
+        ["picked", "picked", "shipped", "picked", "shipped", "delivered", "failed", "shipped", "delivered"],
+        ["It is packed.", "It has left.", "It was delivered."],
+    ),
+    "TRIED": (
+        ["shipped", "failed", "failed", "delivered"],
+        ["It has left.", "It could not be delivered.", "It was delivered."],
+    ),
+    "TOO-LATE": (["cancel", "picked"], ["Something of it was cancelled."]),
+    "IN-PARTS": (["shipped 2", "shipped"], ["It has left.", "It has left."]),
+    "UNDONE": (["delivered", "short 8"], []),
+}
+
+
+@pytest.mark.parametrize("number", TOLD)
+def test_what_changed_nothing_or_was_undone_is_no_news(shop: Shop, number: str) -> None:
+    """The page tells of each report that had an effect, once."""
+    acts, told = TOLD[number]
+    morning(shop)
+    shop.stock("PLATE", 1_000)
+    url = ordered(shop, number, ("BREAKFAST", "4") if number == "UNDONE" else ("MUG-BLUE", "3"))
+    shop.release()
+    for place, act in enumerate(acts):
+        shop.clock.ahead += timedelta(minutes=2)
+        kind, _, units = act.partition(" ")
+        lines = [{"item": "PLATE" if number == "UNDONE" else "MUG-BLUE", "quantity": units}] if units else []
+        if kind == "cancel":
+            shop.post(f"/v1/orders/{number}/cancellations", {})
+        else:
+            report(shop, number, kind, id=f"{number}-{place}", lines=lines)
+    news = re.findall(r"</time> (.+)</li>", httpx.get(url).text)
+    assert news == [*reversed(told), "It is being prepared.", "We received your order."]
+    shop.stock("PLATE", 1_000)
 
 
 def under(monkeypatch: pytest.MonkeyPatch, terms: CustomerTerms) -> None:

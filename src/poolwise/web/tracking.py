@@ -17,12 +17,13 @@ import msgspec
 from msgspec import Meta
 
 from poolwise.core.edition.build import Edition
-from poolwise.core.fulfilment import Stage
+from poolwise.core.fulfilment import STAGES, Stage
 from poolwise.core.orders import Line, OrderState, Progress
 from poolwise.core.policy.terms import CustomerAct, CustomerTerms
 from poolwise.core.promising import Window, arrival_window
 from poolwise.core.sourcing.plan import PlannedShipment
 from poolwise.core.values import Fault, Refused, base_to_text
+from poolwise.flows.execute import AFTER
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Audit
 from poolwise.flows.tracking import Why, fresh_key, keep_answer, link_to, stages_open
@@ -64,6 +65,8 @@ NEWS: Final = {
     "return_ended": "A return was closed.",
 }
 """What customers are told of the timeline; of the rest, such as holds, nothing."""
+
+AFTER_REPORT: Final = {kind.value: stage for kind, stage in AFTER.items()}
 
 
 # --- the link
@@ -190,7 +193,7 @@ class Drawing:
 
     def page(self, happenings: Sequence[Happening], reasons: Sequence[Why], waits: Sequence[WaitOut]) -> Page:
         """The page; `happenings` is the timeline, the oldest first."""
-        record = self._view.record
+        record, happenings = self._view.record, self._true(happenings)
         shown = [
             each
             for each in self._view.shipments
@@ -344,6 +347,35 @@ class Drawing:
             else f"expected {self._day(wait.expected_on)}"
         )
         return f"{goods}: {known}"
+
+    def _true(self, happenings: Sequence[Happening]) -> list[Happening]:
+        """What happened, but for reports that changed nothing when we heard of them, or were undone since."""
+        stages: dict[int, Stage] = {}
+        false = set()
+        for place, each in sorted(enumerate(happenings), key=lambda told: told[1].told_at):
+            after = AFTER_REPORT.get(each.kind) if each.shipment_no else None
+            if after is None:
+                continue
+            if self._counts(each, stages.get(each.shipment_no, Stage.PLANNED), after):
+                stages[each.shipment_no] = after
+            else:
+                false.add(place)
+        return [each for place, each in enumerate(happenings) if place not in false]
+
+    def _counts(self, report: Happening, before: Stage, after: Stage) -> bool:
+        """Whether a report took a shipment on, and it has not come back since: of such a one there are no goods."""
+        units, goods = report.detail.get("units"), self._goods.get(report.shipment_no)
+        if report.detail.get("cancelled"):
+            return False
+        match after:
+            case Stage.PICKED:
+                return bool(units) and before not in (Stage.PICKED, Stage.READY)
+            case Stage.SHIPPED:  # The rest of it may leave after a part has.
+                return bool(units and goods)
+            case Stage.DELIVERED:
+                return bool(goods) and after in STAGES[before]
+            case _:
+                return bool(units or goods) and after in STAGES[before]
 
     def _news(self, happenings: Sequence[Happening]) -> list[tuple[datetime, str]]:
         told = [(self._view.record.order.received_at, NEWS["accepted"])]
