@@ -417,6 +417,8 @@ def test_what_is_collected_is_never_on_its_way(shop: Shop, context: BrowserConte
     page = opened(context, link(shop, "COUNTER"))
     assert page.get_by_role("heading", level=1).inner_text() == "Your order is ready to collect"
     assert "Waits for you at" in page.inner_text("main")
+    steps = ["Ordered (done)", "Being prepared (done)", "Ready to collect", "Collected"]
+    assert page.locator(".steps li").all_text_contents() == steps
     report(shop, "COUNTER", "delivered")
     page.reload()
     assert page.get_by_role("heading", level=1).inner_text() == "Your order is collected"

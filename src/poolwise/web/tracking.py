@@ -256,7 +256,8 @@ class Drawing:
 
     def _steps(self, shipment: PlannedShipment) -> tuple[Step, ...]:
         """The steps of a shipment: what is collected where it lies is never on its way."""
-        way = [ORDERED, PREPARED, UNDER_WAY] if shipment.lanes else [ORDERED, PREPARED]
+        stays = self._counter is not None and shipment.node == self._counter.code
+        way = [ORDERED, PREPARED] if stays else [ORDERED, PREPARED, UNDER_WAY]
         words = [*way, self._end] if self._counter is None else [*way, READY, self._end]
         here = self._step(shipment)
         at = words.index(here) if here in words else 1
