@@ -375,6 +375,24 @@ def test_a_day_is_said_only_of_what_is_still_to_come(
     assert f": {words}</li>" in text
 
 
+def test_what_goes_to_another_order_is_not_cancelled(shop: Shop) -> None:
+    """An order is divided, some of it is cancelled, and the rest is joined again: two parts of one place."""
+    url, other = ordered(shop, "WHOLE", ("MUG-BLUE", "9")), "WHOLE-B"
+    answer = shop.post("/v1/orders/WHOLE/divisions", {"number": other, "lines": [{"no": 1, "quantity": "3"}]})
+    assert answer.status_code == 200, answer.text
+    texts = [httpx.get(url).text]
+    shop.post("/v1/orders/WHOLE/cancellations", {"lines": [{"no": 1, "quantity": "2"}]})
+    gone = link(shop, other)
+    assert shop.post("/v1/orders/WHOLE/joins", {"other": other}).status_code == 200
+    texts.append(httpx.get(url).text)
+    assert ["Cancelled</h2>" in text for text in texts] == [False, True]
+    assert "<li>2 × Mug, blue</li>" in texts[1]
+    assert "<h2>Part 2 of 2</h2>" in texts[1]
+    assert "several places" not in texts[1]
+    assert "Cancelled</h2>" not in (text := httpx.get(gone).text)
+    assert "<h1>Your order is a part of another one now</h1>" in text
+
+
 def test_an_address_is_changed_where_the_policy_lets_customers(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     url = ordered(shop, "MOVED")
     form = {"once": "1", "act": "address", "name": "Ada", "street": "New Street 1", "postcode": "20095",

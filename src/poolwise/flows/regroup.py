@@ -195,9 +195,9 @@ class _Division:
         touched = [change.shipments[no] for no in numbers]
         todo = _waits(self._counter, record, now)
         own = change.todo_of(rest)
-        told: dict[str, Json] = {"from": rest.order.number, "into": record.order.number, "reason": self._message.reason}
+        told: dict[str, Json] = {"into": record.order.number, "reason": self._message.reason}
         return replace(
-            _told(change, (rest.order, record.order), "divided", told),
+            _told(change, (rest.order, record.order), "divided", {**_left(change.record, rest), **told}),
             orders=[replace(record, holds=(), declined=())],
             orders_changed=[rest, *([record] if record.declined else [])],
             held=[record] if record.holds else [],
@@ -254,6 +254,13 @@ def _waits(counter: Counter, record: OrderRecord, now: datetime) -> Todo | None:
     if record.attempt == 0 and not record.holds and not record.declined:
         return first
     return replace(first, queue=Queue.ONCE, open=open_, attempt=record.attempt + 1, changed=True)
+
+
+def _left(before: OrderRecord, after: OrderRecord) -> dict[str, Json]:
+    """Which order units have left for another, and how many of each line: they count as cancelled in it."""
+    lines = zip(after.order.lines, before.lines, after.lines, strict=True)
+    gone: list[Json] = [[line.no, now.cancelled - was.cancelled] for line, was, now in lines if now != was]
+    return {"from": after.order.number, "lines": gone}
 
 
 def _told(change: Changing, orders: Sequence[Order], kind: str, told: dict[str, Json]) -> Effects:
@@ -359,9 +366,9 @@ class _Union:
         ]
         todo = into.todo_of(after)
         timer = Timer(after.order.cell, TimerKind.RELEASE, after.order.id, now)
-        told: dict[str, Json] = {"from": gone.order.number, "into": after.order.number, "reason": self._message.reason}
+        told: dict[str, Json] = {"into": after.order.number, "reason": self._message.reason}
         return replace(
-            _told(into, (after.order, gone.order), "joined", told),
+            _told(into, (after.order, gone.order), "joined", {**_left(other.record, gone), **told}),
             amended=[after],
             orders_changed=[after, gone],
             reservations=handed,

@@ -202,14 +202,18 @@ class Drawing:
         windows = {each.no: self._window(each, happenings) for each in shown}
         parts = tuple(self._part(place, shown, windows, happenings) for place in range(len(shown)))
         may, closed = self._may()
+        elsewhere = self._elsewhere(happenings)
+        gone = [
+            (line.item, units) for line, each in self._lines() if (units := each.cancelled - elsewhere.get(line.no, 0))
+        ]
         return Page(
             number=record.order.number,
-            headline=self._headline(shown),
+            headline=self._headline(shown, bool(elsewhere) and not gone),
             when=self._when(shown, windows),
             parts=parts,
-            reasons=self._reasons(parts, reasons),
+            reasons=self._reasons(parts, reasons, len({each.node for each in shown})),
             waits=tuple(self._waits(wait) for wait in waits),
-            gone=tuple(self._named(line.item, each.cancelled) for line, each in self._lines() if each.cancelled),
+            gone=tuple(self._named(*each) for each in gone),
             news=tuple(self._news(happenings)),
             acts=may,
             choices=self._choices() if CustomerAct.FEWER in may else (),
@@ -224,6 +228,15 @@ class Drawing:
     def _lines(self) -> list[tuple[Line, Progress]]:
         return list(zip(self._view.record.order.lines, self._view.record.lines, strict=True))
 
+    def _elsewhere(self, happenings: Sequence[Happening]) -> dict[int, int]:
+        """Units of lines that are another order's now: they count as cancelled in this one, though nobody did that."""
+        units_of: dict[int, int] = {}
+        for each in happenings:
+            if each.kind in ("divided", "joined") and each.detail.get("from") == self._view.record.order.number:
+                for no, units in msgspec.convert(each.detail.get("lines", []), list[tuple[int, int]]):
+                    units_of[no] = units_of.get(no, 0) + units
+        return units_of
+
     def _named(self, item: str, units: int) -> str:
         known = self._edition.catalog.items.get(item)
         if known is None:
@@ -233,10 +246,10 @@ class Drawing:
 
     # Where it is
 
-    def _headline(self, shown: Sequence[PlannedShipment]) -> str:
+    def _headline(self, shown: Sequence[PlannedShipment], is_elsewhere: bool) -> str:
         record = self._view.record
         if record.state is OrderState.CANCELLED:
-            return "Your order is cancelled"
+            return "Your order is a part of another one now" if is_elsewhere else "Your order is cancelled"
         if not shown:
             waits = any(line.backordered for line in record.lines)
             return "Your order waits for goods" if waits else "We have your order"
@@ -331,9 +344,9 @@ class Drawing:
 
     # Why, and what else there is to know
 
-    def _reasons(self, parts: Sequence[Part], reasons: Sequence[Why]) -> tuple[str, ...]:
+    def _reasons(self, parts: Sequence[Part], reasons: Sequence[Why], places: int) -> tuple[str, ...]:
         said = [REASONS[why] for why in reasons] if len(parts) > 1 else []
-        if len(parts) > 1 and not said:
+        if places > 1 and not said:
             said = ["It comes from several places."]
         if any(len(part.boxes) > 1 for part in parts):
             said.append("What does not fit into one box, or may not travel together, comes in several.")
