@@ -221,12 +221,14 @@ def test_a_store_reads_what_it_hands_out_wherever_it_comes_from(shop: Shop, limi
     shop.decide()
     shop.release()
     seen = [hand_outs(shop, stage, limit) for stage in ("released", "shipped", "ready")]
-    report(shop, sent, "shipped")
+    packed = {"tracking": sent, "box": "S", "lines": [{"item": "KETTLE", "quantity": "2"}]}
+    report(shop, sent, "shipped", parcels=[packed])
     assert report(shop, sent, "arrived", node="BER-SHOP") == "booked"
     seen += [hand_outs(shop, "shipped", limit)]
     for number in (own, sent):
         report(shop, number, "ready")
     waiting = hand_outs(shop, "", limit)
+    parcels = {number: read(shop, number)["shipments"][0]["parcels"] for number in (own, sent)}
     here = {each["order"] for each in shop.get("/v1/shipments?node=BER-SHOP&stage=ready").json()["shipments"]}
     there = {each["order"] for each in shop.get("/v1/shipments?node=HAM-DC&stage=ready").json()["shipments"]}
     for number in (own, sent):
@@ -237,6 +239,8 @@ def test_a_store_reads_what_it_hands_out_wherever_it_comes_from(shop: Shop, limi
         ("BER-SHOP", "2"), ("HAM-DC", "2")]  # fmt: skip
     assert ({own, sent} & here, {own, sent} & there, {own, sent} & {*hand_outs(shop, "ready", limit)}) == (
         {own}, set(), set())  # fmt: skip
+    assert {number: waiting[number]["parcels"] for number in parcels} == parcels
+    assert {number: [each["tracking"] for each in parcels[number]] for number in parcels} == {own: [], sent: [sent]}
     assert read(shop, own)["zone"] == "ber-desk"
 
 

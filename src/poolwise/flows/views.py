@@ -131,7 +131,7 @@ class PickLine:
 
 @dataclass(frozen=True, slots=True)
 class PickList:
-    """A shipment that its node works on, or its collection point."""
+    """A shipment that its node works on, or its collection point, which knows the `parcels` that are sent to it."""
 
     order: UUID
     number: str
@@ -141,6 +141,7 @@ class PickList:
     arrive_by: date
     lines: tuple[PickLine, ...]
     collect_at: str = ""
+    parcels: tuple[LeftParcel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

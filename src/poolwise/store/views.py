@@ -123,9 +123,17 @@ class PostgresViews:
             rows = cursor.execute(COLLECTIONS if query.collected else PICK_LISTS, asked).fetchall()
         return [
             PickList(
-                order, number, no, node, ship_on, arrive_by, tuple(PickLine(*e) for e in _PICK_LINES.decode(lines)), at
+                order,
+                number,
+                no,
+                node,
+                ship_on,
+                arrive_by,
+                tuple(PickLine(*e) for e in _PICK_LINES.decode(lines)),
+                at,
+                _left(parcels or "[]").get(no, ()),
             )
-            for order, number, no, node, ship_on, arrive_by, lines, at in rows
+            for order, number, no, node, ship_on, arrive_by, lines, at, parcels in rows
         ]
 
     def pick_records(self, node: str, after: tuple[str, str], limit: int) -> Sequence[PickRecord]:
@@ -480,7 +488,7 @@ SELECT s.owner, o.number, s.no, s.node, s.ship_on, s.arrive_by,
         WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
             AND r.consumed + r.freed + r.expired + r.broken < r.quantity
         GROUP BY p.item, p.pool, p.lot
-    ) AS x)::text, s.collect_at
+    ) AS x)::text, s.collect_at, '[]'
 FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
     SELECT cell, owner, no, node, ship_on, arrive_by, collect_at
@@ -505,7 +513,10 @@ SELECT s.owner, o.number, s.no, s.node, s.ship_on, s.arrive_by,
         FROM reservation AS r JOIN position AS p ON p.id = r.position
         WHERE r.cell = s.cell AND r.owner = s.owner AND r.shipment_no = s.no
         GROUP BY p.item, p.pool, p.lot
-    ) AS x WHERE x.quantity > 0)::text, s.collect_at
+    ) AS x WHERE x.quantity > 0)::text, s.collect_at,
+    (SELECT json_agg(json_build_array(m.shipment_no, m.detail -> 'parcels') ORDER BY m.at, m.id)
+    FROM milestone AS m WHERE m.cell = s.cell AND m.owner = s.owner AND m.shipment_no = s.no
+        AND m.detail -> 'parcels' IS NOT NULL)::text
 FROM unnest(%(cells)b::smallint[]) AS c (cell)
 CROSS JOIN LATERAL (
     SELECT cell, owner, no, node, ship_on, arrive_by, collect_at

@@ -27,7 +27,7 @@ from poolwise.web.errors import refused
 from poolwise.web.forms import Code, Cursor, Decimal, Limit, Text, from_cursor, page_of, quantity_text, to_cursor
 from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, url_of
-from poolwise.web.parcels import ParcelOut, proposed_out
+from poolwise.web.parcels import ParcelOut, left_out, proposed_out
 from poolwise.web.stock import Instant
 
 REFUSAL: Final = "report_invalid"
@@ -154,7 +154,8 @@ class PickListOut(msgspec.Struct, frozen=True, kw_only=True):
     """A shipment that the node works on. Reports name it by `order` and `shipment`. What has `collect_at` is handed out
     there, when it has arrived where it comes from another node.
 
-    `parcels` are how to pack what is in `lines`, until it is packed: a proposal, made anew whenever somebody asks.
+    `parcels` are how to pack what is in `lines`, until it is packed: a proposal, made anew whenever somebody asks. Of
+    what is sent to the node where it is collected, they are those that have left.
     """
 
     order: str
@@ -215,7 +216,7 @@ def list_shipments(call: Call[ShipmentsAsked, Nothing]) -> Reply:
             ],
             parcels=proposed_out(edition, each.node, [(line.item, line.quantity) for line in each.lines])
             if query.stage in (Stage.RELEASED, Stage.PICKED)
-            else [],
+            else left_out(each.parcels),
             url=url_of(each.number, each.order),
         )
         for each in found

@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from poolwise.core.cartons import proposed
 from poolwise.core.edition.build import Edition
+from poolwise.core.fulfilment import Stage
 from poolwise.core.values import MICROGRAMS_PER_KG, Quantity, base_to_text
-from poolwise.flows.views import OrderView
+from poolwise.flows.views import LeftParcel, OrderView
 from poolwise.web.forms import Decimal, quantity_text
 from poolwise.web.plans import ShipmentOut, shipments_out
 
@@ -66,6 +67,20 @@ def proposed_out(
     ]
 
 
+def left_out(parcels: Iterable[LeftParcel]) -> list[ParcelOut]:
+    """Parcels that have left, numbered from 1."""
+    return [
+        ParcelOut(
+            no=no,
+            box=parcel.box,
+            lines=[ParcelLineOut(item=item, quantity=quantity) for item, quantity in parcel.lines],
+            weight_kg=None,
+            tracking=parcel.tracking,
+        )
+        for no, parcel in enumerate(parcels, start=1)
+    ]
+
+
 def packed_shipments_out(view: OrderView, edition: Edition) -> list[PackedShipmentOut]:
     """The shipments of an order with their parcels: first those that have left, then how to pack the rest."""
     open_: dict[int, list[tuple[str, Quantity]]] = {}
@@ -74,16 +89,9 @@ def packed_shipments_out(view: OrderView, edition: Edition) -> list[PackedShipme
             open_.setdefault(held.shipment_no, []).append((held.item, held.open))
     shown = []
     for shipment in shipments_out(view.shipments, view.stages):
-        left = [
-            ParcelOut(
-                no=no,
-                box=parcel.box,
-                lines=[ParcelLineOut(item=item, quantity=quantity) for item, quantity in parcel.lines],
-                weight_kg=None,
-                tracking=parcel.tracking,
-            )
-            for no, parcel in enumerate(view.parcels.get(shipment.no, ()), start=1)
-        ]
-        rest = proposed_out(edition, shipment.node, open_.get(shipment.no, ()), len(left) + 1)
+        left = left_out(view.parcels.get(shipment.no, ()))
+        # What is ready is packed.
+        open_lines = () if shipment.stage is Stage.READY else open_.get(shipment.no, ())
+        rest = proposed_out(edition, shipment.node, open_lines, len(left) + 1)
         shown.append(PackedShipmentOut(**msgspec.structs.asdict(shipment), parcels=left + rest))
     return shown
