@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import httpx
@@ -407,6 +407,47 @@ def test_an_address_is_changed_where_the_policy_lets_customers(shop: Shop, monke
     assert contact == [("New Street 1",)]
     assert parts(shop, "MOVED") == {"reserved": "3"}
     assert "New Street" not in httpx.get(url).text
+
+
+def test_an_address_of_which_something_is_missing_is_not_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser would have asked for it; whoever sends without one is told, field by field."""
+    url = ordered(shop, "NOWHERE")
+    under(monkeypatch, CustomerTerms(may=(CustomerAct.ADDRESS,)))
+    kept = shop.rows(b"SELECT count(*) FROM contact")
+    form = {"act": "address", "name": " ", "street": "", "postcode": "20095", "city": "Hamburg", "country": "DE"}
+    answer = httpx.post(url, data={**form, "once": "1"})
+    assert answer.status_code == 422
+    assert "Name is missing. Street and number is missing. Nothing was changed." in answer.text
+    wrong = httpx.post(url, data={**form, "once": "2", "name": "Ada", "street": "New Street 1", "country": "d"})
+    assert "Country is not a country code of two capital letters. Nothing was changed." in wrong.text
+    assert shop.rows(b"SELECT count(*) FROM contact") == kept
+
+
+def test_what_a_browser_sends_is_answered_with_a_page(shop: Shop) -> None:
+    """Too long a form, too, and one whose type is written in capitals."""
+    url = ordered(shop, "SENT-SO")
+    answer = httpx.post(url, data={"once": "1", "act": "cancel", "less": "x" * 10_001})
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "text/html; charset=utf-8")
+    assert "<title>That is too long" in answer.text
+    capitals = {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=UTF-8"}
+    assert httpx.post(url, content=b"once=2&act=cancel", headers=capitals).status_code == 303
+    assert parts(shop, "SENT-SO") == {"cancelled": "3"}
+
+
+def test_the_day_that_is_offered_first_is_the_first_that_may_be_asked_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour before midnight by UTC, in the zone of the order the next day has begun."""
+    url, ahead = ordered(shop, "AT-NIGHT"), shop.clock.ahead
+    day = shop.clock().date()
+    midnight = datetime.combine(day + timedelta(days=1), time.min, UTC)
+    monkeypatch.setattr(shop.clock, "ahead", ahead + (midnight - timedelta(minutes=30) - shop.clock()))
+    offered = re.search(r'type="date" min="([0-9-]+)"', httpx.get(url).text)
+    assert offered is not None
+    assert offered[1] == (day + timedelta(days=1)).isoformat()
+    answers = [httpx.post(url, data={"once": str(no), "act": "day", "day": (day + timedelta(days=no)).isoformat()})
+               for no in (0, 1)]  # fmt: skip
+    assert [each.status_code for each in answers] == [422, 303]
 
 
 def test_the_policy_says_until_when(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

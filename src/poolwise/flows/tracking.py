@@ -163,10 +163,12 @@ def do_wish(
     number: str,
     wish: Wish,
     now: datetime,
+    today: date,
     kept: Callable[[change.Outcome], Answer],
 ) -> change.Outcome:
     """Change an order as its customer wishes, as far as the policy in force lets him. Refuses what it does not.
 
+    `today` is the day in the zone of the order: one that is over there cannot be asked for.
     It is the same change as anybody's: one transaction, judged by where each shipment is at that moment. Of nothing
     it makes more, so that a link costs nobody money.
     """
@@ -177,7 +179,7 @@ def do_wish(
     if wish.act in (CustomerAct.CANCEL, CustomerAct.FEWER):
         lines = (LineChange(no=wish.line, quantity=wish.less),) if wish.act is CustomerAct.FEWER else ()
         return change.cancel(books, counter, OrderCancellation(order=number, lines=lines), now, kept, may_go)
-    if wish.day is not None and wish.day < now.date():
+    if wish.day is not None and wish.day < today:
         raise Refused.one("change_invalid", "day", "is over already")
     amended = OrderAmendment(order=number, requested_date=wish.day, ship_to=wish.address)
     return change.amend(books, counter, amended, now, kept, may_go)

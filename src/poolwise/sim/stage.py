@@ -438,7 +438,7 @@ class Stage:
                 return _result(change.lift(books, counter, wanted.order, wanted.code, "", now, kept))
             case Wished():
                 try:
-                    return _result(do_wish(books, counter, wanted.order, wanted.wish, now, kept))
+                    return _result(do_wish(books, counter, wanted.order, wanted.wish, now, now.date(), kept))
                 except Refused as refused:
                     return refused.code
 

@@ -17,12 +17,13 @@ from uuid import UUID
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import HTTPScope, Receive, Send
 from msgspec import Meta
 
 from poolwise.core.messages import Address
 from poolwise.core.policy.terms import CustomerAct
-from poolwise.core.values import Conflict, Refused, Upstream
+from poolwise.core.values import Conflict, Fault, Refused, Upstream
 from poolwise.flows import change
 from poolwise.flows.intake import Counter, Rejected
 from poolwise.flows.ports import Answer
@@ -60,6 +61,11 @@ WRONG: Final[Mapping[str, str]] = {
     "key_reused": "That was sent before. This is how your order is now.",
     "query_invalid": "That could not be read. Nothing was changed.",
 }
+ASKED: Final[Mapping[str, str]] = {
+    "name": "Name", "street": "Street and number", "postcode": "Postcode", "city": "City", "country": "Country",
+}  # fmt: skip
+"""What an address is asked for, as the page calls it."""
+TOO_LONG: Final = ("That is too long", "It could not be read. Nothing was changed.")
 LOST: Final = (
     "This link leads nowhere",
     "It may have ended, or a part of it is missing. Please use the newest link you were sent.",
@@ -82,9 +88,12 @@ class WishIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     country: Annotated[str, Meta(max_length=2, pattern=COUNTRY)] = ""
 
     def wish(self) -> Wish:
-        """As the flow takes it."""
+        """As the flow takes it. Refuses an address of which something is missing: a browser need not have looked."""
         address = None
         if self.act is CustomerAct.ADDRESS:
+            missing = [Fault(name, "is missing") for name in ASKED if not str(getattr(self, name)).strip()]
+            if missing:
+                raise Refused("query_invalid", missing)
             address = Address(
                 country=self.country, postcode=self.postcode, name=self.name, street=self.street, city=self.city
             )
@@ -118,7 +127,7 @@ class Pages:
         }
 
     async def handle(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Any request below the path of tracking links. Raises what the framework answers: too large a body."""
+        """Any request below the path of tracking links."""
         method, link = scope["method"], scope["path"].strip("/").removeprefix(PATH.lstrip("/"))
         began = self._services.stopwatch()
         if method not in ("GET", "HEAD", "POST"):
@@ -126,14 +135,20 @@ class Pages:
         elif self._threads.waiting >= self._services.limits.most_waiting:
             reply = self._refused(HTTPStatus.TOO_MANY_REQUESTS, BUSY)
         else:
-            headers = headers_of(scope)
-            body = await body_of(receive, headers.get("content-length", ""), MOST_BYTES) if method == "POST" else b""
-            is_form = headers.get("content-type", "").split(";")[0].strip() == FORM
-            query = scope["query_string"].decode("ascii", errors="replace")
-            reply = await self._threads.run(self._answer, link, body if is_form else b"", query, method == "POST")
+            reply = await self._reply(scope, receive, link)
         self._measured.answered(f"{method} {PATH}" + "{link}", reply.status, self._services.stopwatch() - began)
         assert not isinstance(reply.body, msgspec.Struct), "a page is bytes"
         await answer(send, reply.status, reply.headers, None if method == "HEAD" else reply.body, HTML)
+
+    async def _reply(self, scope: HTTPScope, receive: Receive, link: str) -> Reply:
+        headers, is_wish = headers_of(scope), scope["method"] == "POST"
+        try:
+            body = await body_of(receive, headers.get("content-length", ""), MOST_BYTES) if is_wish else b""
+        except RequestEntityTooLarge:
+            return self._refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LONG)
+        is_form = headers.get("content-type", "").split(";")[0].strip().lower() == FORM
+        query = scope["query_string"].decode("ascii", errors="replace")
+        return await self._threads.run(self._answer, link, body if is_form else b"", query, is_wish)
 
     def _answer(self, link: str, body: bytes, query: str, is_wish: bool) -> Reply:
         """A page, in a thread; whatever goes wrong is told in a page, too."""
@@ -192,7 +207,7 @@ class Pages:
             form = read_query(body.decode("ascii"), WishIn)
         except UnicodeDecodeError:
             raise Refused.one("query_invalid", "", "is no form") from None
-        key = _key(order.id, form, body)
+        key, wish = _key(order.id, form, body), form.wish()
 
         def keep(outcome: change.Outcome) -> Answer:
             return kept_refusal(key, outcome) if isinstance(outcome, Rejected) else kept(key, 303, form.act.value)
@@ -203,7 +218,9 @@ class Pages:
         def do() -> Reply:
             atlas = services.rules.current()
             counter = Counter(atlas.edition, atlas.policy.policy, services.ids, CUSTOMER)
-            outcome = do_wish(services.books, counter, order.number, form.wish(), services.clock(), keep)
+            now = services.clock()
+            today = atlas.edition.network.day_in(order.zone, now)
+            outcome = do_wish(services.books, counter, order.number, wish, now, today, keep)
             if isinstance(outcome, Rejected):
                 raise Refused(outcome.code, outcome.problems)
             return again(form.act.value)
@@ -217,6 +234,9 @@ def _key(order: UUID, form: WishIn, body: bytes) -> Key:
 
 def _wrong(refused: Refused) -> str:
     """A refusal in words for a customer."""
+    told = [f"{ASKED[fault.field]} {fault.reason}." for fault in refused.problems if fault.field in ASKED]
+    if told:
+        return " ".join([*told, "Nothing was changed."])
     if refused.code in WRONG:
         return WRONG[refused.code]
     if any(fault.field.startswith(("zone", "ship_to")) for fault in refused.problems):
