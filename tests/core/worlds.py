@@ -437,7 +437,7 @@ def draw_records(draw: Draw, problem: Problem) -> Problem:
 
     Chance of its own, so that all else is as it would be without.
     """
-    draw = replace(draw, random=Random(str(problem.facts)))
+    draw = replace(draw, random=Random(repr(draw.random.getstate())))
     if draw.chance(50):
         return problem
     edition, classes = problem.edition, ("", "hardware")

@@ -9,7 +9,7 @@ model takes two shipments for apart that leave as one, or a route for open that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, gcd
 from typing import Final
@@ -488,19 +488,20 @@ class _OrderModel:
             case CapacityUnit.WEIGHT:
                 return [(flow.variable, flow.weight_ug / MILLION) for flow in flows]
             case CapacityUnit.UNITS:
-                return [term for flow in flows for term in self._units(flow)]
+                return self._units(flows)
 
-    def _units(self, flow: Flow) -> Iterator[tuple[int, float]]:
-        """Whole units of a flow, rounded up for each of its items."""
-        for code, count in flow.items:
-            scale = 10 ** self.options.catalog.items[code].scale
-            if count % scale == 0:
-                yield flow.variable, float(count // scale)
-            else:
-                most = -(-int(self.model.upper[flow.variable]) * count // scale)
-                whole = self.model.variable(0, most)
-                self.model.row([(whole, float(scale)), (flow.variable, -float(count))], lower=0)
-                yield whole, 1.0
+    def _units(self, flows: Sequence[Flow]) -> list[tuple[int, float]]:
+        """Whole units of all that leaves in a shipment, rounded up once."""
+        items = self.options.catalog.items
+        counts = [(flow.variable, count, 10 ** items[code].scale) for flow in flows for code, count in flow.items]
+        if all(count % one == 0 for _, count, one in counts):
+            return [(variable, float(count // one)) for variable, count, one in counts]
+        finest = max(one for _, _, one in counts)
+        terms = [(variable, count * finest // one) for variable, count, one in counts]
+        most = sum(int(self.model.upper[variable]) * count for variable, count in terms)
+        whole = self.model.variable(0, -(-most // finest))
+        self.model.row([(whole, float(finest)), *((variable, -float(count)) for variable, count in terms)], lower=0)
+        return [(whole, 1.0)]
 
     def _order_rules(self) -> None:
         terms = self.options.terms
