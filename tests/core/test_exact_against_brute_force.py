@@ -162,6 +162,12 @@ def a_kit_across_nodes_at_a_node_that_is_full_with_it() -> Problem:
     return changed(made, catalog={"bills": {"KIT": bill}}, policy=policy, node_N1={"slots": slots})
 
 
+def test_why_a_line_waits_that_could_be_served_is_what_that_costs() -> None:
+    made = problem(Line(1, "A", 1), stock={"A N1": 1})
+    free = {"backorder_cost_per_line": Rate(0), "backorder_cost_per_unit": Rate(0)}
+    assert [entry.reason for entry in engine(changed(made, policy=free)).unserved] == ["waiting_is_cheaper"]
+
+
 @pytest.mark.parametrize(("units", "sent"), [(2, [2]), (3, [2, 1]), (5, [2, 2])])
 def test_what_one_shipment_cannot_carry_is_divided_though_a_node_has_it(units: int, sent: list[int]) -> None:
     """Each lane takes two kilograms; N1 has all of it."""

@@ -22,6 +22,7 @@ WORDS = {
     "service_too_slow": "too slow", "calendar_or_cut_off": "closed", "no_rate_for_weight": "no rate",
     "excluded_by_rule": "excluded by a rule", "inventory": "not enough stock", "buffer": "kept back",
     "capacity": "full", "split_rule": "not divided", "value_threshold": "too little value",
+    "waiting_is_cheaper": "dearer than waiting",
 }  # fmt: skip
 
 

@@ -336,7 +336,7 @@ class Options:
         return Elimination.BUFFER if held else Elimination.INVENTORY
 
     def _why_not_taken(self, line: Line, waiting: Quantity) -> Elimination:
-        """There is something on a shelf: capacity, a split rule, a value threshold, or simply too little of it."""
+        """There is something on a shelf: capacity, a split rule, a value threshold, the cost, or too little of it."""
         latest = self.problem.facts.at.date().toordinal() + self.terms.policy.horizon_days
         sources = [source for shelf in self.shelves(line.item).values() for source in shelf]
         offered = sum(source.quantity for source in sources if source.ready <= latest)
@@ -352,7 +352,27 @@ class Options:
         may_split = terms.max_shipments != 1 if whole else not terms.ship_complete
         if terms.min_shipment_value.numerator > 0 and waiting == line.quantity and offered and may_split:
             return Elimination.VALUE
+        if self._could_go_alone(line, waiting, latest):
+            return Elimination.COST
         return Elimination.SPLIT_RULE if whole else Elimination.INVENTORY
+
+    def _could_go_alone(self, line: Line, waiting: Quantity, latest: int) -> bool:
+        """Whether a line of which all waits could have been one more shipment, from where it is."""
+        terms, item, open_ = self.terms, self.catalog.items[line.item], dict(self.problem.demand.open)
+        is_bound = terms.ship_complete or line.together or terms.min_shipment_value.numerator > 0
+        others = [self.lines[no] for no in open_ if no != line.no]
+        is_bound = is_bound or terms.max_shipments is not None or any(each.item == line.item for each in others)
+        if waiting < open_[line.no] or (is_bound and others):
+            return False
+        weight_ug = weight_of(line, item, waiting, waiting)
+        days = {node: ready_on(shelf, waiting) for node, shelf in self.shelves(line.item).items()}
+        return any(
+            (ready := days.get(way.route.node.code)) is not None
+            and ready <= latest
+            and carries(way.route, item)
+            and self.prices.freight(way.route, weight_ug) is not None
+            for way in self.routes
+        )
 
 
 def _market(facts: Facts) -> Market:

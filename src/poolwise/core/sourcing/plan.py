@@ -35,6 +35,7 @@ class Elimination(StrEnum):
     CAPACITY = "capacity"
     SPLIT_RULE = "split_rule"
     VALUE = "value_threshold"
+    COST = "waiting_is_cheaper"
 
 
 class CostPart(Struct, frozen=True, gc=False):
