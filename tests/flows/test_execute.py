@@ -140,6 +140,19 @@ def test_what_leaves_beyond_that_is_gone_and_somebody_is_told(market: Market) ->
     assert market.incidents() == ["sent_beyond"]
 
 
+@pytest.mark.parametrize("before", [("declined",), ("short", ("BOLT", 2))])
+def test_what_was_declined_and_left_after_all_is_told_to_somebody(market: Market, before: tuple) -> None:
+    market.count("BOLT", "A", 5)
+    order = sourced(market, ("BOLT", 2))
+    market.report("1", *before)
+    assert market.report("1", "shipped") is Outcome.UNCHANGED
+    assert (parts(market, order), market.incidents()) == (
+        {"backordered": 2}, ["reservation_broken", "sent_though_declined"])  # fmt: skip
+    # Named, they are gone, and serve what waits.
+    market.report("1", "shipped", ("BOLT", 2))
+    assert parts(market, order) == {"shipped": 2}
+
+
 def test_a_node_picks_and_what_is_picked_leaves_or_is_short(market: Market) -> None:
     market.count("BOLT", "A", 3)
     order = sourced(market, ("BOLT", 3))

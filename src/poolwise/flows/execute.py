@@ -521,6 +521,8 @@ class _Report:
         """Units have left, with the parcel or before anybody told us; then it goes on."""
         room, stage = self._room, self._known.shipment.stage
         if stage is Stage.CANCELLED and not self._units.beyond:
+            # It was declined, or not there: nobody but the node knows what has left.
+            self._tell_somebody("sent_though_declined")
             return
         held_back = stage in HELD_BACK
         for share in self._units.held:
@@ -561,8 +563,12 @@ class _Report:
                 self._move(line.no, served, "backordered", "shipped")
                 units -= served
         if units:
-            incident = Incident(room.clerk.ids.new(room.now), order.cell, "sent_beyond", str(room.batch), order.id)
-            room.also.incidents.append(incident)
+            self._tell_somebody("sent_beyond")
+
+    def _tell_somebody(self, kind: str) -> None:
+        """What the report says can only be put right by a person."""
+        room, order = self._room, self._known.record.order
+        room.also.incidents.append(Incident(room.clerk.ids.new(room.now), order.cell, kind, str(room.batch), order.id))
 
     def _take_in_hand(self, stage: Stage) -> None:
         """A node works on what is left of it, released or not; what is pledged is not there to be worked on."""
