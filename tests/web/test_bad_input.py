@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from collections.abc import Iterator
 
 import pytest
+from msgspec.inspect import DictType, ListType, Metadata, StrType, StructType, Type, UnionType, type_info
 
 from poolwise.flows.tokens import Role
+from poolwise.web import routes
+from poolwise.web.endpoint import Endpoint
 from poolwise.web.examples import EXAMPLES
+from poolwise.web.operations import Measured
 from tests.web.shop import ORDER, Shop, new_key
 
+TABLE = routes.endpoints(Measured(lambda: 0, lambda: 0))
+READ_OTHERWISE = {"cursor", "after", "url", "latitude", "longitude", "item", "zone"}
 LINE = {"item": "MUG-BLUE", "quantity": "1"}
 COUNT = EXAMPLES["POST /v1/stock/counts"]["counts"][0]
 MOVEMENT = EXAMPLES["POST /v1/stock/movements"]["movements"][0]
@@ -71,6 +79,17 @@ REFUSED = [
     ("/v1/orders", {**ORDER, "requested_date": 20260130}, "requested_date"),
     ("/v1/orders", {**ORDER, "reservation": "none"}, "reservation"),
     ("/v1/orders", {**ORDER, "facts": {"gift": 1.5}}, "facts.gift"),
+    ("/v1/orders", {**ORDER, "facts": {"b": "x", "a": [1]}}, "facts.a[0]"),
+    ("/v1/orders", {**ORDER, "facts": {"a b": ["x", None]}}, "facts.a b[1]"),
+    ("/v1/orders", {**ORDER, "facts": {"a": "x\n"}}, "facts.a"),
+    ("/v1/orders", {**ORDER, "facts": {"a": ["y", "x\u0000"]}}, "facts.a"),
+    ("/v1/orders", {**ORDER, "number": "x\n"}, "number"),
+    ("/v1/orders", {**ORDER, "currency": "EUR\n"}, "currency"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "quantity": "1\n"}]}, "lines[0].quantity"),
+    ("/v1/orders", {**ORDER, "lines": [{**LINE, "unit_price": "1\n"}]}, "lines[0].unit_price"),
+    ("/v1/orders", {**ORDER, "zone": "", "ship_to": {"latitude": "50\n", "longitude": "10"}}, "ship_to.latitude"),
+    ("/v1/orders/ANY/cancellations", {"lines": []}, "lines"),
+    ("/v1/orders/ANY/holds", {"code": "fraud\n", "blocks": ["release"]}, "code"),
     ("/v1/orders", {**ORDER, "currency": "euro"}, "currency"),
     ("/v1/orders:bulk", {"orders": []}, "orders"),
     ("/v1/orders:bulk", {"orders": [ORDER] * 1_001}, "orders"),
@@ -86,10 +105,12 @@ REFUSED = [
     ("/v1/stock/counts", {"counts": [{**COUNT, "basis": "guess"}]}, "counts[0].basis"),
     ("/v1/stock/counts", {"counts": [{**COUNT, "sequence": -1}]}, "counts[0].sequence"),
     ("/v1/stock/counts", {"counts": [{**COUNT, "quantity": 4}]}, "counts[0].quantity"),
+    ("/v1/stock/counts", {"counts": [{**COUNT, "lot": "a\n"}]}, "counts[0].lot"),
     ("/v1/stock/movements", {"movements": [{**MOVEMENT, "id": ""}]}, "movements[0].id"),
     ("/v1/stock/movements", {"movements": [{**MOVEMENT, "at": None}]}, "movements[0].at"),
     ("/v1/receipts", {"receipts": [{**RECEIPT, "due_on": "soon"}]}, "receipts[0].due_on"),
     ("/v1/receipts", {"receipts": [{**RECEIPT, "sequence": 2**70}]}, "receipts[0].sequence"),
+    ("/v1/receipts", {"receipts": [{**RECEIPT, "reference": "x\n"}]}, "receipts[0].reference"),
     ("/v1/shipments/reports", {**REPORT, "id": ""}, "id"),
     ("/v1/shipments/reports", {**REPORT, "id": "x" * 201}, "id"),
     ("/v1/shipments/reports", REPORT, "order"),
@@ -114,6 +135,7 @@ REFUSED = [
     ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": "NaN"}]}, "lines[0].quantity"),
     ("/v1/shipments/reports", {**REPORT, "lines": [{**LINE, "quantity": 1}]}, "lines[0].quantity"),
     ("/v1/shipments/reports", {**REPORT, "tracking": "x" * 201}, "tracking"),
+    ("/v1/shipments/reports", {**REPORT, "tracking": "\n"}, "tracking"),
     ("/v1/shipments/reports", {**REPORT, "colour": "red"}, "colour"),
     ("/v1/returns", {}, "order"),
     ("/v1/returns", RETURN, "order"),
@@ -317,3 +339,43 @@ def test_what_is_no_choice_is_told_what_there_is_to_choose_from(shop: Shop) -> N
         {"field": "blocks[0]", "reason": "invalid enum value 'relase'; it is one of sourcing, release"}]  # fmt: skip
     listed = shop.get("/v1/orders?state=gone").json()["problems"]
     assert "it is one of basket, received" in listed[0]["reason"]
+    ended = shop.post("/v1/returns/RMA-9/end", {"state": "received"}).json()["problems"]
+    assert ended[0]["reason"] == "invalid enum value 'received'; it is one of closed, cancelled, refused"
+    at_stage = shop.get("/v1/shipments?node=MUC-DC&stage=eaten").json()["problems"]
+    assert at_stage[0]["reason"] == "invalid enum value 'eaten'; it is one of released, picked, shipped, ready"
+
+
+def test_no_lines_are_not_all_of_them(shop: Shop) -> None:
+    path = f"/v1/orders/{shop.post('/v1/orders', ORDER).json()['number']}"
+    assert shop.post(f"{path}/cancellations", {"lines": []}).status_code == 422
+    assert shop.get(path).json()["state"] == "received"
+    assert shop.post(f"{path}/cancellations", {"lines": None}).json()["state"] == "cancelled"
+
+
+def texts_of(type_: Type, path: str) -> Iterator[tuple[str, StrType]]:
+    """The texts in what an endpoint takes, with where they are."""
+    match type_:
+        case StrType():
+            yield path, type_
+        case StructType(fields=fields):
+            for field in fields:
+                yield from texts_of(field.type, f"{path}.{field.encode_name}")
+        case UnionType(types=types):
+            for each in types:
+                yield from texts_of(each, path)
+        case ListType(item_type=inside) | DictType(key_type=inside) | Metadata(type=inside):
+            yield from texts_of(inside, path)
+
+
+@pytest.mark.parametrize("endpoint", [each for each in TABLE if each.body or each.query], ids=lambda each: each.title)
+def test_no_text_takes_a_newline_after_it(endpoint: Endpoint) -> None:
+    for taken in (endpoint.body, endpoint.query):
+        for path, text in texts_of(type_info(taken), "") if taken is not None else ():
+            pattern = text.pattern
+            if pattern is None:
+                # Whoever reads it refuses it: there is no such item, zone, address or place in a list.
+                assert path.rpartition(".")[2] in READ_OTHERWISE, path
+                continue
+            good = [each for each in ("a", "1", "DE", "EUR") if re.search(pattern, each)]
+            assert good, path
+            assert not any(re.search(pattern, f"{each}\n") for each in good), path

@@ -46,7 +46,7 @@ else:
         return dataclasses.replace(value, **fields)
 
 
-_DECIMAL = re.compile(r"^[+-]?\d{1,15}(\.\d{1,18})?$")
+_DECIMAL = re.compile(r"[+-]?\d{1,15}(\.\d{1,18})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ ZERO_RATE: Final = Rate(0)
 
 def parse_rate(text: str) -> Rate:
     """Read a decimal such as `0.7132` or `-34.23` exactly. Raises ValueError with the reason."""
-    if not _DECIMAL.match(text):
+    if not _DECIMAL.fullmatch(text):
         raise ValueError(f"'{text}' is not a plain decimal number (at most 15 digits before and 18 after the point)")
     whole, _, fraction = text.partition(".")
     return Rate(int(whole + fraction), len(fraction)).reduced()

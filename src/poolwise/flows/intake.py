@@ -6,6 +6,7 @@ personal part of an address goes to the contact table only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -55,6 +56,7 @@ LONGEST_TEXT: Final = 200
 PLACE_FIELDS: Final = ("country", "postcode", "latitude", "longitude", "street", "city")
 """What of an address is a place, and not a person."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MICRODEGREE_PLACES: Final = 6
 _KILOGRAM_PLACES: Final = 9
 _MINOR_PLACES: Final = 2
@@ -393,6 +395,10 @@ class Reader:
                 self.fault(field, f"has more than {LONGEST_TEXT} characters, or some that cannot be printed")
         if not message.channel:
             self.fault("channel", "is needed")
+        for name, value in (message.facts or {}).items():
+            texts = value if isinstance(value, list) else [value]
+            if any(isinstance(text, str) and _CONTROL.search(text) for text in texts):
+                self.fault(f"facts.{name}", "holds a control character")
         if message.service_level not in self._policy.service_levels:
             known = ", ".join(sorted(self._policy.service_levels)) or "none"
             self.fault("service_level", f"the policy has no '{message.service_level}'; it has {known}")

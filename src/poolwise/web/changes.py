@@ -20,7 +20,7 @@ from poolwise.flows import change, regroup
 from poolwise.flows.intake import Rejected
 from poolwise.flows.ports import Answer
 from poolwise.web.endpoint import Call, Nothing, Reply, Sent
-from poolwise.web.forms import CURRENCY, Code, Decimal, LongText, Text
+from poolwise.web.forms import CURRENCY, HOLD, Code, Decimal, LongText, Text
 from poolwise.web.idempotency import kept, kept_refusal, once
 from poolwise.web.orders import MOST_LINES, AddressIn, LineIn, counter_of, line_of, shown
 
@@ -37,7 +37,7 @@ class CancelledLineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class CancellationIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is not wanted any more; without `lines` all that can still be cancelled of the order."""
 
-    lines: Annotated[list[CancelledLineIn], Meta(max_length=MOST_LINES)] = []
+    lines: Annotated[list[CancelledLineIn], Meta(min_length=1, max_length=MOST_LINES)] | None = None
     reason: LongText = ""
 
 
@@ -67,7 +67,7 @@ class AmendmentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class HoldIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A reason not to proceed, by a code of yours, and what it blocks: that the order is sourced, or released."""
 
-    code: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    code: Annotated[str, Meta(pattern=HOLD)]
     blocks: Annotated[list[Blocks], Meta(min_length=1, max_length=len(Blocks))]
     reason: LongText = ""
 
@@ -93,7 +93,7 @@ def create_cancellation(call: Call[Nothing, CancellationIn]) -> Reply:
     What is picked, or has left, cannot be cancelled any more (409 `too_late`, with how much of it still could be).
     """
     sent = call.body
-    lines = tuple([LineChange(no=line.no, quantity=line.quantity) for line in sent.lines])
+    lines = tuple([LineChange(no=line.no, quantity=line.quantity) for line in sent.lines or ()])
 
     def do(number: str, keep: change.Kept) -> change.Outcome:
         message = OrderCancellation(order=number, lines=lines, reason=sent.reason)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import Annotated, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Final, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -91,17 +91,19 @@ def faults_of(data: object, type_: object, path: str, strict: bool = True) -> It
         msgspec.convert(data, type_, strict=strict)
     except msgspec.ValidationError as error:
         fault = _fault(str(error), path)
-        if fault.field.endswith("[...]") and isinstance(data, dict):
+        if "[...]" in fault.field and isinstance(data, dict):
             # The decoder does not say under which name of a mapping the fault is.
-            bad = [name for name in data if not _fits({name: data[name]}, type_, strict)]
-            fault = Fault(_joined(path, str(bad[0])), fault.reason) if bad else fault
+            bad = next((name for name in data if not _fits({name: data[name]}, type_, strict)), "")
+            fault = Fault(_joined(path, str(bad)) + fault.field.partition("[...]")[2], fault.reason)
         if fault.reason.startswith("invalid enum value"):
             fault = Fault(fault.field, f"{fault.reason}; it is one of {', '.join(_choices(type_))}")
         yield fault
 
 
 def _choices(type_: object) -> list[str]:
-    """What may be chosen from where a type is, or holds, an enumeration."""
+    """What may be chosen from where a type is, or holds, an enumeration or literal texts."""
+    if get_origin(type_) is Literal:
+        return [str(choice) for choice in get_args(type_)]
     if isinstance(type_, type) and issubclass(type_, Enum):
         return [str(member.value) for member in type_]
     return [choice for part in get_args(type_) for choice in _choices(part)]

@@ -13,15 +13,18 @@ from msgspec import Meta
 from poolwise.core.catalog import Catalog
 from poolwise.core.values import MILLION, Fault, Quantity, Refused, base_to_text
 
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
-DECIMAL: Final = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,18})?$"
-COUNTRY: Final = "^[A-Z]{0,2}$"
-CURRENCY: Final = "^([A-Z]{3})?$"
+# They end in `\Z`: for Python, `$` is before the newline at the end of a text, too.
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
+DECIMAL: Final = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,18})?\Z"
+COUNTRY: Final = r"^[A-Z]{0,2}\Z"
+CURRENCY: Final = r"^([A-Z]{3})?\Z"
+HOLD: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 UNLIKE: Final[Mapping[str, str]] = {
     PRINTABLE: "holds a control character",
     DECIMAL: "is not a plain decimal number as text, such as 2 or 5.5",
     COUNTRY: "is not a country code of two capital letters",
     CURRENCY: "is not a currency code of three capital letters",
+    HOLD: "is not 1 to 64 letters, digits, _ and -",
 }
 """What is wrong with a text that does not match a pattern."""
 
