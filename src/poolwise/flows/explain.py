@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from poolwise.core.orders import Order
+from poolwise.core.orders import Order, OrderState
 from poolwise.core.policy.evaluate import OrderFacts
 from poolwise.core.sourcing.atlas import Atlas
 from poolwise.core.sourcing.columns import Wish
@@ -59,7 +59,9 @@ def recall(books: Books, library: Library, owner: UUID, attempt: int | None = No
             number = record.attempt
             decision = transaction.decision(basket, number)
         if decision is None:
-            reason = "it still waits to be decided" if not number else f"it has no decision {number}"
+            is_over = record.state is OrderState.CANCELLED
+            waits = "was cancelled before it was decided" if is_over else "still waits to be decided"
+            reason = f"it has no decision {number}" if number else f"it {waits}"
             raise Refused("decision_unknown", (Fault("order", f"{record.order.number}: {reason}"),))
         order = record.order_at(number)
         places = places_in(transaction, decision)
