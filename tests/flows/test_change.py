@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 
 from poolwise.core.edition.rows import Section
-from poolwise.core.messages import Address, OrderLine
+from poolwise.core.messages import Address, LineChange, OrderCancellation, OrderLine
 from poolwise.core.network import Lane, Zone
 from poolwise.core.orders import Progress
 from poolwise.core.policy.terms import SourcingPolicy
-from poolwise.core.values import PlanAt, replace
-from poolwise.flows.change import Changed
+from poolwise.core.values import PlanAt, Refused, replace
+from poolwise.flows.change import Changed, cancel
 from poolwise.flows.explain import recall
 from poolwise.flows.intake import Rejected
 from poolwise.flows.stock import Outcome
@@ -80,6 +80,16 @@ def test_an_order_that_nobody_has_decided_yet_is_cancelled_whole(market: Market)
     ] * 2
 
 
+def test_an_order_that_was_cancelled_before_its_first_decision_does_not_wait_for_one(market: Market) -> None:
+    order = market.order("1", ("BOLT", 5))
+    library = Kept(market.desk.atlas)
+    with pytest.raises(Refused, match="1: it still waits to be decided"):
+        recall(market.books, library, order)
+    market.cancel("1")
+    with pytest.raises(Refused, match="1: it was cancelled before it was decided"):
+        recall(market.books, library, order)
+
+
 def test_what_waits_is_cancelled_first_then_what_is_pledged(market: Market) -> None:
     market.count("BOLT", "A", 2)
     market.expect("BOLT", "A", 2)
@@ -126,6 +136,25 @@ def test_what_is_picked_or_has_left_is_not_cancelled(market: Market, stage: str)
         f"too_late lines[0].quantity: at most 0 can still be given up: of 5 there are 5 {stage}")  # fmt: skip
     assert why_not(market.cancel("1")).startswith("too_late order: nothing of it can be cancelled any more")
     assert parts(market, order) == {"released" if stage == "picked" else "shipped": 5}
+
+
+@pytest.mark.parametrize("quantity", ["0", "-1", "1.5", "six", "6"])
+def test_a_quantity_that_no_line_could_have_is_no_matter_of_time(market: Market, quantity: str) -> None:
+    order = sourced(market, ("BOLT", 5))
+    asked = OrderCancellation(order="1", lines=(LineChange(no=1, quantity=quantity),))
+    refused = cancel(market.books, market.counter, asked, market.now)
+    assert why_not(refused).startswith("change_invalid lines[0].quantity: ")
+    assert parts(market, order) == {"reserved": 5}
+
+
+def test_what_is_wrong_with_a_cancellation_is_told_before_what_comes_too_late(market: Market) -> None:
+    sourced(market, ("BOLT", 5), ("NUT", 5), released=True)
+    market.report("1", "picked")
+    refused = market.cancel("1", (1, 2), (2, 6))
+    assert isinstance(refused, Rejected)
+    assert (refused.code, [fault.field for fault in refused.problems]) == (
+        "change_invalid", ["lines[1].quantity", "lines[0].quantity"])  # fmt: skip
+    assert refused.problems[0].reason == "6 is more than the 5 of the line"
 
 
 def test_of_an_order_in_several_shipments_what_can_be_cancelled_is(market: Market) -> None:

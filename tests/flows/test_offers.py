@@ -309,6 +309,16 @@ def test_an_order_that_is_cancelled_is_offered_no_more(market: Market) -> None:
     assert market.stages(order) == ["A cancelled"]
 
 
+def test_what_is_offered_goes_to_no_other_order_and_is_in_nobodys_hands(market: Market) -> None:
+    offered(market, ("BOLT", 3))
+    market.order("3", ("BOLT", 1))
+    told = [market.divide("1", "2", (1, 1)), market.join("3", "1")]
+    assert [(each.code, each.problems[0].reason) for each in told if isinstance(each, Rejected)] == [
+        ("too_late", "at most 0 of the line can go: 3 are offered to nodes"),
+        ("too_late", "line 1 of order '1' is offered to nodes"),
+    ]
+
+
 def test_of_what_is_cancelled_in_part_the_rest_is_claimed(market: Market) -> None:
     order = offered(market, ("BOLT", 3))
     market.cancel("1", (1, 1))

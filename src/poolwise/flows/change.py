@@ -49,6 +49,9 @@ LONGEST_REASON: Final = 1_000
 UNDECIDABLE: Final = "cannot_be_decided"
 """Code of the hold, and kind of the incident, of an order of which no plan comes."""
 
+NAMED: Final = ("order", "other")
+"""The fields that name the orders a change is of."""
+
 Units: TypeAlias = tuple[tuple[int, Quantity], ...]
 """Units by line number."""
 
@@ -134,9 +137,8 @@ def cancel(
                 change.refuse(f"lines[{place}].quantity", change.why_not(no))
             elif units:
                 change.cancel(no, units)
-        if change.faults:
-            late = any(text is not None for _, text in _asked(change, message.lines))
-            return Rejected("too_late" if late else "change_invalid", tuple(change.faults))
+        if refused := change.refused():
+            return refused
         if not change.cancelled:
             reason = "nothing of it can be cancelled any more: it is picked, has left, or is cancelled already"
             return Rejected("too_late", (Fault("lines" if message.lines else "order", reason),))
@@ -321,12 +323,16 @@ def on_orders(
             if isinstance(each, OrderRecord)
         ]
         unknown = tuple(each for each in found if isinstance(each, Fault))
-        over = [each.record.order.number for each in changes if each.record.state is OrderState.CANCELLED]
+        over = [
+            Fault(name, f"order '{each.record.order.number}' is cancelled")
+            for name, each in zip(NAMED, changes, strict=False)
+            if each.record.state is OrderState.CANCELLED
+        ]
         outcome: Outcome
         if unknown:
             outcome = Rejected("order_unknown", unknown)
         elif over:
-            outcome = Rejected("too_late", (Fault("order", f"order '{over[0]}' is cancelled"),))
+            outcome = Rejected("too_late", tuple(over))
         else:
             outcome = work(*changes)
         if kept is not None:
@@ -358,8 +364,8 @@ def _locked(
     if any(_is_undecided(records[id_]) != _is_undecided(before[id_]) for id_ in known):
         raise Conflict("somebody decided the order meanwhile")
     return [
-        records[ids[number]] if ids.get(number) in known else Fault("order", f"there is no order '{number}'")
-        for number in numbers
+        records[ids[number]] if ids.get(number) in known else Fault(name, f"there is no order '{number}'")
+        for name, number in zip(NAMED, numbers, strict=False)
     ]
 
 
@@ -383,6 +389,7 @@ class Changing:
     added: dict[int, Quantity] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     incidents: list[str] = field(default_factory=list)
+    misread: list[Fault] = field(default_factory=list)
     shipments: Mapping[int, ShipmentRecord] = field(init=False)
     held: Sequence[Reservation] = field(init=False)
     _given: dict[int, Quantity] = field(default_factory=dict)
@@ -414,12 +421,20 @@ class Changing:
         """Note why something cannot be done any more."""
         self.faults.append(Fault(path, reason))
 
+    def refused(self) -> Rejected | None:
+        """What is wrong with what is asked, whatever has happened meanwhile, or else why it comes too late."""
+        faults = (*self.misread, *self.faults)
+        return Rejected("change_invalid" if self.misread else "too_late", faults) if faults else None
+
     def quantity(self, path: str, no: int, text: str) -> Quantity | None:
-        """Base units of a text, or None and a fault."""
-        reader = Reader(self.counter)
-        units = reader.quantity(path, self.line(no).item, "", text)
-        self.faults += reader.faults
-        return units
+        """Base units of a text, at most as many as the line ever had; or None and a fault."""
+        reader, item, ever = Reader(self.counter), self.line(no).item, self.lines[no].ordered
+        units = reader.quantity(path, item, "", text)
+        if units is not None and units > ever:
+            scale = self.clerk.edition.catalog.items[item].scale
+            reader.fault(path, f"{text} is more than the {base_to_text(ever, scale)} of the line")
+        self.misread += reader.faults
+        return None if reader.faults else units
 
     def line(self, no: int) -> Line:
         """The line of this number."""

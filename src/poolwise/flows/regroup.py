@@ -76,15 +76,14 @@ def divide(books: Books, counter: Counter, message: OrderDivision, now: datetime
             path, free = f"lines[{place}].quantity", _free(change, asked.no)
             units = free if asked.quantity is None else change.quantity(path, asked.no, asked.quantity)
             if units is not None and (units > free or not free):
-                item = counter.edition.catalog.items[change.line(asked.no).item]
-                change.refuse(path, f"{base_to_text(free, item.scale)} of the line are not in a node's hands")
+                change.refuse(path, _why_no_more(change, asked.no))
             elif units is not None:
                 wanted[asked.no] = units
         left = sum(line.ordered - line.cancelled for line in change.record.lines) - sum(wanted.values())
-        if not change.faults and not left:
+        if not change.refused() and not left:
             change.refuse("lines", "nothing would be left of the order")
-        if change.faults:
-            return Rejected("too_late", tuple(change.faults))
+        if refused := change.refused():
+            return refused
         return _Division(change, counter, message, wanted).done()
 
     return on_orders(books, counter, [message.order], now, kept, work)
@@ -95,6 +94,25 @@ def _unlawful_number(change: Changing, number: str) -> list[Fault]:
         return [Fault("number", f"is 1 to {LONGEST_TEXT} characters that can be printed")]
     taken = change.transaction.order_numbered([number])
     return [Fault("number", f"there is an order '{number}' already")] if taken else []
+
+
+def _why_no_more(change: Changing, no: int) -> str:
+    """Why no more of a line can go: it is in hand, or offered, where any node may have it the next moment."""
+    scale = change.clerk.edition.catalog.items[change.line(no).item].scale
+    offered = base_to_text(_offered(change, no), scale)
+    free = base_to_text(_free(change, no), scale)
+    if _offered(change, no):
+        return f"at most {free} of the line can go: {offered} are offered to nodes"
+    return f"{free} of the line are not in a node's hands"
+
+
+def _offered(change: Changing, no: int) -> Quantity:
+    """Units of a line that are offered to nodes."""
+    return sum(
+        open_line_quantity(part)
+        for part in change.held
+        if part.line_no == no and change.shipments[part.shipment_no].stage is Stage.OFFERED
+    )
 
 
 def _free(change: Changing, no: int) -> Quantity:
@@ -285,7 +303,7 @@ def join(books: Books, counter: Counter, message: OrderJoin, now: datetime, kept
         if faults:
             return Rejected("change_invalid", tuple(faults))
         late = [
-            Fault("other", f"line {line.no} of order '{message.other}' is in a node's hands, or has left")
+            Fault("other", f"line {line.no} of order '{message.other}' {_whose(other, line.no)}")
             for line in other.record.order.lines
             if _free(other, line.no) < other.lines[line.no].ordered - other.lines[line.no].cancelled
         ]
@@ -303,6 +321,10 @@ def join(books: Books, counter: Counter, message: OrderJoin, now: datetime, kept
     return on_orders(books, counter, [message.order, message.other], now, kept, work)
 
 
+def _whose(change: Changing, no: int) -> str:
+    return "is offered to nodes" if _offered(change, no) else "is in a node's hands, or has left"
+
+
 def _itself() -> Outcome:
     return Rejected("change_invalid", (Fault("other", "is the same order"),))
 
@@ -311,7 +333,7 @@ def _unlike(into: Changing, other: Changing) -> list[Fault]:
     """What keeps two orders from being one."""
     one, two = into.record.order, other.record.order
     faults = [
-        Fault("other", f"its {name} is {getattr(two, name)}, not {getattr(one, name)}")
+        Fault("other", _difference(name, getattr(one, name), getattr(two, name)))
         for name in ALIKE
         if getattr(one, name) != getattr(two, name)
     ]
@@ -322,6 +344,12 @@ def _unlike(into: Changing, other: Changing) -> list[Fault]:
     if len(into.record.former) >= MOST_CHANGES:
         faults.append(Fault("order", f"was changed {MOST_CHANGES} times already"))
     return faults
+
+
+def _difference(name: str, ours: object, its: object) -> str:
+    if its in (None, ""):
+        return f"it has no {name}; that of the order is {ours}"
+    return f"its {name} is {its}" + (", and the order has none" if ours in (None, "") else f", not {ours}")
 
 
 class _Union:
