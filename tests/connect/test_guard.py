@@ -23,6 +23,7 @@ NAMES = {
 }
 GUARD = Guard(read_networks("10.1.0.0/16, fd00:1::/32"), lambda name, _port: NAMES[name])
 INSIDE = "address inside"
+PORT = "has a port that is no number from 1 to 65535"
 
 REFUSED = {
     # what it is: url, words of the reason
@@ -93,8 +94,10 @@ REFUSED = {
     "no scheme": ("hooks.example/", "https://"),
     "no slashes": ("https:hooks.example", "https://"),
     "no host": ("https:///path", "no host"),
-    "port of letters": ("https://hooks.example:https/", "ort"),
-    "port beyond": ("https://hooks.example:65536/", "ort"),
+    "port of letters": ("https://hooks.example:https/", PORT),
+    "port beyond": ("https://hooks.example:65536/", PORT),
+    "port far beyond": ("https://hooks.example:99999/", PORT),
+    "port 0": ("https://hooks.example:0/", PORT),
     "bracket left open": ("https://[::1/", "IPv6"),
     "long": ("https://hooks.example/" + "x" * 2_000, "longer than"),
     "nothing": ("", "https://"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from poolwise.flows.ports import EVENT_TYPES
 from tests.flows.market import Market, in_memory, on_postgres
 
 
@@ -16,6 +17,7 @@ def market(request: pytest.FixtureRequest) -> Iterator[Market]:
         found = in_memory()
         yield found
         assert found.findings() == []
+        assert {event.type for _, event in found.books.shelves.outbox} <= set(EVENT_TYPES)
         return
     with on_postgres(request.getfixturevalue("database")) as found:
         yield found
@@ -29,6 +31,7 @@ def full_market(request: pytest.FixtureRequest) -> Iterator[Market]:
         found = in_memory(daily_orders=1, horizon_days=1)
         yield found
         assert found.findings() == []
+        assert {event.type for _, event in found.books.shelves.outbox} <= set(EVENT_TYPES)
         return
     with on_postgres(request.getfixturevalue("database"), daily_orders=1, horizon_days=1) as found:
         yield found

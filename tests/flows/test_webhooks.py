@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise.flows.ports import Event
+import poolwise
+from poolwise.core.messages import ReportKind
+from poolwise.core.values import Refused
+from poolwise.flows.ports import EVENT_TYPES, Event
 from poolwise.flows.webhooks import (
     GIVEN_UP_AFTER,
     JITTER_BITS,
@@ -20,11 +25,13 @@ from poolwise.flows.webhooks import (
     DeliveryState,
     Receiver,
     Told,
+    check_webhook,
     judge,
     pause_after,
     wants,
 )
 
+SOURCES = Path(poolwise.__file__).parent
 NOW = datetime(2026, 1, 12, 10, tzinfo=UTC)
 RECEIVER = Receiver(UUID(int=7), "https://hooks.example/", b"n" * 32, b"o" * 32, NOW)
 CLAIMED = Claimed(RECEIVER, 0, 4711, 1, NOW, NOW, Event("order.sourced", "s", {}, 0))
@@ -118,6 +125,44 @@ def test_the_former_secret_signs_until_its_instant() -> None:
 )
 def test_who_wants_what(types: tuple[str, ...], type_: str, wanted: bool) -> None:
     assert wants(types, type_) is wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("order.sourcd", "there are order.*, order.accepted, "),
+        ("order", "there are order.*, order.accepted, "),
+        ("orders.sourced", "there are order.sourced"),
+        ("nope", "there are offer.*, order.*, purchase_order.*, "),
+    ],
+)
+def test_a_name_of_no_event_is_refused_with_what_there_is_near_it(name: str, told: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check_webhook("", [*EVENT_TYPES, name], lambda _: "")
+    (fault,) = refused.value.problems
+    assert fault.field == f"types[{len(EVENT_TYPES)}]"
+    assert told in fault.reason
+
+
+def test_every_type_that_is_written_in_the_sources_is_listed_and_no_other() -> None:
+    nodes = [
+        node
+        for path in SOURCES.rglob("*.py")
+        if path.name != "ports.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    made = [
+        node.args[0]
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Event" and node.args
+    ]
+    begun = {str(each.values[0].value) for each in made if isinstance(each, ast.JoinedStr)}
+    whole = {part.value for each in made for part in ast.walk(each) if isinstance(part, ast.Constant)} - begun
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    assert begun == {"order.", "reservation.", "return.", "shipment."}, "what goes on is in the feeds of the stories"
+    assert whole <= set(EVENT_TYPES)
+    assert {each for each in EVENT_TYPES if not each.startswith(tuple(begun))} <= texts
+    assert {f"shipment.{kind}" for kind in ReportKind} <= set(EVENT_TYPES)
 
 
 def test_ids_differ_by_webhook_cell_and_number_and_by_nothing_else() -> None:

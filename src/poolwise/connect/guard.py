@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpcore
 
@@ -78,10 +78,19 @@ def read_url(url: str) -> Target:
         raise ValueError("begins with https://")
     if "@" in parts.netloc:
         raise ValueError("names a user: tell the receiver who sends by the signature")
-    port = parts.port  # raises ValueError for what is none
     host = _host(parts.netloc)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
+    return Target(parts.scheme, host, _port(parts), path)
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("has a port that is no number from 1 to 65535")
+    return PORTS[parts.scheme] if port is None else port
 
 
 def _host(netloc: str) -> str:

@@ -185,6 +185,22 @@ class Decision(Struct, frozen=True, gc=False):
     wave: UUID | None = None
 
 
+EVENT_TYPES: Final = (
+    "offer.claimed", "offer.declined", "offer.expired", "offer.made", "offer.withdrawn",
+    "order.accepted", "order.cancelled", "order.changed", "order.divided", "order.held", "order.hold_lifted",
+    "order.joined", "order.moved", "order.sourced",
+    "purchase_order.placed",
+    "receipt.changed",
+    "reservation.broken", "reservation.expired", "reservation.freed", "reservation.made",
+    "return.announced", "return.ended", "return.inspected", "return.received",
+    "shipment.accepted", "shipment.arrived", "shipment.changed", "shipment.declined", "shipment.delivered",
+    "shipment.failed", "shipment.picked", "shipment.ready", "shipment.released", "shipment.shipped", "shipment.short",
+    "stock.available", "stock.exhausted", "stock.moved", "stock.opened",
+    "wave.planned",
+)  # fmt: skip
+"""All that happens: the types of events on the feed."""
+
+
 class Event(Struct, frozen=True, gc=False):
     """Something that happened, for the feed. `data` names ids and quantities only, never a person (law 17).
 

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final, Protocol
 from uuid import UUID
 
 from poolwise.core.values import Fault, Json, Refused
-from poolwise.flows.ports import Answer, Audit, Event
+from poolwise.flows.ports import EVENT_TYPES, Answer, Audit, Event
 from poolwise.flows.views import Place
 
 SECRET_BITS: Final = 256
@@ -287,13 +288,23 @@ def given_back(claimed: Claimed, now: datetime) -> Outcome:
 
 
 def check_webhook(url: str, types: Sequence[str], url_fault: Callable[[str], str]) -> None:
-    """Refuse a url to which nothing may be sent, and names that can be no event's."""
+    """Refuse a url to which nothing may be sent, and names that are no event's."""
     faults = [Fault("url", fault)] if (fault := url_fault(url)) else []
     for index, name in enumerate(types):
         if _TYPE.fullmatch(name) is None:
             faults.append(Fault(f"types[{index}]", "is no name of events, such as order.sourced or order.*"))
+        elif not any(wants([name], each) for each in EVENT_TYPES):
+            faults.append(Fault(f"types[{index}]", f"no event is called so; there are {', '.join(_near(name))}"))
     if faults:
         raise Refused("webhook_invalid", faults)
+
+
+def _near(name: str) -> Sequence[str]:
+    """Names of events that somebody may have meant."""
+    groups = list(dict.fromkeys(f"{each.partition('.')[0]}.*" for each in EVENT_TYPES))
+    group = f"{name.partition('.')[0]}.*"
+    beside = [each for each in EVENT_TYPES if wants([group], each)]
+    return [group, *beside] if beside else get_close_matches(name, [*groups, *EVENT_TYPES]) or groups
 
 
 def subscribe(

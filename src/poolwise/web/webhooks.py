@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from poolwise.core.values import Json, Refused
 from poolwise.flows.intake import Rejected
-from poolwise.flows.ports import Answer, Audit, Effects
+from poolwise.flows.ports import EVENT_TYPES, Answer, Audit, Effects
 from poolwise.flows.tokens import Role
 from poolwise.flows.views import written_place
 from poolwise.flows.webhooks import (
@@ -48,7 +48,9 @@ class WebhookIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A receiver of events of some `types` (`order.sourced`, `order.*`), or of all: after a place, or from now on."""
 
     url: Annotated[str, Meta(min_length=1, max_length=LONGEST_URL)]
-    types: Annotated[list[Code], Meta(max_length=MOST_TYPES)] = []
+    types: Annotated[
+        list[Code], Meta(max_length=MOST_TYPES, description=f"Some of {', '.join(EVENT_TYPES)}; `order.*` for a kind.")
+    ] = []
     after: Place = ""
 
 
