@@ -77,15 +77,22 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
 @app.command()
 @command
-def up(workers: Annotated[int, typer.Option(help="worker processes; 0 for the setting")] = 0) -> None:
+def up(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="worker processes; by default as the setting says")
+    ] = None,
+) -> None:
     """Run everything: the embedded database, the API, the workers and the relay of webhooks."""
     from poolwise.run import processes
 
     settings = load()
     with opened(settings) as ready:
         _first_token(ready)
-    out.print(f"[bold green]Poolwise[/] is up: http://{settings.host}:{settings.port}/v1  (stop with Ctrl-C)")
-    raise typer.Exit(processes.supervise(settings, True, workers or settings.processes))
+
+    def told() -> None:
+        out.print(f"[bold green]Poolwise[/] is up: http://{settings.host}:{settings.port}/v1  (stop with Ctrl-C)")
+
+    raise typer.Exit(processes.supervise(settings, workers or settings.processes, told))
 
 
 def _first_token(ready: App) -> None:
@@ -110,7 +117,9 @@ def serve() -> None:
 @app.command()
 @command
 def work(
-    number: Annotated[int, typer.Option("--processes", help="worker processes; 0 for the setting")] = 0,
+    number: Annotated[
+        int | None, typer.Option("--processes", min=1, max=64, help="worker processes; by default as the setting says")
+    ] = None,
     until_idle: Annotated[bool, typer.Option(help="end when there is nothing left to do")] = False,
 ) -> None:
     """Run workers only."""
@@ -122,7 +131,7 @@ def work(
         return
     with opened(settings):
         pass
-    raise typer.Exit(processes.supervise(settings, False, number or settings.processes))
+    raise typer.Exit(processes.supervise(settings, number or settings.processes))
 
 
 @app.command()
@@ -171,7 +180,7 @@ def demo(
 @command
 def explain(
     order: Annotated[str, typer.Argument(help="the sender's number of the order, or our id")],
-    attempt: Annotated[int | None, typer.Option(help="which decision; the newest one by default")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="which decision; the newest one by default")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say why an order was decided as it was: every candidate, its reason or its cost, and what would flip it."""
@@ -343,7 +352,7 @@ def _embedded(settings: Settings) -> EmbeddedServer:
 def token_issue(
     party: Annotated[str, typer.Argument(help="who is behind the token; idempotency is scoped by it")],
     role: Annotated[Role, typer.Option(help="what it may do")] = Role.OPERATOR,
-    days: Annotated[int, typer.Option(help="days until it expires; 0 for never")] = 0,
+    days: Annotated[int, typer.Option(min=0, max=36_500, help="days until it expires; 0 for never")] = 0,
 ) -> None:
     """Make a token; its secret is shown once."""
     with opened(load()) as ready:

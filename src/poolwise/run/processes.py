@@ -7,9 +7,12 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib.util import find_spec
+from multiprocessing.synchronize import Event
+from socket import socket
 from typing import Final
 
 import uvicorn
@@ -61,12 +64,25 @@ def services_of(app: App) -> Services:
     )
 
 
-def serve(settings: Settings) -> None:
-    """Run the API until it is told to stop."""
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listens()
+
+
+def serve(settings: Settings, listens: Event | None = None) -> None:
+    """Run the API until it is told to stop; `listens` is set when it answers."""
     seek_cycles_seldom()
     configure_logs(settings.log_level)
     with opened(settings) as app:
-        uvicorn.run(
+        config = uvicorn.Config(
             create_app(services_of(app)),
             host=settings.host,
             port=settings.port,
@@ -76,6 +92,11 @@ def serve(settings: Settings) -> None:
             ws="none",
             timeout_graceful_shutdown=GRACE_S,
         )
+        server = _Server(config, listens.set if listens else lambda: None)
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise SystemExit(1)
 
 
 class Every:
@@ -177,9 +198,13 @@ def check_broker(settings: Settings) -> None:
         raise Refused.one("settings_invalid", "nats_servers", "needs: pip install 'poolwise[nats]'")
 
 
-def supervise(settings: Settings, with_api: bool, processes: int) -> int:
-    """Run workers, and the API with a relay, as processes; one that dies is started again. Ends when told to stop."""
+def supervise(settings: Settings, processes: int, up: Callable[[], None] | None = None) -> int:
+    """Run workers as processes; one that dies is started again. Ends when told to stop.
+
+    With `up`, which is called once the API answers, the API and a relay run, too.
+    """
     context = multiprocessing.get_context("spawn")
+    listens = context.Event()
     stopping = False
 
     def stop(_number: int, _frame: object) -> None:
@@ -190,25 +215,32 @@ def supervise(settings: Settings, with_api: bool, processes: int) -> int:
         signal.signal(number, stop)
     roles: list[tuple[str, multiprocessing.context.SpawnProcess]] = []
     names = [f"worker-{n}" for n in range(processes)]
-    if with_api:
+    if up:
         names += ["api", "relay"]
-    if with_api and settings.nats_servers:
+    if up and settings.nats_servers:
         check_broker(settings)
         names.append("broker")
     for name in names:
-        roles.append((name, _start(context, name, settings)))
+        roles.append((name, _start(context, name, settings, listens)))
     while not stopping:
         time.sleep(0.2)
-        roles = [(name, process if process.is_alive() else _start(context, name, settings)) for name, process in roles]
+        if up and listens.is_set():
+            up()
+            up = None
+        roles = [
+            (name, process if process.is_alive() else _start(context, name, settings, listens))
+            for name, process in roles
+        ]
     _end([process for _, process in roles])
     return 0
 
 
 def _start(
-    context: multiprocessing.context.SpawnContext, name: str, settings: Settings
+    context: multiprocessing.context.SpawnContext, name: str, settings: Settings, listens: Event
 ) -> multiprocessing.context.SpawnProcess:
-    target = {"api": serve, "relay": relay, "broker": publish}.get(name, work)
-    process = context.Process(target=target, args=(settings,), name=name, daemon=False)
+    targets: dict[str, Callable[..., None]] = {"api": serve, "relay": relay, "broker": publish}
+    args = (settings, listens) if name == "api" else (settings,)
+    process = context.Process(target=targets.get(name, work), args=args, name=name, daemon=False)
     process.start()
     return process
 
