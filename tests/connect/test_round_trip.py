@@ -49,6 +49,21 @@ def test_an_export_imported_elsewhere_makes_the_same_world(tmp_path: Path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+def test_names_that_the_api_takes_come_back(tmp_path: Path):
+    here, there = Depot(), Depot()
+    name = "a name, of " + "x" * 189
+    orders = f'order,channel,zone,customer,item,quantity,together\n"{name}",a shop,Z,"{name}",A,1,"{name}"\n'
+    receipts = f'reference,item,node,pool,quantity,due_on,lot\n"{name}",A,N,P,10,2026-08-10,"{name}"\n'
+    stock = f'item,node,pool,quantity,as_of,lot\nA,N,P,5,2026-08-01T10:00:00Z,"{name}"\n'
+    told = {**SMALL, "orders.csv": orders, "receipts.csv": receipts, "stock.csv": stock}
+    assert rejected(here.take(write(tmp_path / "in", told))) == []
+    here.give(tmp_path / "one")
+    assert rejected(there.take(tmp_path / "one")) == []
+    there.give(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert all(name in contents(tmp_path / "two")[file] for file in ("orders.csv", "receipts.csv", "stock.csv"))
+
+
 def test_what_has_arrived_is_not_counted_twice(tmp_path: Path):
     here, there = Depot(), Depot()
     receipts = "reference,item,node,pool,quantity,due_on,arrived,sequence\nPO,A,N,P,10,2026-08-10,4,1\n"

@@ -22,6 +22,9 @@ from poolwise.core.network import Transit
 from poolwise.core.values import MILLION, Rate, parse_rate, parse_scaled
 
 LONGEST_CODE: Final = 64
+LONGEST_NAME: Final = 200
+"""Of what others give a name, as the API takes it."""
+
 LONGEST_TEXT: Final = 1_000
 MOST_DIGITS: Final = 18
 """A rate with more digits than this does not fit the 64 bits in which it is kept."""
@@ -50,12 +53,16 @@ def _code(text: str) -> str:
     return text
 
 
-def _text(text: str) -> str:
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"is longer than {LONGEST_TEXT} characters")
+def _text(text: str, longest: int = LONGEST_TEXT) -> str:
+    if len(text) > longest:
+        raise ValueError(f"is longer than {longest} characters")
     if not text.isprintable():
         raise ValueError("contains a control character")
     return text
+
+
+def _name(text: str) -> str:
+    return _text(text, LONGEST_NAME)
 
 
 def _flag(text: str) -> bool:
@@ -273,6 +280,7 @@ def in_order(member: Kind) -> Kind:
 
 
 CODE: Final = Kind("code", f"up to {LONGEST_CODE} printable characters without spaces", _code)
+NAME: Final = Kind("name", f"up to {LONGEST_NAME} printable characters", _name)
 TEXT: Final = Kind("text", f"up to {LONGEST_TEXT} characters", _text)
 FLAG: Final = Kind("flag", "`true` or `false` (also yes, no, 1, 0)", _flag, lambda flag: "true" if flag else "false")
 DAY: Final = Kind("date", "YYYY-MM-DD", _day, date.isoformat)
