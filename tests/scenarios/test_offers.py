@@ -78,6 +78,9 @@ def test_the_second_store_claims_it_and_what_it_does_not_find_comes_from_elsewhe
     assert [picks(stage, node) for node in ALL] == [[]] * 4
     stage.pass_time(minutes=minutes - 1)
     stage.work()
+    stage.post("/v1/orders/O-1/holds", {"code": "fraud", "blocks": ["release"]})
+    assert [offered(stage, node) for node in ALL] == [[]] * 4
+    stage.post("/v1/orders/O-1/holds/fraud/lift", None)
 
     assert replied(stage, "claims", "MIDDLE") == (200, SECOND)
     assert [replied(stage, "claims", node) for node in ("NEAR", "FAR")] == [(409, "offer_taken")] * 2

@@ -123,6 +123,15 @@ def test_parcels_that_are_told_late_are_shown_once_and_change_the_tag(shop: Shop
     assert parcels(shop, number) == [("S", "MUG-BLUE=4", "T-1")]
 
 
+@pytest.mark.parametrize("inside", ["1", "3"])
+def test_parcels_that_hold_other_units_than_the_lines_are_refused(shop: Shop, inside: str) -> None:
+    number = ordered(shop)
+    body = {"id": f"{number}-x", "order": number, "shipment": 1, "kind": "shipped", "at": shop.clock().isoformat(),
+            "lines": [{"item": "MUG-BLUE", "quantity": "2"}], "parcels": told(("T-1", "", inside))}  # fmt: skip
+    answer = shop.post("/v1/shipments/reports", body)
+    assert (answer.status_code, [each["field"] for each in answer.json()["problems"]]) == (422, ["parcels"])
+
+
 WRONG: dict[str, tuple[str, list[dict[str, object]], list[str]]] = {
     "no such item": (
         "shipped",
@@ -141,6 +150,7 @@ WRONG: dict[str, tuple[str, list[dict[str, object]], list[str]]] = {
     ),
     "half a mug": ("shipped", told(("T", "", "0.5")), ["parcels[0].lines[0].quantity"]),
     "some with lines": ("shipped", told(("T", "", ""), ("U", "", "1")), ["parcels[0].lines"]),
+    "one number for two": ("shipped", told(("T", "", "1"), ("T", "", "1")), ["parcels[1].tracking"]),
     "not shipped": ("delivered", told(("T", "", "1")), ["parcels"]),
 }
 

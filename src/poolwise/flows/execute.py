@@ -22,7 +22,7 @@ from poolwise.core.orders import OrderState, state_of
 from poolwise.core.returns import returned
 from poolwise.core.values import Fault, Json, Quantity, replace
 from poolwise.flows.breaking import open_line_quantity, stands_alone
-from poolwise.flows.parcels import fields_of, parcels_left, read_lines, read_parcels
+from poolwise.flows.parcels import contradictions, fields_of, parcels_left, read_lines, read_parcels
 from poolwise.flows.ports import (
     Answer,
     Books,
@@ -132,7 +132,8 @@ def _read(clerk: Clerk, report: ShipmentReport, now: datetime) -> _Read:
         faults.append(Fault("node", "names where it has arrived"))
     asked, wrong = read_lines(clerk, report.lines, "lines")
     parcels, packed, unfit = read_parcels(clerk, report)
-    return _Read(replace(report, parcels=parcels), asked or packed, [*faults, *wrong, *unfit])
+    faults += [*wrong, *unfit] or contradictions(report, asked, packed)
+    return _Read(replace(report, parcels=parcels), asked or packed, faults)
 
 
 def _book(transaction: Transaction, clerk: Clerk, read: _Read, wanted: Wanted, now: datetime) -> Result:

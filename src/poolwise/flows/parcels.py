@@ -52,10 +52,29 @@ def read_parcels(clerk: Clerk, report: ShipmentReport) -> tuple[tuple[ReportParc
         if not parcel.lines and itemised and not report.lines:
             faults.append(Fault(f"parcels[{place}].lines", "is missing, and other parcels have it"))
         found, wrong = read_lines(clerk, parcel.lines, f"parcels[{place}].lines")
+        if parcel.tracking and parcel.tracking in [before.tracking for before in parcels]:
+            faults.append(Fault(f"parcels[{place}].tracking", f"another parcel has {parcel.tracking}"))
         parcels.append(ReportParcel(tracking=parcel.tracking, box=parcel.box, lines=_lines(clerk, found)))
         units += found
         faults += wrong
     return tuple(parcels), units, faults
+
+
+def contradictions(report: ShipmentReport, lines: Units, packed: Units) -> list[Fault]:
+    """Where its parcels hold more than the lines of a report, or less though each of them tells what is in it."""
+    told, held = _sums(lines), _sums(packed)
+    is_more = any(units > told.get(item, 0) for item, units in held.items())
+    is_less = held != told and all(parcel.lines for parcel in report.parcels)
+    if not (report.lines and packed) or not (is_more or is_less):
+        return []
+    return [Fault("parcels", "hold other units than the lines of the report: leave one of the two out")]
+
+
+def _sums(units: Units) -> dict[str, Quantity]:
+    found: dict[str, Quantity] = {}
+    for item, quantity in units:
+        found[item] = found.get(item, 0) + quantity
+    return found
 
 
 def fields_of(report: ShipmentReport) -> list[str]:

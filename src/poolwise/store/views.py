@@ -548,6 +548,10 @@ FROM (
     WHERE cell = ANY (%(cells)b::smallint[]) AND stage = 'offered' AND offered_to @> ARRAY[%(node)b::text]
         AND offered_until > %(now)b
         AND (offered_until, owner, no) > (%(until)b::timestamptz, %(order)b::uuid, %(no)b::bigint)
+        AND NOT EXISTS (
+            SELECT FROM customer_order AS h, unnest(h.holds) AS held
+            WHERE h.cell = shipment.cell AND h.id = shipment.owner AND held LIKE '%%=%%release%%'
+        )
     ORDER BY offered_until, owner, no
     LIMIT %(limit)b
 ) AS s
