@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poolwise.core.sourcing import exact
+from poolwise.core.values import Refused
 from poolwise.flows import source
 from poolwise.run.worker import Duties, Worker
 from tests.flows.market import Market, in_memory
@@ -40,6 +41,21 @@ def test_an_order_that_cannot_be_decided_is_held_and_those_beside_it_are_sourced
     worker_of(market).run(until_idle=True)
     assert market.state(orders[1]) == "sourced"
     assert market.findings() == []
+
+
+def test_a_worker_waits_until_something_is_in_force() -> None:
+    market = in_memory()
+    market.count("BOLT", "A", 1)
+    order = market.order("1", ("BOLT", 1))
+    refusals = iter([Refused.one("nothing_in_force", "", "no network has been imported yet")] * 2)
+
+    def desk():
+        if (refused := next(refusals, None)) is not None:
+            raise refused
+        return market.desk
+
+    Worker(Duties(market.books, desk, lambda: market.later(seconds=1), (0,), 50, 1)).run(until_idle=True)
+    assert market.state(order) == "sourced"
 
 
 @pytest.mark.parametrize("quantity", [900_000_000, 999_999_999])

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from poolwise.core.sourcing.exact import Undecidable
-from poolwise.core.values import Conflict, Upstream
+from poolwise.core.values import Conflict, Refused, Upstream
 from poolwise.flows.change import set_aside
 from poolwise.flows.intake import Counter
 from poolwise.flows.ports import Books, Queue
@@ -86,8 +86,9 @@ class Worker:
             except Conflict as conflict:
                 log.info("worker.conflict", reason=str(conflict))
                 continue
-            except Upstream as upstream:
-                log.warning("worker.waits", reason=str(upstream), again_in_s=round(back_off, 1))
+            except (Upstream, Refused) as reason:
+                # The database is not there, or nothing is in force yet by which to decide.
+                log.warning("worker.waits", reason=str(reason), again_in_s=round(back_off, 1))
                 self._stopped.wait(back_off)
                 back_off = min(back_off * 2, LONGEST_BACK_OFF_S)
                 continue
