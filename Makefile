@@ -71,8 +71,8 @@ bench: install ## every benchmark, one JSON document each (BENCHES="quality feed
 docs: install ## write the generated reference pages again
 	$(BIN)/poolwise docs docs/reference
 
-soak: install ## every seeded campaign at its full count (hours)
-	POOLWISE_CAMPAIGN=full $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m campaign
+soak: install ## every seeded campaign at its full count (an hour); names each as it ends
+	POOLWISE_CAMPAIGN=full $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m campaign -vv
 
 lock: install ## resolve requirements.lock again from pyproject.toml (needs uv; names no address)
 	uv pip compile --no-config --universal --python-version 3.11 --all-extras --fork-strategy fewest --generate-hashes \

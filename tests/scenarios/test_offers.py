@@ -89,6 +89,9 @@ def test_the_second_store_claims_it_and_what_it_does_not_find_comes_from_elsewhe
     order = stage.get("/v1/orders/O-1")
     assert held(order) == {("A", "MIDDLE"): wanted}
     assert stage.why(order)["plan"]["shipments"][0]["node"] == "MIDDLE"
+    kinds = [each["kind"] for each in stage.get("/v1/orders/O-1/timeline")["happenings"]]
+    assert [kind for kind in kinds if kind in ("claimed", "sourced", "reserved", "released")][-4:] == [
+        "claimed", "sourced", "reserved", "released"]  # fmt: skip
     assert stage.available("A") == str(sum(units.values()) - wanted)
 
     assert scores(stage, "MIDDLE") == []

@@ -359,43 +359,45 @@ def _as_id(name: str) -> UUID | None:
 
 
 # An order has few of each, and each is found by its index.
+# What happens in one commit is told in the order of `rank`: what led to a decision, the decision, what followed.
 TIMELINE: Final = """
 SELECT x.at, x.told_at, x.kind, x.shipment_no, x.told_by, x.detail
 FROM (
-    SELECT m.at, m.told_at, m.kind, m.shipment_no, m.told_by, m.detail, m.id::text AS place
+    SELECT m.at, m.told_at, m.kind, m.shipment_no, m.told_by, m.detail,
+        CASE WHEN m.kind IN ('released', 'offered', 'offer_withdrawn') THEN 4 ELSE 1 END AS rank, m.id::text AS place
     FROM milestone AS m
     WHERE m.cell = ANY (%(cells)b::smallint[]) AND m.owner = %(order)b
     UNION ALL
     SELECT d.at, d.at, 'sourced', 0, '', jsonb_build_object(
         'attempt', d.attempt, 'policy', d.policy, 'policy_version', d.policy_version, 'wave', d.wave
-    ), '0' || d.attempt
+    ), 2, d.attempt::text
     FROM decision AS d
     WHERE d.cell = ANY (%(cells)b::smallint[]) AND d.owner = %(order)b
     UNION ALL
     SELECT r.made_at, r.made_at, 'reserved', r.shipment_no, '', jsonb_build_object('units', jsonb_agg(
         jsonb_build_array(p.item, p.node, p.pool, p.lot, r.quantity) ORDER BY r.no
-    )), '1' || r.shipment_no
+    )), 3, r.shipment_no::text
     FROM reservation AS r JOIN position AS p ON p.id = r.position
     WHERE r.cell = ANY (%(cells)b::smallint[]) AND r.owner = %(order)b
     GROUP BY r.made_at, r.shipment_no
     UNION ALL
     SELECT a.at, a.at, CASE a.action WHEN 'orders.accept' THEN 'accepted' ELSE 'link_given' END, 0, a.actor,
-        a.detail, ''
+        a.detail, 0, ''
     FROM audit AS a
     WHERE a.cell = ANY (%(cells)b::smallint[]) AND a.subject = %(number)b
         AND a.action IN ('orders.accept', 'tracking.link')
     UNION ALL
     SELECT d.made_at, d.changed_at, 'webhook_' || d.state, 0, '', jsonb_build_object(
         'webhook', d.webhook, 'event', d.cell || ':' || d.number, 'attempts', d.attempts, 'status', d.status
-    ), '2' || d.number
+    ), 5, d.number::text
     FROM delivery AS d
     WHERE d.cell = ANY (%(cells)b::smallint[]) AND d.subject = %(order)b::uuid::text AND d.subject <> ''
     UNION ALL
-    SELECT i.at, i.at, i.kind, 0, '', jsonb_build_object('incident', i.id), i.id::text
+    SELECT i.at, i.at, i.kind, 0, '', jsonb_build_object('incident', i.id), 1, i.id::text
     FROM incident AS i
     WHERE i.cell = ANY (%(cells)b::smallint[]) AND i.order_id = %(order)b
 ) AS x
-ORDER BY x.at DESC, x.told_at DESC, x.place DESC
+ORDER BY x.at DESC, x.told_at DESC, x.rank DESC, x.place DESC
 LIMIT %(limit)b
 """
 DECIDED: Final = """
