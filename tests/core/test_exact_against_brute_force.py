@@ -70,8 +70,8 @@ def fault_of(problem: Problem, solve: Callable[[Problem], Plan] = engine) -> str
         return f"breaks {broken[0].constraint}"
     if plan.objective < best.objective:
         return "cheaper than"
-    much = 0 if solve is engine else best.objective // NEAR if is_exact(problem, plan) else plan.objective
-    if plan.objective > best.objective + much:
+    allowed = 0 if solve is engine else abs(best.objective) // NEAR
+    if plan.objective > best.objective + allowed and (solve is engine or is_exact(problem, plan)):
         return "dearer than"
     return "" if solve(problem) == plan else "not the same twice"
 
